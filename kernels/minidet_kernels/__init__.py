@@ -1,0 +1,29 @@
+"""minidet's kernels: every operation as a definition in NumPy and as fast versions of it, side by side.
+
+Each folder holds one operation: the contract (`__init__.py`), `reference.py` (NumPy, to be read), `cpu.py` (Numba).
+`use("reference")` runs everything in plain NumPy. Numba is imported when a CPU version first runs, CuPy when a GPU array comes.
+"""
+
+from minidet_kernels.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minidet_kernels.pooling import (
+    avg_pool2d,
+    avg_pool2d_adjoint,
+    max_pool2d,
+    max_pool2d_gather,
+    max_pool2d_scatter,
+)
+from minidet_kernels.versions import available, current, use
+
+__all__ = [
+    "available",
+    "avg_pool2d",
+    "avg_pool2d_adjoint",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "current",
+    "max_pool2d",
+    "max_pool2d_gather",
+    "max_pool2d_scatter",
+    "use",
+]

@@ -1,0 +1,51 @@
+"""Checks of arguments that all operations share. Every message says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+
+Pair = tuple[int, int]
+
+
+def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: int) -> Pair:
+    """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns."""
+    pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(v, numbers.Integral) and v >= minimum for v in pair):
+        raise ValueError(
+            f"{operation}: expected {name} to be an integer >= {minimum} or a pair of them (rows, columns), got {value!r}"
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def check_floats(operation: str, **arrays: Any) -> None:
+    """All arrays float32, or all float64."""
+    dtypes = {array.dtype for array in arrays.values()}
+    if len(dtypes) != 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
+        got = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
+        raise TypeError(f"{operation}: expected float32 or float64, the same for all, got {got}; convert with .astype")
+
+
+def check_shape(operation: str, name: str, array: Any, letters: str, expected: tuple[int | None, ...]) -> None:
+    """`array` has the shape `expected`, where None stands for any size; `letters` names the axes in the message."""
+    if len(array.shape) == len(expected) and all(
+        e is None or e == got for e, got in zip(expected, array.shape, strict=True)
+    ):
+        return
+    sizes = ", ".join(letter if e is None else str(e) for letter, e in zip(letters.split(), expected, strict=True))
+    raise ValueError(
+        f"{operation}: expected {name} ({', '.join(letters.split())}) = ({sizes}), got {array.shape}{_hint(array, expected)}"
+    )
+
+
+def _hint(array: Any, expected: tuple[int | None, ...]) -> str:
+    """The usual mistake is channels last: axis 1 is where the last one should be."""
+    shape = tuple(array.shape)
+    moved = (shape[0], shape[-1], *shape[1:-1]) if len(shape) == 4 else ()
+    if len(shape) == 3 and len(expected) == 4:
+        return "; a batch axis is missing, use x[None]"
+    if moved and expected[1] is not None and all(e is None or e == m for e, m in zip(expected, moved, strict=True)):
+        return "; looks channels-last, use .transpose(0, 3, 1, 2)"
+    return ""

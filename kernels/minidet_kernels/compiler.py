@@ -1,0 +1,66 @@
+"""How the CPU versions are compiled: Numba's decorators with the options that all of them share.
+
+Only the `cpu.py` modules import this one, because importing Numba takes half a second.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import llvmlite.binding as llvm
+import numba
+
+# `contract` lets LLVM turn a multiplication and an addition into one fused instruction, which rounds once instead of twice.
+# No other liberty is given: NaN and infinity stay what they are, and sums are taken in the order in which they are written.
+_MATHEMATICS = {"contract"}
+
+# A function that runs in one thread, called by the parallel ones.
+serial = numba.njit(fastmath=_MATHEMATICS, nogil=True, cache=True, error_model="numpy")
+
+# A function whose `prange` loops are shared among the threads. Compiled code is cached beside the source.
+parallel = numba.njit(parallel=True, fastmath=_MATHEMATICS, nogil=True, cache=True, error_model="numpy")
+
+
+def _prefer_openmp() -> None:
+    """Numba's own pool ("workqueue") takes 120 us to start a loop and breaks when two threads use it; OpenMP takes 2 us."""
+    if numba.config.THREADING_LAYER != "default":
+        return  # the user decided, by NUMBA_THREADING_LAYER or in code
+    try:
+        from numba.np.ufunc import omppool  # noqa: F401
+    except ImportError as error:
+        warnings.warn(
+            f"Numba cannot use OpenMP here ({error}): kernels start more slowly and must not be called from two "
+            "threads at once. Installing the OpenMP runtime (libgomp on Linux, libomp on macOS) helps.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    else:
+        numba.config.THREADING_LAYER = "omp"
+
+
+_prefer_openmp()
+
+
+@parallel
+def _start_threads(n: int) -> int:
+    total = 0
+    for i in numba.prange(n):
+        total += i
+    return total
+
+
+def describe() -> dict[str, object]:
+    """What the doctor reports: the threading layer in use, the number of threads, and how many float32 a vector register holds."""
+    _start_threads(2)  # the layer is known only once a parallel loop has run
+    return {
+        "numba": numba.__version__,
+        "threading_layer": numba.threading_layer(),
+        "threads": numba.get_num_threads(),
+        "processor": llvm.get_host_cpu_name(),
+        "float32_lanes": _float32_lanes(),
+    }
+
+
+def _float32_lanes() -> int:
+    features = llvm.get_host_cpu_features()
+    return 16 if features.get("avx512f") else 8 if features.get("avx") else 4

@@ -1,0 +1,138 @@
+"""Convolution of images, and its two adjoints.
+
+    y[n, k, i, j] = bias[k] + sum over c, r, s of  weight[k, c, r, s] * x[n, c, i*stride + r*dilation - padding, j*...]
+
+The name is the field's; mathematically it is a cross-correlation, since the kernel is not flipped. x is zero outside the image.
+With `groups` = G the channels fall into G groups; the outputs of a group see the inputs of the same group only.
+
+Convolution is linear in x and linear in weight, so it has two adjoints, and they are its backward:
+
+    <conv2d(x, weight), y>  =  <x, conv2d_input_grad(y, weight, x.shape[2:])>  =  <weight, conv2d_weight_grad(x, y, weight.shape[2:])>
+
+`conv2d_input_grad` is also the forward of transposed convolution. Source: Dumoulin and Visin, "A guide to convolution arithmetic
+for deep learning", 2016 (relation 6 for the output size, section 4 for the transposed form).
+
+All functions: float32 or float64, the same for all arrays; any memory layout; an empty batch gives an empty result (or a zero
+weight gradient); no input is changed. The CPU version returns channels-last memory under the public shape. A NaN or infinity in x
+or grad reaches exactly those results whose sum contains it; weights must be finite. The cost is that of the equation,
+N*K*Ho*Wo * C/groups * R*S multiplications, for each of the three.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidet_kernels.arguments import Pair, as_pair, check_floats, check_shape
+from minidet_kernels.versions import choose
+
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_output_size", "conv2d_weight_grad"]
+
+
+def conv2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """x (N, C, H, W), weight (K, C/groups, R, S), bias (K,) or None -> (N, K, Ho, Wo).
+
+    Raises ValueError when shapes do not fit or the output would be empty, TypeError for mixed or other dtypes.
+    """
+    stride, padding, dilation = _geometry("conv2d", stride, padding, dilation)
+    check_shape("conv2d", "x", x, "N C H W", (None, None, None, None))
+    channels_per_group = _channels_per_group("conv2d", x.shape[1], groups)
+    check_shape("conv2d", "weight", weight, "K C/groups R S", (None, channels_per_group, None, None))
+    _check_groups("conv2d", "K", weight.shape[0], groups)
+    check_floats("conv2d", x=x, weight=weight, **({} if bias is None else {"bias": bias}))
+    if bias is not None:
+        check_shape("conv2d", "bias", bias, "K", (weight.shape[0],))
+    conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    arrays = (x, weight) if bias is None else (x, weight, bias)
+    return choose(__name__, *arrays).conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d_input_grad(
+    grad: np.ndarray,
+    weight: np.ndarray,
+    input_size: Pair,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """grad (N, K, Ho, Wo), weight (K, C/groups, R, S), input_size (H, W) -> (N, C, H, W): the adjoint of `conv2d` in x.
+
+    Every output pixel hands its gradient back, times the weight, to the input pixels that it saw.
+    Raises as `conv2d`; (Ho, Wo) must be what `conv2d` makes of (H, W).
+    """
+    operation = "conv2d_input_grad"
+    stride, padding, dilation = _geometry(operation, stride, padding, dilation)
+    size = as_pair(operation, "input_size", input_size, minimum=1)
+    check_shape(operation, "weight", weight, "K C/groups R S", (None, None, None, None))
+    _check_groups(operation, "K", weight.shape[0], groups)
+    output_size = conv2d_output_size(operation, size, weight.shape[2:], stride, padding, dilation)
+    check_shape(operation, "grad", grad, "N K Ho Wo", (None, weight.shape[0], *output_size))
+    check_floats(operation, grad=grad, weight=weight)
+    return choose(__name__, grad, weight).conv2d_input_grad(grad, weight, size, stride, padding, dilation, groups)
+
+
+def conv2d_weight_grad(
+    x: np.ndarray,
+    grad: np.ndarray,
+    kernel_size: Pair,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """x (N, C, H, W), grad (N, K, Ho, Wo), kernel_size (R, S) -> (K, C/groups, R, S): the adjoint of `conv2d` in weight.
+
+    Each weight joins an input pixel to an output pixel; its gradient sums their products over all such pairs.
+    Raises as `conv2d`; (Ho, Wo) must be what `conv2d` makes of (H, W).
+    """
+    operation = "conv2d_weight_grad"
+    stride, padding, dilation = _geometry(operation, stride, padding, dilation)
+    kernel_size = as_pair(operation, "kernel_size", kernel_size, minimum=1)
+    check_shape(operation, "x", x, "N C H W", (None, None, None, None))
+    _channels_per_group(operation, x.shape[1], groups)
+    output_size = conv2d_output_size(operation, x.shape[2:], kernel_size, stride, padding, dilation)
+    check_shape(operation, "grad", grad, "N K Ho Wo", (x.shape[0], None, *output_size))
+    _check_groups(operation, "K", grad.shape[1], groups)
+    check_floats(operation, x=x, grad=grad)
+    return choose(__name__, x, grad).conv2d_weight_grad(x, grad, kernel_size, stride, padding, dilation, groups)
+
+
+def conv2d_output_size(
+    operation: str, input_size: Pair, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> Pair:
+    """(H, W) -> (Ho, Wo); ValueError, in the name of `operation`, if the kernel does not fit into the padded image."""
+    spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True))  # what a dilated kernel covers
+    padded = tuple(size + 2 * p for size, p in zip(input_size, padding, strict=True))
+    if min(*input_size, *kernel_size) < 1 or spans[0] > padded[0] or spans[1] > padded[1]:
+        raise ValueError(
+            f"{operation}: the kernel spans {spans[0]} x {spans[1]} pixels (size {tuple(kernel_size)}, dilation {dilation}) and "
+            f"does not fit into the padded image of {padded[0]} x {padded[1]}; pad more, or use a smaller kernel"
+        )
+    rows, columns = ((whole - span) // s + 1 for whole, span, s in zip(padded, spans, stride, strict=True))
+    return rows, columns
+
+
+def _geometry(operation: str, stride: int | Pair, padding: int | Pair, dilation: int | Pair) -> tuple[Pair, Pair, Pair]:
+    return (
+        as_pair(operation, "stride", stride, minimum=1),
+        as_pair(operation, "padding", padding, minimum=0),
+        as_pair(operation, "dilation", dilation, minimum=1),
+    )
+
+
+def _channels_per_group(operation: str, channels: int, groups: int) -> int:
+    _check_groups(operation, "C", channels, groups)
+    return channels // groups
+
+
+def _check_groups(operation: str, letter: str, channels: int, groups: int) -> None:
+    if groups < 1 or channels % groups:
+        raise ValueError(f"{operation}: expected groups >= 1 to divide {letter} = {channels}, got groups = {groups}")
