@@ -1,0 +1,19 @@
+"""The engine: Tensors, Functions, the backward pass. Read tensor.py, then backward.py, then operations.py."""
+
+from .anomaly import AnomalyError
+from .backward import backward, grad
+from .modes import detect_anomaly, enable_grad, is_grad_enabled, no_grad
+from .tensor import Function, Tensor, tensor
+
+__all__ = [
+    "AnomalyError",
+    "Function",
+    "Tensor",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "tensor",
+]

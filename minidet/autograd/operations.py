@@ -1,0 +1,563 @@
+"""The elementary operations: arithmetic, reductions, shapes, indexing, and the derivative of each beside it.
+
+Every rule works on arrays and on Tensors alike (see `Function`). Linear operations come in adjoint pairs, each the
+other's backward: broadcast_to and sum_to, index and its scatter, concatenate and slices, take and put along an axis.
+At the end of the file Tensor gets its operators and methods, with NumPy's names.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .tensor import Function, Tensor, array_of
+
+Axis = int | tuple[int, ...] | None
+
+
+# ---------------------------------------------------------------------------------------- element by element
+
+
+class Elementwise(Function):
+    broadcasts = True
+
+
+class Add(Elementwise):
+    def forward(self, a, b):
+        return a + b
+
+    def backward(self, grad):
+        return grad, grad
+
+
+class Subtract(Elementwise):
+    def forward(self, a, b):
+        return a - b
+
+    def backward(self, grad):
+        return grad, -grad if self.needs[1] else None
+
+
+class Multiply(Elementwise):
+    def forward(self, a, b):
+        self.save(a, b)
+        return a * b
+
+    def backward(self, grad, a, b):
+        needs_a, needs_b = self.needs
+        return grad * b if needs_a else None, grad * a if needs_b else None
+
+
+class Divide(Elementwise):
+    def forward(self, a, b):
+        self.save(a, b)
+        return a / b
+
+    def backward(self, grad, a, b):
+        needs_a, needs_b = self.needs
+        return grad / b if needs_a else None, -grad * a / (b * b) if needs_b else None
+
+
+class Negative(Elementwise):
+    def forward(self, a):
+        return -a
+
+    def backward(self, grad):
+        return -grad
+
+
+class Power(Elementwise):
+    """a ** b for a number b. (A Tensor exponent is exp(b log a): say so in the open.)"""
+
+    def forward(self, a, *, exponent):
+        self.exponent = exponent
+        self.save(a)
+        return a**exponent
+
+    def backward(self, grad, a):
+        if self.exponent == 0:
+            return grad * 0  # and not 0 * a**-1, which is NaN at a = 0
+        return grad * self.exponent * a ** (self.exponent - 1)
+
+
+class Exp(Elementwise):
+    def forward(self, a):
+        y = np.exp(a)
+        self.save(y)
+        return y
+
+    def backward(self, grad, y):
+        return grad * y
+
+
+class Log(Elementwise):
+    def forward(self, a):
+        self.save(a)
+        with np.errstate(divide="ignore", invalid="ignore"):  # anomaly mode names them better than a warning
+            return np.log(a)
+
+    def backward(self, grad, a):
+        return grad / a
+
+
+class Sqrt(Elementwise):
+    def forward(self, a):
+        with np.errstate(invalid="ignore"):
+            y = np.sqrt(a)
+        self.save(y)
+        return y
+
+    def backward(self, grad, y):
+        return grad / (y * 2)
+
+
+class Sin(Elementwise):
+    def forward(self, a):
+        self.save(a)
+        return np.sin(a)
+
+    def backward(self, grad, a):
+        return grad * cos(a)
+
+
+class Cos(Elementwise):
+    def forward(self, a):
+        self.save(a)
+        return np.cos(a)
+
+    def backward(self, grad, a):
+        return -grad * sin(a)
+
+
+class Arctan(Elementwise):
+    def forward(self, a):
+        self.save(a)
+        return np.arctan(a)
+
+    def backward(self, grad, a):
+        return grad / (1 + a * a)
+
+
+class Abs(Elementwise):
+    """|a|, with slope 0 at a = 0."""
+
+    def forward(self, a):
+        self.sign = np.sign(a)
+        return np.abs(a)
+
+    def backward(self, grad):
+        return grad * self.sign
+
+
+class Maximum(Elementwise):
+    """The larger of two; where they are equal the gradient goes half to each, as in torch."""
+
+    def forward(self, a, b):
+        y = np.maximum(a, b)
+        self.share = (a > b) + 0.5 * (a == b)
+        return y
+
+    def backward(self, grad):
+        share = self.share.astype(grad.dtype)
+        return grad * share, grad * (1 - share)
+
+
+class Where(Elementwise):
+    """a where the condition holds, b elsewhere. The condition is a constant."""
+
+    def forward(self, a, b, *, condition):
+        self.condition = condition
+        return np.where(condition, a, b)
+
+    def backward(self, grad):
+        chosen = self.condition.astype(grad.dtype)
+        return grad * chosen, grad * (1 - chosen)
+
+
+class Clip(Elementwise):
+    """min(max(a, low), high); the gradient passes where a lies within, bounds included, as in torch."""
+
+    def forward(self, a, *, low, high):
+        inside = np.ones(a.shape, dtype=bool) if low is None else a >= low
+        self.inside = inside if high is None else inside & (a <= high)
+        return np.clip(a, low, high)
+
+    def backward(self, grad):
+        return grad * self.inside.astype(grad.dtype)
+
+
+class Cast(Function):
+    """The same values in another dtype; the gradient comes back in the first one."""
+
+    def forward(self, a, *, dtype):
+        self.before = a.dtype
+        return a.astype(dtype)
+
+    def backward(self, grad):
+        return cast(grad, self.before)
+
+
+# ------------------------------------------------------------------------------------------------ reductions
+
+
+class Sum(Function):
+    def forward(self, a, *, axis, keepdims):
+        self.input_shape = a.shape
+        self.kept_shape = _kept_shape(a.shape, axis)
+        return np.sum(a, axis=axis, keepdims=keepdims)
+
+    def backward(self, grad):
+        return broadcast_to(grad.reshape(self.kept_shape), self.input_shape)
+
+
+class BroadcastTo(Function):
+    def forward(self, a, *, shape):
+        self.input_shape = a.shape
+        return np.broadcast_to(a, shape)
+
+    def backward(self, grad):
+        return sum_to(grad, self.input_shape)
+
+
+class TakeAlongAxis(Function):
+    """y[i, ...] = a[..., indices[i], ...] along one axis; adjoint of PutAlongAxis."""
+
+    def forward(self, a, *, indices, axis):
+        self.indices, self.axis, self.length = indices, axis, a.shape[axis]
+        return np.take_along_axis(a, indices, axis)
+
+    def backward(self, grad):
+        return PutAlongAxis.apply(grad, indices=self.indices, axis=self.axis, length=self.length)
+
+
+class PutAlongAxis(Function):
+    """Zeros with each value added at its index along one axis; values that share an index accumulate."""
+
+    def forward(self, a, *, indices, axis, length):
+        self.indices, self.axis = indices, axis
+        shape = list(a.shape)
+        shape[axis] = length
+        out = np.zeros_like(a, shape=tuple(shape))
+        where = list(np.indices(a.shape, sparse=True))
+        where[axis] = indices
+        np.add.at(out, tuple(where), a)
+        return out
+
+    def backward(self, grad):
+        return TakeAlongAxis.apply(grad, indices=self.indices, axis=self.axis)
+
+
+# ---------------------------------------------------------------------------------------------------- shapes
+
+
+class Reshape(Function):
+    def forward(self, a, *, shape):
+        self.input_shape = a.shape
+        return a.reshape(shape)
+
+    def backward(self, grad):
+        return grad.reshape(self.input_shape)
+
+
+class Transpose(Function):
+    def forward(self, a, *, axes):
+        self.inverse = tuple(int(i) for i in np.argsort(axes))
+        return a.transpose(axes)
+
+    def backward(self, grad):
+        return grad.transpose(self.inverse)
+
+
+class Concatenate(Function):
+    def forward(self, *arrays, axis):
+        self.axis = axis
+        self.ends = np.cumsum([a.shape[axis] for a in arrays]).tolist()
+        return np.concatenate(arrays, axis)
+
+    def backward(self, grad):
+        before = (slice(None),) * (self.axis % grad.ndim)
+        return tuple(grad[(*before, slice(start, end))] for start, end in zip([0, *self.ends], self.ends, strict=False))
+
+
+class Index(Function):
+    """a[key], for integers, slices, None, ..., boolean masks and integer arrays; adjoint of Scatter."""
+
+    def forward(self, a, *, key):
+        self.key, self.input_shape = key, a.shape
+        return a[key]
+
+    def backward(self, grad):
+        return Scatter.apply(grad, key=self.key, shape=self.input_shape)
+
+
+class Scatter(Function):
+    """Zeros of a shape with each value of a added where `key` points."""
+
+    def forward(self, a, *, key, shape):
+        self.key = key
+        out = np.zeros_like(a, shape=shape)
+        if _is_basic(key):
+            out[key] = a  # slices name each element once
+        else:
+            np.add.at(out, key, a)
+        return out
+
+    def backward(self, grad):
+        return grad[self.key]
+
+
+class Pad(Function):
+    """Zeros around a: `widths` is one (before, after) pair an axis. Its adjoint is a slice."""
+
+    def forward(self, a, *, widths):
+        self.inner = tuple(slice(before, before + n) for n, (before, _) in zip(a.shape, widths, strict=True))
+        return np.pad(a, widths)
+
+    def backward(self, grad):
+        return grad[self.inner]
+
+
+# --------------------------------------------------------------------------------------------------- product
+
+
+class MatMul(Function):
+    """a @ b over the last two axes; the axes before them broadcast. Y = A B: dA = dY B', dB = A' dY."""
+
+    def forward(self, a, b):
+        if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
+            raise ValueError(f"matmul: expected (..., M, K) @ (..., K, N), got {a.shape} @ {b.shape}")
+        self.save(a, b)
+        return a @ b
+
+    def backward(self, grad, a, b):
+        needs_a, needs_b = self.needs
+        return (
+            sum_to(grad @ b.swapaxes(-1, -2), a.shape) if needs_a else None,
+            sum_to(a.swapaxes(-1, -2) @ grad, b.shape) if needs_b else None,
+        )
+
+
+# ------------------------------------------------------------------------------------------ their plain names
+
+
+def exp(x: Any) -> Any:
+    """e^x."""
+    return Exp.apply(x)
+
+
+def log(x: Any) -> Any:
+    """The natural logarithm."""
+    return Log.apply(x)
+
+
+def sqrt(x: Any) -> Any:
+    """The square root; its slope at 0 is infinite."""
+    return Sqrt.apply(x)
+
+
+def sin(x: Any) -> Any:
+    """The sine of an angle in radians."""
+    return Sin.apply(x)
+
+
+def cos(x: Any) -> Any:
+    """The cosine of an angle in radians."""
+    return Cos.apply(x)
+
+
+def arctan(x: Any) -> Any:
+    """The angle in radians, in (-pi/2, pi/2), whose tangent is x."""
+    return Arctan.apply(x)
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """The larger of two, element by element; equal values share the gradient."""
+    return Maximum.apply(a, b)
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """The smaller of two, element by element; equal values share the gradient."""
+    return -Maximum.apply(-a, -b)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """a where condition holds, b elsewhere; no gradient flows to the condition."""
+    return Where.apply(a, b, condition=array_of(condition))
+
+
+def clip(x: Any, low: float | None = None, high: float | None = None) -> Any:
+    """x limited to [low, high]; no gradient where it was cut."""
+    return Clip.apply(x, low=low, high=high)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """x in another dtype (float32 or float64, to stay differentiable)."""
+    return Cast.apply(x, dtype=dtype)
+
+
+def broadcast_to(x: Any, shape: Sequence[int]) -> Any:
+    """x repeated to `shape` by NumPy's broadcasting rules; adjoint of sum_to."""
+    return BroadcastTo.apply(x, shape=tuple(shape))
+
+
+def sum_to(x: Any, shape: Sequence[int]) -> Any:
+    """x summed over the axes along which `shape` was broadcast to x.shape; adjoint of broadcast_to."""
+    shape = tuple(shape)
+    if x.shape == shape:
+        return x
+    lead = x.ndim - len(shape)
+    axes = tuple(range(lead)) + tuple(lead + i for i, n in enumerate(shape) if n == 1 and x.shape[lead + i] != 1)
+    return x.sum(axis=axes).reshape(shape)
+
+
+def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
+    """Tensors joined along an existing axis."""
+    return Concatenate.apply(*tensors, axis=axis)
+
+
+def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+    """Tensors of one shape joined along a new axis."""
+    position = axis % (tensors[0].ndim + 1)
+    shape = (*tensors[0].shape[:position], 1, *tensors[0].shape[position:])
+    return concatenate([x.reshape(shape) for x in tensors], position)
+
+
+def pad(x: Any, widths: Sequence[tuple[int, int]]) -> Any:
+    """x with zeros around it: one (before, after) pair an axis, as numpy.pad."""
+    return Pad.apply(x, widths=tuple(widths))
+
+
+def take_along_axis(x: Any, indices: Any, axis: int) -> Any:
+    """x at one index (or several) along an axis, as numpy.take_along_axis; indices are constants."""
+    return TakeAlongAxis.apply(x, indices=indices, axis=axis)
+
+
+def _kept_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """The shape with every reduced axis left in place as 1."""
+    if axis is None:
+        return (1,) * len(shape)
+    axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def _is_basic(key: Any) -> bool:
+    parts = key if isinstance(key, tuple) else (key,)
+    return all(part is None or part is Ellipsis or isinstance(part, int | np.integer | slice) for part in parts)
+
+
+# ------------------------------------------------------------------------------ Tensor's operators and methods
+
+
+def _power(self: Tensor, exponent: float) -> Tensor:
+    if not isinstance(exponent, int | float):
+        raise TypeError("**: expected a number as exponent; for a Tensor b write minidet.exp(b * minidet.log(a))")
+    return Power.apply(self, exponent=exponent)
+
+
+def _sum(self: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Sum over axes (all of them by default)."""
+    return Sum.apply(self, axis=axis, keepdims=keepdims)
+
+
+def _mean(self: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Mean over axes (all of them by default). The mean of nothing is NaN, as in NumPy."""
+    total = _sum(self, axis, keepdims)
+    count = self.size // total.size if total.size else 1
+    return total * (1 / count if count else float("nan"))
+
+
+def _var(self: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The variance over axes, divided by the count (NumPy's default, not torch's)."""
+    centred = self - _mean(self, axis, keepdims=True)
+    return _mean(centred * centred, axis, keepdims)
+
+
+def _max(self: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The maximum along one axis, or of everything; the gradient goes to the first that attains it."""
+    if axis is None:
+        flat = self.reshape(-1)
+        return take_along_axis(flat, flat.data.argmax(keepdims=True), 0).reshape((1,) * self.ndim if keepdims else ())
+    best = take_along_axis(self, np.expand_dims(self.data.argmax(axis), axis), axis)
+    return best if keepdims else best.reshape(np.delete(self.shape, axis).tolist())
+
+
+def _min(self: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The minimum along one axis, or of everything; the gradient goes to the first that attains it."""
+    return -_max(-self, axis, keepdims)
+
+
+def _reshape(self: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape; one length may be -1."""
+    return Reshape.apply(self, shape=shape[0] if len(shape) == 1 else shape)
+
+
+def _transpose(self: Tensor, *axes: Any) -> Tensor:
+    """Axes in another order, all of them given; reversed when none is."""
+    if len(axes) == 1 and not isinstance(axes[0], int):
+        axes = tuple(axes[0])
+    return Transpose.apply(self, axes=tuple(a % self.ndim for a in axes) or tuple(reversed(range(self.ndim))))
+
+
+def _swapaxes(self: Tensor, first: int, second: int) -> Tensor:
+    """Two axes exchanged."""
+    axes = list(range(self.ndim))
+    axes[first], axes[second] = axes[second], axes[first]
+    return Transpose.apply(self, axes=tuple(axes))
+
+
+def _flatten(self: Tensor, start: int = 0) -> Tensor:
+    """All axes from `start` on as one."""
+    return _reshape(self, (*self.shape[:start], int(np.prod(self.shape[start:]))))
+
+
+def _getitem(self: Tensor, key: Any) -> Tensor:
+    parts = key if isinstance(key, tuple) else (key,)
+    parts = tuple(np.asarray(part) if isinstance(part, list) else array_of(part) for part in parts)
+    return Index.apply(self, key=parts if isinstance(key, tuple) else parts[0])
+
+
+def _compare(name: str) -> Any:
+    def compare(self: Tensor, other: Any) -> Tensor:
+        return Tensor(getattr(self.data, name)(array_of(other)))
+
+    return compare
+
+
+_METHODS = {
+    "__add__": lambda self, other: Add.apply(self, other),
+    "__radd__": lambda self, other: Add.apply(other, self),
+    "__sub__": lambda self, other: Subtract.apply(self, other),
+    "__rsub__": lambda self, other: Subtract.apply(other, self),
+    "__mul__": lambda self, other: Multiply.apply(self, other),
+    "__rmul__": lambda self, other: Multiply.apply(other, self),
+    "__truediv__": lambda self, other: Divide.apply(self, other),
+    "__rtruediv__": lambda self, other: Divide.apply(other, self),
+    "__matmul__": lambda self, other: MatMul.apply(self, other),
+    "__rmatmul__": lambda self, other: MatMul.apply(other, self),
+    "__neg__": lambda self: Negative.apply(self),
+    "__abs__": lambda self: Abs.apply(self),
+    "__pow__": _power,
+    "__getitem__": _getitem,
+    **{name: _compare(name) for name in ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__")},
+    "__hash__": object.__hash__,  # by identity: the graph keeps leaves as keys
+    "sum": _sum,
+    "mean": _mean,
+    "var": _var,
+    "max": _max,
+    "min": _min,
+    "abs": lambda self: Abs.apply(self),
+    "exp": exp,
+    "log": log,
+    "sqrt": sqrt,
+    "clip": clip,
+    "astype": cast,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "permute": _transpose,
+    "swapaxes": _swapaxes,
+    "flatten": _flatten,
+    "clone": lambda self: Add.apply(self, 0),
+    "T": property(_transpose),
+}
+for _name, _method in _METHODS.items():
+    setattr(Tensor, _name, _method)

@@ -1,0 +1,285 @@
+"""The graph and what it is made of: `Tensor` and `Function`.
+
+A Tensor is an array and, when gradients are wanted, a pointer to the Function that made it. A Function is a pair:
+`forward` takes arrays and returns one array; `backward` takes the gradient of that result and returns the gradient of
+each input. Applying a Function to Tensors runs `forward` and leaves the Function behind the result as a node:
+
+    x (leaf) ──┐
+               Multiply ──> Exp ──> y        y.node is the Exp; its parents are (Multiply,); Multiply's are (x, w)
+    w (leaf) ──┘
+
+Nodes point to nodes, never to results: what an operation does not save is freed as soon as the caller drops it.
+`backward.py` walks this graph; `operations.py` holds the elementary operations and gives Tensor its operators.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from . import anomaly
+from .modes import modes
+
+_creation_order = count().__next__
+
+
+class Tensor:
+    """An array that remembers how it was computed.
+
+    data           the array: NumPy or CuPy, any dtype (gradients need float32 or float64)
+    requires_grad  whether gradients flow to this Tensor
+    grad           after `backward()`, on leaves: d output / d self, a Tensor of the same shape and dtype, summed over
+                   calls until set to None. Gradients may share memory: treat them as read-only
+    node           the Function that made it, None for a leaf
+
+    `Tensor(x)` shares memory with x; `minidet.tensor(x)` copies it. Tensors are values: operations make new ones, and
+    nothing but an optimiser writes into `data`.
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "hooks", "node", "requires_grad")
+    __array_ufunc__ = None  # `array * tensor` asks the Tensor, instead of NumPy making an array of Tensors
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            raise TypeError("Tensor: expected an array, got a Tensor; use x.detach() or x.clone()")
+        if not hasattr(data, "__array_function__"):
+            data = np.asarray(data)
+        if data.dtype == object:
+            raise TypeError("Tensor: expected numbers in a regular shape, got a ragged or non-numeric sequence")
+        self.data = data.view()  # an array object of its own: the graph tells saved arrays apart by identity
+        self.grad = self.node = self.hooks = None
+        self.requires_grad = False
+        if requires_grad:
+            self.requires_grad_()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements (NumPy's meaning of the word; the lengths of the axes are `shape`)."""
+        return self.data.size
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.node is None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def __float__(self) -> float:
+        return float(self.data)
+
+    def __int__(self) -> int:
+        return int(self.data)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "Tensors are not written into: the backward pass needs the values of the forward pass as they were; "
+            "build the result with where, concatenate or stack, or write into x.data outside the graph"
+        )
+
+    def __repr__(self) -> str:
+        made = f", node={self.node.name}" if self.node is not None else ""
+        wants = ", requires_grad=True" if self.requires_grad and self.node is None else ""
+        values = np.array2string(self.data, precision=4, threshold=100, separator=", ", prefix="tensor(")
+        return f"tensor({values}, shape={self.shape}, dtype={self.dtype}{wants}{made})"
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        """Sets, on a leaf, whether gradients are wanted. Returns self."""
+        if self.node is not None:
+            raise RuntimeError("requires_grad_: expected a leaf, got the result of an operation; use x.detach() first")
+        if requires_grad and self.data.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"requires_grad: expected float32 or float64, got {self.data.dtype}; convert with x.astype(np.float32)"
+            )
+        self.requires_grad = requires_grad
+        return self
+
+    def numpy(self) -> Any:
+        """The array itself, outside the graph (it shares memory with the Tensor)."""
+        return self.data
+
+    def item(self) -> float:
+        """The value of a Tensor of one element, as a Python number."""
+        return self.data.item()
+
+    def detach(self) -> "Tensor":
+        """The same values, seen as a constant: no gradient flows through the result."""
+        return Tensor(self.data)
+
+    def register_hook(self, hook: Callable[["Tensor"], "Tensor | None"]) -> Callable[[], None]:
+        """Calls hook(grad) with this Tensor's gradient, a Tensor, when the backward pass has it complete; what the
+        hook returns, if anything, replaces the gradient. Returns a function that removes the hook."""
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: expected a Tensor that requires grad, got one that does not")
+        owner = self if self.node is None else self.node
+        if owner.hooks is None:
+            owner.hooks = []
+        owner.hooks.append(hook)
+        return lambda: owner.hooks.remove(hook)
+
+    def retain_grad(self) -> None:
+        """Keeps `.grad` on this Tensor although it is the result of an operation."""
+        if self.node is not None:
+            self.register_hook(lambda grad: setattr(self, "grad", grad))
+
+
+class Function:
+    """One differentiable operation. Subclass it, write `forward` and `backward`, call it with `apply`.
+
+    >>> class Cube(Function):
+    ...     def forward(self, x):
+    ...         self.save(x)
+    ...         return x**3
+    ...
+    ...     def backward(self, grad, x):
+    ...         return 3 * x**2 * grad
+    >>> y = Cube.apply(tensor([1.0, 2.0], requires_grad=True))
+
+    forward(self, *inputs, **options) -> array
+        Gets the inputs' arrays (and numbers as they are). `self.save(...)` keeps arrays for the backward pass; what is
+        not to be differentiated (sizes, indices, masks) may simply be stored on `self`.
+    backward(self, grad, *saved) -> one gradient an input, or None where there is none
+        Each gradient has the shape and dtype of its input. In an ordinary backward pass `grad` and `saved` are arrays
+        and the rule runs as plain NumPy; under `create_graph=True` they are Tensors and the same lines are recorded,
+        which is all that second derivatives need: write the rule with operators, array methods and functions of
+        `minidet.functional`, which take both. `self.needs[i]` says whether input i wants a gradient at all.
+
+    A saved array counts as differentiable when it is an input or the output of `forward` itself. What was computed in
+    between is a constant to the second derivative: recompute it from an input inside `backward`.
+    """
+
+    saved: tuple | None = ()  # what forward kept; None once a backward pass has freed the graph
+    hooks: list | None = None
+    # Set by `apply`: needs, parents (one an input, None for a constant), and for a node of the graph order (of
+    # creation), shape and dtype (of the result), identities (of inputs and result, to recognise what was saved).
+
+    # True for element-by-element operations: their gradients come back in the broadcast shape and the promoted dtype,
+    # and the backward pass sums and casts them to each input's own.
+    broadcasts = False
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        raise TypeError(f"{self.name}: a Function must define forward(self, *inputs, **options)")
+
+    def backward(self, grad: Any, *saved: Any) -> Any:
+        raise TypeError(f"{self.name}: a Function must define backward(self, grad, *saved) to be differentiated")
+
+    def save(self, *arrays: Any) -> None:
+        """Keeps arrays of the forward pass; `backward` receives them, in this order, after `grad`."""
+        self.saved = arrays
+
+    def saved_in_graph(self) -> list:
+        """What was saved, for a backward pass that is recorded: Tensors tied to the graph where an array was an input
+        or the output, bare arrays otherwise. `identities` are those of all inputs and the output, taken in `apply`."""
+        made_by = dict(zip(self.identities, [*self.parents, self], strict=True)) if self.saved else {}
+        return [tied(array, made_by.get(id(array))) for array in self.saved]
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    @classmethod
+    def apply(cls, *inputs: Any, **options: Any) -> Any:
+        """Runs the operation: Tensors in, Tensor out. With no Tensor among the inputs it is a plain array function."""
+        function = cls()
+        function.parents = parents = []
+        function.needs = needs = []
+        arrays = []
+        any_tensor = any_parent = False
+        for x in inputs:  # one plain loop: this is what every operation of every network costs
+            if isinstance(x, Tensor):
+                any_tensor = True
+                arrays.append(x.data)
+                if x.requires_grad:
+                    any_parent = True
+                    parents.append(x if x.node is None else x.node)
+                    needs.append(True)
+                    continue
+            else:
+                arrays.append(constant(x))
+            parents.append(None)
+            needs.append(False)
+
+        data = function.forward(*arrays, **options)
+        if data.__class__ is not np.ndarray:
+            data = one_array(data, cls)
+        if modes.detecting_anomalies:
+            anomaly.check_forward(function, data, arrays)
+        if not any_tensor:
+            return data
+
+        output = Tensor.__new__(Tensor)
+        output.data = data
+        output.grad = output.hooks = None
+        if any_parent and modes.recording:
+            output.requires_grad = True
+            output.node = function
+            function.order = _creation_order()
+            function.shape = data.shape
+            function.dtype = data.dtype
+            if function.saved:
+                function.identities = [*map(id, arrays), id(data)]
+        else:
+            output.requires_grad = False
+            output.node = None
+        return output
+
+
+def parent_of(x: Any) -> "Function | Tensor | None":
+    """How the graph knows an input: by the Function that made it, a leaf by itself, a constant not at all."""
+    if isinstance(x, Tensor) and x.requires_grad:
+        return x if x.node is None else x.node
+    return None
+
+
+def tied(array: Any, made_by: "Function | Tensor | None") -> Any:
+    """The array as the Tensor that the graph knows it by; itself when it is a constant."""
+    if made_by is None or isinstance(made_by, Tensor):
+        return array if made_by is None else made_by
+    result = Tensor(array)
+    result.requires_grad, result.node = True, made_by
+    return result
+
+
+def array_of(x: Any) -> Any:
+    """The bare array of a Tensor; anything else as it is."""
+    return x.data if isinstance(x, Tensor) else x
+
+
+def constant(x: Any) -> Any:
+    """An input that is not a Tensor: an array or a number. NumPy scalars become Python numbers, which adopt the
+    Tensor's dtype: `x * np.sqrt(2)` must not silently turn a float32 network into float64."""
+    return x.item() if isinstance(x, np.generic) else x
+
+
+def one_array(result: Any, function: type) -> Any:
+    """What forward returned, as an array: NumPy's reductions give scalars; CuPy's arrays pass."""
+    if isinstance(result, np.generic):
+        return np.asarray(result)
+    if isinstance(result, Tensor) or not hasattr(result, "__array_function__"):
+        raise TypeError(
+            f"{function.__name__}.forward: expected one array, got {type(result).__name__}; "
+            "compute on arrays and return one (stack several results, or write one Function for each)"
+        )
+    return result
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with a copy of `data`: nested lists, numbers or an array. Python floats become float32."""
+    if dtype is None and not hasattr(data, "dtype") and np.asarray(data).dtype == np.float64:
+        dtype = np.float32
+    return Tensor(np.array(data, dtype=dtype), requires_grad)

@@ -1,0 +1,144 @@
+"""Activations, element by element or along one axis, with torch.nn.functional's names and arguments."""
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Function
+from ..autograd.operations import Elementwise, exp, where
+
+
+class ReLU(Elementwise):
+    """max(x, 0); the slope at 0 is 0."""
+
+    def forward(self, x):
+        y = np.maximum(x, 0)
+        self.passes = x > 0
+        return y
+
+    def backward(self, grad):
+        return grad * self.passes
+
+
+class LeakyReLU(Elementwise):
+    """x where x > 0, slope * x elsewhere; the derivative at 0 is the slope."""
+
+    def forward(self, x, *, slope):
+        self.factor = np.where(x > 0, x.dtype.type(1), x.dtype.type(slope))
+        return x * self.factor
+
+    def backward(self, grad):
+        return grad * self.factor
+
+
+class Sigmoid(Elementwise):
+    """1 / (1 + exp(-x)), computed from exp(-|x|) so that nothing overflows. y' = y (1 - y)."""
+
+    def forward(self, x):
+        decay = np.exp(-np.abs(x))
+        y = np.where(x >= 0, 1, decay) / (1 + decay)
+        self.save(y)
+        return y
+
+    def backward(self, grad, y):
+        return grad * y * (1 - y)
+
+
+class Tanh(Elementwise):
+    """y' = 1 - y^2."""
+
+    def forward(self, x):
+        y = np.tanh(x)
+        self.save(y)
+        return y
+
+    def backward(self, grad, y):
+        return grad * (1 - y * y)
+
+
+class Softplus(Elementwise):
+    """log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|)). Its derivative is the sigmoid."""
+
+    def forward(self, x):
+        self.save(x)
+        return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+    def backward(self, grad, x):
+        return grad * sigmoid(x)
+
+
+class Softmax(Function):
+    """exp(x) / sum exp(x) along an axis, after subtracting the maximum, which changes nothing but cannot overflow."""
+
+    def forward(self, x, *, axis):
+        self.axis = axis
+        y = np.exp(x - x.max(axis, keepdims=True))
+        y /= y.sum(axis, keepdims=True)
+        self.save(y)
+        return y
+
+    def backward(self, grad, y):
+        return y * (grad - (grad * y).sum(axis=self.axis, keepdims=True))
+
+
+class LogSoftmax(Function):
+    """x - log sum exp(x) along an axis."""
+
+    def forward(self, x, *, axis):
+        self.axis = axis
+        y = x - x.max(axis, keepdims=True)
+        y = y - np.log(np.exp(y).sum(axis, keepdims=True))
+        self.save(y)
+        return y
+
+    def backward(self, grad, y):
+        return grad - exp(y) * grad.sum(axis=self.axis, keepdims=True)
+
+
+def relu(x: Any) -> Any:
+    """max(x, 0)."""
+    return ReLU.apply(x)
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+    """x where positive, negative_slope * x elsewhere. (YOLO uses 0.1.)"""
+    return LeakyReLU.apply(x, slope=negative_slope)
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x), in (0, 1)."""
+    return Sigmoid.apply(x)
+
+
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent, in (-1, 1)."""
+    return Tanh.apply(x)
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + e^x), without overflow."""
+    return Softplus.apply(x)
+
+
+def softmax(x: Any, dim: int) -> Any:
+    """Probabilities along one axis: e^x / sum e^x."""
+    return Softmax.apply(x, axis=dim)
+
+
+def log_softmax(x: Any, dim: int) -> Any:
+    """The logarithm of softmax, without underflow."""
+    return LogSoftmax.apply(x, axis=dim)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Any:
+    """In training, zeroes each element with probability p and divides the others by 1 - p, so that the mean stays
+    (Srivastava et al. 2014, "inverted"). In evaluation, returns x. The mask is drawn from rng, which is required in
+    training: nothing here is random behind your back."""
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: expected a probability 0 <= p < 1, got {p}")
+    if not training or p == 0:
+        return x
+    if rng is None:
+        raise ValueError("dropout: expected rng=np.random.Generator in training, got None")
+    keep = rng.random(x.shape, dtype=np.float32) >= p
+    return where(keep, x * (1 / (1 - p)), 0.0)

@@ -1,0 +1,135 @@
+"""Convolution, transposed convolution and the fully connected layer, on Tensors.
+
+Convolution is bilinear: linear in the image x and linear in the weight w. With the cotangent g of the result there are
+three maps, and the derivative of each with respect to either argument is again one of the three:
+
+    y  = conv2d(x, w)          dx = input_grad(g, w)       dw = weight_grad(x, g)
+
+so that three short classes that call one another give derivatives of every order.
+"""
+
+from typing import Any
+
+import minidet_kernels as kernels
+
+from ..autograd import Function
+
+IntPair = int | tuple[int, int]
+
+
+class Conv2d(Function):
+    def forward(self, x, weight, *bias, **geometry):
+        self.save(x, weight)
+        self.geometry, self.input_size, self.kernel_size = geometry, x.shape[2:], weight.shape[2:]
+        return kernels.conv2d(x, weight, *bias, **geometry)
+
+    def backward(self, grad, x, weight):
+        needs_x, needs_weight, *needs_bias = self.needs
+        dx = Conv2dInputGrad.apply(grad, weight, input_size=self.input_size, **self.geometry) if needs_x else None
+        dw = Conv2dWeightGrad.apply(x, grad, kernel_size=self.kernel_size, **self.geometry) if needs_weight else None
+        return dx, dw, *(grad.sum(axis=(0, 2, 3)) if needs else None for needs in needs_bias)
+
+
+class Conv2dInputGrad(Function):
+    """The adjoint of conv2d in x; as a layer of its own, the transposed convolution."""
+
+    def forward(self, grad, weight, *, input_size, **geometry):
+        self.save(grad, weight)
+        self.geometry, self.kernel_size = geometry, weight.shape[2:]
+        return kernels.conv2d_input_grad(grad, weight, input_size, **geometry)
+
+    def backward(self, outer, grad, weight):  # outer: the cotangent of the image-shaped result
+        needs_grad, needs_weight = self.needs
+        return (
+            Conv2d.apply(outer, weight, **self.geometry) if needs_grad else None,
+            Conv2dWeightGrad.apply(outer, grad, kernel_size=self.kernel_size, **self.geometry)
+            if needs_weight
+            else None,
+        )
+
+
+class Conv2dWeightGrad(Function):
+    """The adjoint of conv2d in the weight."""
+
+    def forward(self, x, grad, *, kernel_size, **geometry):
+        self.save(x, grad)
+        self.geometry, self.input_size = geometry, x.shape[2:]
+        return kernels.conv2d_weight_grad(x, grad, kernel_size, **geometry)
+
+    def backward(self, outer, x, grad):  # outer: the cotangent of the weight-shaped result
+        needs_x, needs_grad = self.needs
+        return (
+            Conv2dInputGrad.apply(grad, outer, input_size=self.input_size, **self.geometry) if needs_x else None,
+            Conv2d.apply(x, outer, **self.geometry) if needs_grad else None,
+        )
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+) -> Any:
+    """2-D convolution (cross-correlation, as all networks call it), as torch.nn.functional.conv2d.
+
+        y[n, k, i, j] = bias[k] + sum over c, r, s of x[n, c, i*stride + r*dilation - padding, ...] * weight[k, c, r, s]
+
+    x (N, C, H, W), weight (K, C/groups, R, S), bias (K,) or None, one dtype for all; returns (N, K, H', W') with
+    H' = (H + 2*padding - dilation*(R - 1) - 1) // stride + 1.
+    """
+    biases = () if bias is None else (bias,)
+    return Conv2d.apply(x, weight, *biases, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    output_padding: IntPair = 0,
+    groups: int = 1,
+    dilation: IntPair = 1,
+) -> Any:
+    """Transposed convolution: the adjoint of conv2d, which turns a small map into a large one.
+
+    x (N, C, H, W), weight (C, K/groups, R, S), bias (K,) or None; returns (N, K, H', W') with
+    H' = (H - 1)*stride - 2*padding + dilation*(R - 1) + output_padding + 1. A convolution with a stride maps several
+    heights to one; output_padding (less than stride or dilation) says which of them to go back to.
+    """
+    pairs = [value if isinstance(value, tuple) else (value, value) for value in (stride, padding, dilation)]
+    extra = output_padding if isinstance(output_padding, tuple) else (output_padding, output_padding)
+    if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[0]:
+        raise ValueError(
+            f"conv_transpose2d: expected x (N, C, H, W) and weight (C, K/groups, R, S) with the same C, "
+            f"got {x.shape} and {weight.shape}"
+        )
+    for more, step, spread in zip(extra, pairs[0], pairs[2], strict=True):
+        if not 0 <= more < max(step, spread):
+            raise ValueError(
+                f"conv_transpose2d: expected output_padding less than stride or dilation, got {output_padding} "
+                f"with stride {stride} and dilation {dilation}"
+            )
+    input_size = tuple(
+        (n - 1) * step - 2 * around + spread * (r - 1) + more + 1
+        for n, r, more, step, around, spread in zip(x.shape[2:], weight.shape[2:], extra, *pairs, strict=True)
+    )
+    y = Conv2dInputGrad.apply(
+        x, weight, input_size=input_size, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    return y if bias is None else y + bias.reshape((1, -1, 1, 1))
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """y = x weight' + bias: x (..., C), weight (K, C), bias (K,) or None; returns (..., K)."""
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"linear: expected x (..., C) and weight (K, C) with the same C, got {x.shape}, {weight.shape}"
+        )
+    rows = x if x.ndim == 2 else x.reshape((-1, x.shape[-1]))
+    y = rows @ weight.transpose((1, 0))
+    y = y if bias is None else y + bias
+    return y if x.ndim == 2 else y.reshape((*x.shape[:-1], weight.shape[0]))

@@ -1,0 +1,104 @@
+"""Max and average pooling, on Tensors.
+
+With its argmax fixed, max pooling only picks elements, which is linear: gather. Putting gradients back where the
+elements came from is its adjoint: scatter. Average pooling is linear as it stands. Each is the other's backward.
+"""
+
+from typing import Any
+
+import minidet_kernels as kernels
+
+from ..autograd import Function
+
+IntPair = int | tuple[int, int]
+
+
+class MaxPool2d(Function):
+    def forward(self, x, **window):
+        values, self.indices = kernels.max_pool2d(x, **window)
+        self.input_size = x.shape[2:]
+        return values
+
+    def backward(self, grad):
+        return MaxScatter2d.apply(grad, indices=self.indices, input_size=self.input_size)
+
+
+class MaxScatter2d(Function):
+    def forward(self, grad, *, indices, input_size):
+        self.indices = indices
+        return kernels.max_pool2d_scatter(grad, indices, input_size)
+
+    def backward(self, outer):
+        return MaxGather2d.apply(outer, indices=self.indices)
+
+
+class MaxGather2d(Function):
+    def forward(self, x, *, indices):
+        self.indices, self.input_size = indices, x.shape[2:]
+        return kernels.max_pool2d_gather(x, indices)
+
+    def backward(self, grad):
+        return MaxScatter2d.apply(grad, indices=self.indices, input_size=self.input_size)
+
+
+class AvgPool2d(Function):
+    def forward(self, x, **window):
+        self.window, self.input_size = window, x.shape[2:]
+        return kernels.avg_pool2d(x, **window)
+
+    def backward(self, grad):
+        return AvgPool2dAdjoint.apply(grad, input_size=self.input_size, **self.window)
+
+
+class AvgPool2dAdjoint(Function):
+    def forward(self, grad, *, input_size, **window):
+        self.window = window
+        return kernels.avg_pool2d_adjoint(grad, input_size, **window)
+
+    def backward(self, outer):
+        return AvgPool2d.apply(outer, **self.window)
+
+
+def max_pool2d(
+    x: Any,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+    ceil_mode: bool = False,
+) -> Any:
+    """The maximum of each window, as torch.nn.functional.max_pool2d: x (N, C, H, W) -> (N, C, H', W').
+
+    The gradient goes to the first maximum of a window, in reading order."""
+    return MaxPool2d.apply(
+        x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+    )
+
+
+def avg_pool2d(
+    x: Any,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: IntPair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    """The mean of each window, as torch.nn.functional.avg_pool2d: x (N, C, H, W) -> (N, C, H', W')."""
+    return AvgPool2d.apply(
+        x,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+    )
+
+
+def global_avg_pool2d(x: Any) -> Any:
+    """The mean of each map (GAP): (N, C, H, W) -> (N, C). Zhou et al. 2016, "Learning Deep Features"."""
+    return x.mean(axis=(2, 3))
+
+
+def global_max_pool2d(x: Any) -> Any:
+    """The maximum of each map (GMP): (N, C, H, W) -> (N, C); the gradient goes to the first maximum."""
+    return max_pool2d(x, tuple(x.shape[2:])).reshape(x.shape[:2])
