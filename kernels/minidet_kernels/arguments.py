@@ -15,7 +15,8 @@ def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: in
     pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value)
     if len(pair) != 2 or not all(isinstance(v, numbers.Integral) and v >= minimum for v in pair):
         raise ValueError(
-            f"{operation}: expected {name} to be an integer >= {minimum} or a pair of them (rows, columns), got {value!r}"
+            f"{operation}: expected {name} to be an integer >= {minimum} or a pair (rows, columns) of them, "
+            f"got {value!r}"
         )
     return int(pair[0]), int(pair[1])
 
@@ -36,7 +37,8 @@ def check_shape(operation: str, name: str, array: Any, letters: str, expected: t
         return
     sizes = ", ".join(letter if e is None else str(e) for letter, e in zip(letters.split(), expected, strict=True))
     raise ValueError(
-        f"{operation}: expected {name} ({', '.join(letters.split())}) = ({sizes}), got {array.shape}{_hint(array, expected)}"
+        f"{operation}: expected {name} ({', '.join(letters.split())}) = ({sizes}), "
+        f"got {array.shape}{_hint(array, expected)}"
     )
 
 

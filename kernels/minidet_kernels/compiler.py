@@ -10,8 +10,9 @@ import warnings
 import llvmlite.binding as llvm
 import numba
 
-# `contract` lets LLVM turn a multiplication and an addition into one fused instruction, which rounds once instead of twice.
-# No other liberty is given: NaN and infinity stay what they are, and sums are taken in the order in which they are written.
+# `contract` lets LLVM turn a multiplication and an addition into one fused instruction, which rounds once
+# instead of twice. No other liberty is given: NaN and infinity stay what they are, and sums are taken in the
+# order in which they are written.
 _MATHEMATICS = {"contract"}
 
 # A function that runs in one thread, called by the parallel ones.
@@ -22,7 +23,7 @@ parallel = numba.njit(parallel=True, fastmath=_MATHEMATICS, nogil=True, cache=Tr
 
 
 def _prefer_openmp() -> None:
-    """Numba's own pool ("workqueue") takes 120 us to start a loop and breaks when two threads use it; OpenMP takes 2 us."""
+    """Numba's own pool ("workqueue") needs 120 us to start a loop, OpenMP 2 us; two threads may use only OpenMP's."""
     if numba.config.THREADING_LAYER != "default":
         return  # the user decided, by NUMBA_THREADING_LAYER or in code
     try:
@@ -50,7 +51,7 @@ def _start_threads(n: int) -> int:
 
 
 def describe() -> dict[str, object]:
-    """What the doctor reports: the threading layer in use, the number of threads, and how many float32 a vector register holds."""
+    """What the doctor reports: the threading layer, the number of threads, how many float32 a vector register holds."""
     _start_threads(2)  # the layer is known only once a parallel loop has run
     return {
         "numba": numba.__version__,

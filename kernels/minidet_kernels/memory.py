@@ -1,8 +1,8 @@
 """Channels-last memory under the public shape (N, C, H, W).
 
-The channels of a pixel lie side by side, so that one vector instruction works on 16 of them. NumPy's strides say how the memory
-lies; the shape stays (N, C, H, W) for whoever uses the array. Results of the CPU versions are channels-last, their inputs are
-copied only where they are not.
+The channels of a pixel lie side by side, so that one vector instruction works on 16 of them. NumPy's strides
+say how the memory lies; the shape stays (N, C, H, W) for whoever uses the array. Results of the CPU versions
+are channels-last, their inputs are copied only where they are not.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import numpy as np
 
 
 def to_channels_last(x: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) in any memory -> (N, H, W, C), contiguous, aligned and writeable; a view if `x` is channels-last already.
+    """(N, C, H, W) in any memory -> (N, H, W, C), contiguous, aligned and writeable; a view if it can be.
 
-    Numba compiles a function again for each kind of array, read-only ones included: here there is only one kind.
+    Numba compiles a function again for each kind of array, read-only ones included: here there is only one
+    kind.
     """
     return np.require(x.transpose(0, 2, 3, 1), requirements=["C", "A", "W"])
 

@@ -1,14 +1,15 @@
 """Which version of a kernel runs: the reference (NumPy), the CPU's (Numba) or CUDA's (CuPy).
 
-Every operation is a folder with one module a version: `reference.py`, `cpu.py`, `cuda.py`. The folder's public functions check
-their arguments and then ask `choose` for the module to run:
+Every operation is a folder with one module a version: `reference.py`, `cpu.py`, `cuda.py`. The folder's
+public functions check their arguments and then ask `choose` for the module to run:
 
 - CuPy arrays always go to "cuda": their memory is on the GPU.
-- NumPy arrays go to the version that `use` chose, by default "cpu" where Numba is installed, else "reference".
+- NumPy arrays go to the version that `use` chose, by default "cpu" where Numba is installed, else
+  "reference".
 
-The choice is a context variable: it belongs to the thread (or asyncio task) that made it, so that a thread which steps through
-the reference does not slow down the others. A new thread starts from the default; to hand a choice on, start the thread's work
-with `contextvars.copy_context().run`.
+The choice is a context variable: it belongs to the thread (or asyncio task) that made it, so that a thread
+which steps through the reference does not slow down the others. A new thread starts from the default; to hand
+a choice on, start the thread's work with `contextvars.copy_context().run`.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def available() -> dict[str, str | None]:
 def choose(package: str, *arrays: np.ndarray) -> ModuleType:
     """The module of the folder `package` that runs on these arrays; imported on first use, so Numba and CuPy are too.
 
-    Raises TypeError when the arrays are neither NumPy's nor CuPy's, or a mixture; RuntimeError when the operation has no such version.
+    Raises TypeError when the arrays are neither NumPy's nor CuPy's, or a mixture; RuntimeError when the
+    operation has no such version.
     """
     version = current()
     on_gpu = [_is_cupy(array) for array in arrays]

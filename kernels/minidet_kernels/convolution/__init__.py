@@ -1,21 +1,26 @@
 """Convolution of images, and its two adjoints.
 
-    y[n, k, i, j] = bias[k] + sum over c, r, s of  weight[k, c, r, s] * x[n, c, i*stride + r*dilation - padding, j*...]
+    y[n, k, i, j] = bias[k] + sum over c, r, s of  weight[k, c, r, s] * x[n, c, h, w]
+    where  h = i*stride + r*dilation - padding  and  w = j*stride + s*dilation - padding
 
-The name is the field's; mathematically it is a cross-correlation, since the kernel is not flipped. x is zero outside the image.
-With `groups` = G the channels fall into G groups; the outputs of a group see the inputs of the same group only.
+The name is the field's; mathematically it is a cross-correlation, since the kernel is not flipped. x is zero
+outside the image. With `groups` = G the channels fall into G groups; the outputs of a group see the inputs of
+the same group only.
 
 Convolution is linear in x and linear in weight, so it has two adjoints, and they are its backward:
 
-    <conv2d(x, weight), y>  =  <x, conv2d_input_grad(y, weight, x.shape[2:])>  =  <weight, conv2d_weight_grad(x, y, weight.shape[2:])>
+    <conv2d(x, weight), y>  =  <x, conv2d_input_grad(y, weight, x.shape[2:])>
+                            =  <weight, conv2d_weight_grad(x, y, weight.shape[2:])>
 
-`conv2d_input_grad` is also the forward of transposed convolution. Source: Dumoulin and Visin, "A guide to convolution arithmetic
-for deep learning", 2016 (relation 6 for the output size, section 4 for the transposed form).
+`conv2d_input_grad` is also the forward of transposed convolution. Source: Dumoulin and Visin, "A guide to
+convolution arithmetic for deep learning", 2016 (relation 6 for the output size, section 4 for the transposed
+form).
 
-All functions: float32 or float64, the same for all arrays; any memory layout; an empty batch gives an empty result (or a zero
-weight gradient); no input is changed. The CPU version returns channels-last memory under the public shape. A NaN or infinity in x
-or grad reaches exactly those results whose sum contains it; weights must be finite. The cost is that of the equation,
-N*K*Ho*Wo * C/groups * R*S multiplications, for each of the three.
+All functions: float32 or float64, the same for all arrays; any memory layout; an empty batch gives an empty
+result (or a zero weight gradient); no input is changed. The CPU version returns channels-last memory under
+the public shape. A NaN or infinity in x or grad reaches exactly those results whose sum contains it; weights
+must be finite. The cost is that of the equation, N*K*Ho*Wo * C/groups * R*S multiplications, for each of the
+three.
 """
 
 from __future__ import annotations
@@ -39,7 +44,8 @@ def conv2d(
 ) -> np.ndarray:
     """x (N, C, H, W), weight (K, C/groups, R, S), bias (K,) or None -> (N, K, Ho, Wo).
 
-    Raises ValueError when shapes do not fit or the output would be empty, TypeError for mixed or other dtypes.
+    Raises ValueError when shapes do not fit or the output would be empty, TypeError for mixed or other
+    dtypes.
     """
     stride, padding, dilation = _geometry("conv2d", stride, padding, dilation)
     check_shape("conv2d", "x", x, "N C H W", (None, None, None, None))
@@ -63,7 +69,7 @@ def conv2d_input_grad(
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> np.ndarray:
-    """grad (N, K, Ho, Wo), weight (K, C/groups, R, S), input_size (H, W) -> (N, C, H, W): the adjoint of `conv2d` in x.
+    """grad (N, K, Ho, Wo), weight (K, C/groups, R, S), input_size (H, W) -> (N, C, H, W): the adjoint in x.
 
     Every output pixel hands its gradient back, times the weight, to the input pixels that it saw.
     Raises as `conv2d`; (Ho, Wo) must be what `conv2d` makes of (H, W).
@@ -88,7 +94,7 @@ def conv2d_weight_grad(
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> np.ndarray:
-    """x (N, C, H, W), grad (N, K, Ho, Wo), kernel_size (R, S) -> (K, C/groups, R, S): the adjoint of `conv2d` in weight.
+    """x (N, C, H, W), grad (N, K, Ho, Wo), kernel_size (R, S) -> (K, C/groups, R, S): the adjoint in weight.
 
     Each weight joins an input pixel to an output pixel; its gradient sums their products over all such pairs.
     Raises as `conv2d`; (Ho, Wo) must be what `conv2d` makes of (H, W).
@@ -113,8 +119,9 @@ def conv2d_output_size(
     padded = tuple(size + 2 * p for size, p in zip(input_size, padding, strict=True))
     if min(*input_size, *kernel_size) < 1 or spans[0] > padded[0] or spans[1] > padded[1]:
         raise ValueError(
-            f"{operation}: the kernel spans {spans[0]} x {spans[1]} pixels (size {tuple(kernel_size)}, dilation {dilation}) and "
-            f"does not fit into the padded image of {padded[0]} x {padded[1]}; pad more, or use a smaller kernel"
+            f"{operation}: the kernel spans {spans[0]} x {spans[1]} pixels (size {tuple(kernel_size)}, "
+            f"dilation {dilation}) and does not fit into the padded "
+            f"image of {padded[0]} x {padded[1]}; pad more, or use a smaller kernel"
         )
     rows, columns = ((whole - span) // s + 1 for whole, span, s in zip(padded, spans, stride, strict=True))
     return rows, columns

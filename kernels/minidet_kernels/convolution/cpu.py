@@ -1,7 +1,8 @@
 """Convolution with Numba: loops over pixels and taps, with the output channels innermost as one vector.
 
-Inside, images are (N, H, W, C) and weights (groups, R, S, in, out), so that the innermost loop runs over neighbouring numbers and
-LLVM turns it into vector instructions. Threads own disjoint parts of the result: no locks, the same bits on every run.
+Inside, images are (N, H, W, C) and weights (groups, R, S, in, out), so that the innermost loop runs over
+neighbouring numbers and LLVM turns it into vector instructions. Threads own disjoint parts of the result: no
+locks, the same bits on every run.
 """
 
 from __future__ import annotations

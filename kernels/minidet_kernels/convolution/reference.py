@@ -1,7 +1,8 @@
 """Convolution in plain NumPy: one matrix product for each tap (r, s) of the kernel.
 
-Seen through a single tap, convolution is a 1x1 convolution of a shifted image: a matrix (K, C) times the pixels (C, Ho*Wo).
-The full kernel is the sum of R*S of them. All three functions walk over the taps and differ in what they multiply.
+Seen through a single tap, convolution is a 1x1 convolution of a shifted image: a matrix (K, C) times the
+pixels (C, Ho*Wo). The full kernel is the sum of R*S of them. All three functions walk over the taps and
+differ in what they multiply.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def _pad(x: np.ndarray, padding: Pair) -> np.ndarray:
 
 
 def _seen_through(r: int, s: int, output_size: Pair, stride: Pair, dilation: Pair) -> tuple[slice, ...]:
-    """Index of the pixels of the padded image that the output pixels see through tap (r, s): a shifted, strided grid."""
+    """Index of the padded image's pixels that the outputs see through tap (r, s): a shifted, strided grid."""
     (ho, wo), (sh, sw), (dh, dw) = output_size, stride, dilation
     rows = slice(r * dh, r * dh + (ho - 1) * sh + 1, sh)
     columns = slice(s * dw, s * dw + (wo - 1) * sw + 1, sw)

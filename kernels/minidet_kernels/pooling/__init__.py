@@ -1,25 +1,29 @@
 """Max and average pooling, with their adjoints.
 
-A window of kernel_size = (R, S) slides over the image in steps of `stride` (default: kernel_size, so that windows do not overlap):
+A window of kernel_size = (R, S) slides over the image in steps of `stride` (default: kernel_size, no overlap):
 
-    max:      values[n, c, i, j] = max of x over the window's pixels inside the image;  indices says which pixel, as row * W + column
-    average:  y[n, c, i, j] = sum of x over the window's pixels inside the image / count
+    maximum:  values[n, c, i, j] = max of x[n, c] over the window's pixels inside the image
+              indices[n, c, i, j] = row * W + column of that pixel
+    average:  y[n, c, i, j] = sum of x[n, c] over the window's pixels inside the image / count
 
-Max pooling is not linear, but once the indices are fixed it is: `max_pool2d_gather` picks the values at the indices, and
-`max_pool2d_scatter` is its adjoint, the backward. Average pooling is linear; `avg_pool2d_adjoint` is its backward.
+Max pooling is not linear, but once the indices are fixed it is: `max_pool2d_gather` picks the values at the
+indices, and `max_pool2d_scatter` is its adjoint, the backward. Average pooling is linear;
+`avg_pool2d_adjoint` is its backward.
 
 The rules are PyTorch's:
 - padding <= kernel_size / 2 on each axis; padded pixels never win a maximum.
-- Output size: (H + 2*padding - dilation*(R-1) - 1) / stride + 1, rounded down, or up with ceil_mode; the last window must then
-  still start inside the image or its leading padding.
-- Ties: the first pixel in row-major order wins. A NaN wins over every number, the last NaN of a window over earlier ones.
-- count of the average: the pixels of the window inside the image, plus those in the padding if count_include_pad
-  (never those that ceil_mode adds beyond it).
-- A dilated window can miss the image altogether: its value is -inf and its index -1, which gather and scatter skip.
+- Output size: (H + 2*padding - dilation*(R-1) - 1) / stride + 1, rounded down, or up with ceil_mode; the last
+  window must then still start inside the image or its leading padding.
+- Ties: the first pixel in row-major order wins. A NaN wins over every number, the last NaN of a window over
+  earlier ones.
+- count of the average: the pixels of the window inside the image, plus those in the padding if
+  count_include_pad (never those that ceil_mode adds beyond it).
+- A dilated window can miss the image altogether: its value is -inf and its index -1, which gather and scatter
+  skip.
 
-Global pooling is kernel_size = (H, W). All functions: float32 or float64, any memory layout, an empty batch gives an empty result,
-no input is changed; the CPU version returns channels-last memory under the public shape. Cost: N*C*Ho*Wo * R*S operations;
-gather and scatter N*C*Ho*Wo.
+Global pooling is kernel_size = (H, W). All functions: float32 or float64, any memory layout, an empty batch
+gives an empty result, no input is changed; the CPU version returns channels-last memory under the public
+shape. Cost: N*C*Ho*Wo * R*S operations; gather and scatter N*C*Ho*Wo.
 """
 
 from __future__ import annotations
@@ -74,7 +78,8 @@ def max_pool2d_gather(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def max_pool2d_scatter(grad: np.ndarray, indices: np.ndarray, input_size: Pair) -> np.ndarray:
     """grad, indices (N, C, Ho, Wo), input_size (H, W) -> (N, C, H, W): each grad added to its index, zeros elsewhere.
 
-    Windows that overlap may share an index: their values add up. An index of -1 is skipped. Raises as `max_pool2d_gather`.
+    Windows that overlap may share an index: their values add up. An index of -1 is skipped. Raises as
+    `max_pool2d_gather`.
     """
     size = as_pair("max_pool2d_scatter", "input_size", input_size, minimum=1)
     check_shape("max_pool2d_scatter", "grad", grad, "N C Ho Wo", (None, None, None, None))
@@ -143,8 +148,8 @@ def pool2d_output_size(
         sizes.append(count)
     if min(*input_size, *sizes) < 1:
         raise ValueError(
-            f"{operation}: no window of kernel_size {kernel_size}, dilation {dilation} fits into an image of {tuple(input_size)} "
-            f"with padding {padding}; use a smaller kernel_size"
+            f"{operation}: no window of kernel_size {kernel_size}, dilation {dilation} fits into an image of "
+            f"{tuple(input_size)} with padding {padding}; use a smaller kernel_size"
         )
     return sizes[0], sizes[1]
 

@@ -1,7 +1,8 @@
-"""Pooling with Numba: images are (N, H, W, C) inside, and the innermost loop runs over the channels of a pixel as one vector.
+"""Pooling with Numba: images are (N, H, W, C) inside; the innermost loop runs over a pixel's channels as one vector.
 
-Where windows only read (max, average, gather) the threads share the rows of the result; where they add into shared pixels
-(scatter, the average's adjoint) a thread owns some channels of an image. No locks, the same bits on every run.
+Where windows only read (max, average, gather) the threads share the rows of the result; where they add into
+shared pixels (scatter, the average's adjoint) a thread owns some channels of an image. No locks, the same
+bits on every run.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.memory import empty_channels_last, to_channels_last, to_public
 
-# Channels that a thread owns when it scatters: a multiple of the 16 float32 of a cache line, so that no two threads write to the
-# same line. More would leave threads idle when the batch is small, fewer would read each line of the image several times.
+# Channels that a thread owns when it scatters: a multiple of the 16 float32 of a cache line, so that no two
+# threads write to the same line. More would leave threads idle when the batch is small, fewer would read each
+# line of the image several times.
 CHANNELS_PER_TASK = 32
 
 

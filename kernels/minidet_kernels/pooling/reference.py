@@ -34,7 +34,7 @@ def max_pool2d_gather(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
 
 def max_pool2d_scatter(grad: np.ndarray, indices: np.ndarray, input_size: Pair) -> np.ndarray:
-    n, c, ho, wo = grad.shape
+    n, c = grad.shape[:2]
     h, w = input_size
     x_grad = np.zeros((n, c, h * w), grad.dtype)
     batch, channel, i, j = np.nonzero(indices >= 0)
