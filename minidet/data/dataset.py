@@ -1,0 +1,265 @@
+"""Data sets on disk: find the annotation files of a folder, read them at once, and each image when it is asked for."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minidet.data.files import AnnotationError, read_limited
+from minidet.data.formats.coco import read_coco
+from minidet.data.formats.lsp import read_lsp
+from minidet.data.formats.record import Annotations, OnProblem, Record, raise_problem
+from minidet.data.formats.voc import read_voc
+from minidet.data.formats.yolo import read_classes, read_yolo
+from minidet.data.images import MAX_PIXELS, read_image
+from minidet.data.joints import LSP_JOINTS, LSP_SWAP
+from minidet.data.masks import counts_to_mask, polygons_to_mask
+
+FORMATS = ("coco", "coco-keypoints", "voc", "yolo", "lsp")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+CACHE_BYTES = 256 << 20  # decoded images kept in memory by one data set: all of 20,000 at 64 x 64
+
+
+@dataclass
+class Sample:
+    """One image and what is in it. R objects.
+
+    image: (H, W, 3) uint8 RGB. boxes: (R, 4) float64 x1 y1 x2 y2, continuous pixel coordinates. labels: (R,) int64
+    from 1. masks: (R, H, W) bool or None. keypoints: (R, J, 3) float64 x, y, v or None; a whole number is the centre
+    of a pixel. iscrowd, difficult: (R,) bool. areas: (R,) float64. name: the image's name in the data set.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
+    iscrowd: np.ndarray | None = None
+    difficult: np.ndarray | None = None
+    areas: np.ndarray | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        if self.iscrowd is None:
+            self.iscrowd = np.zeros(count, bool)
+        if self.difficult is None:
+            self.difficult = np.zeros(count, bool)
+        if self.areas is None:
+            self.areas = (self.boxes[:, 2] - self.boxes[:, 0]) * (self.boxes[:, 3] - self.boxes[:, 1])
+
+
+class Dataset:
+    """A sequence of samples; `dataset[i]` reads the image from its file, once, while the cache has room.
+
+    classes: names by label, classes[0] = "__background__". joint_names: of the keypoints, or None.
+    flip_swap: the joint that each joint becomes in a mirrored image (an index array as LSP_SWAP), or None where
+    mirroring changes no joint's name. category_ids: COCO's id of each label from 1 on, or None.
+    The arrays of a sample are the caller's to change, except the image, which is read-only.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        masks: bool = True,
+        cache_bytes: int = CACHE_BYTES,
+        max_pixels: int = MAX_PIXELS,
+        flip_swap: tuple[int, ...] | None = None,
+    ):
+        self.records = annotations.records
+        self.classes = annotations.classes
+        self.category_ids = annotations.category_ids
+        self.joint_names = annotations.joint_names
+        self.flip_swap = flip_swap
+        self._with_masks = masks
+        self._max_pixels = max_pixels
+        self._cache: dict[int, np.ndarray] = {}
+        self._cache_room = cache_bytes
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"expected an index below the data set's {len(self)} samples, got {index}")
+        index %= len(self)
+        record = self.records[index]
+        image = self._image(index)
+        return Sample(
+            image=image,
+            boxes=record.boxes.copy(),
+            labels=record.labels.copy(),
+            masks=_paint_masks(record, image.shape[:2]) if self._with_masks else None,
+            keypoints=None if record.keypoints is None else record.keypoints.copy(),
+            iscrowd=record.iscrowd.copy(),
+            difficult=record.difficult.copy(),
+            areas=record.areas.copy(),
+            name=record.name,
+        )
+
+    def _image(self, index: int) -> np.ndarray:
+        """The decoded image. The cache is filled and never emptied: in shuffled epochs each image is as likely as
+        any other to be next, so throwing one out for another would gain nothing."""
+        if index in self._cache:
+            return self._cache[index]
+        record = self.records[index]
+        image = read_image(record.path, self._max_pixels)
+        if record.size is not None and image.shape[:2] != tuple(record.size):
+            raise AnnotationError(
+                f"{record.path}: expected {record.size[1]} x {record.size[0]} pixels as the annotation says, got "
+                f"{image.shape[1]} x {image.shape[0]} (upright, as EXIF says); the boxes would be wrong, fix either"
+            )
+        image.flags.writeable = False
+        if image.nbytes <= self._cache_room:
+            self._cache_room -= image.nbytes
+            self._cache[index] = image
+        return image
+
+
+def _paint_masks(record: Record, size: tuple[int, int]) -> np.ndarray | None:
+    """(R, H, W) bool, or None when no object of the image has a mask."""
+    if record.segmentations is None or all(s is None for s in record.segmentations):
+        return None if record.segmentations is None or len(record.boxes) else np.zeros((0, *size), bool)
+    masks = np.zeros((len(record.boxes), *size), bool)
+    for mask, segmentation in zip(masks, record.segmentations, strict=True):
+        if segmentation is None:
+            continue
+        if isinstance(segmentation, np.ndarray):
+            mask[:] = segmentation
+        elif isinstance(segmentation[0], np.ndarray):
+            mask[:] = polygons_to_mask(segmentation, *size)
+        else:
+            mask[:] = counts_to_mask(segmentation, *size)
+    return masks
+
+
+# ---- which files make a data set ----------------------------------------------------------------------------------
+
+
+def open_dataset(
+    folder: Path | str,
+    split: str = "train",
+    format: str | None = None,
+    masks: bool = True,
+    on_problem: OnProblem = raise_problem,
+    cache_bytes: int = CACHE_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Open one split of a data set folder. Annotations are read and checked now, images when asked for.
+
+    format: one of FORMATS, or None for the first whose files are there:
+      coco            annotations/instances_SPLIT.json, images in images/SPLIT/ or SPLIT/
+      coco-keypoints  annotations/person_keypoints_SPLIT.json, images likewise
+      voc             voc/SPLIT/*.xml with images/SPLIT/, or ImageSets/Main/SPLIT.txt, Annotations/, JPEGImages/
+      yolo            classes.txt, labels/SPLIT/*.txt, images/SPLIT/
+      lsp             lsp/SPLIT/joints.mat with images/SPLIT/, or joints.mat and images/ (one split, any name)
+    masks: paint the annotated masks into every sample; False saves the time.
+    on_problem: called with every AnnotationError. It raises by default; if it returns, the faulty annotation is left
+    out, so `on_problem=lambda e: print(e)` opens a data set with known faults.
+    Raises FileNotFoundError naming what was looked for when nothing fits.
+    """
+    folder = Path(folder)
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"open_dataset: expected format {', '.join(FORMATS)} or None, got {format!r}")
+    if not split or "/" in split or "\\" in split or split in (".", ".."):
+        raise ValueError(f"open_dataset: expected the name of a split such as 'train', got {split!r}")
+    looked_for: list[str] = []
+    for name in FORMATS if format is None else (format,):
+        annotations = _READERS[name](folder, split, on_problem, looked_for)
+        if annotations is not None:
+            swap = LSP_SWAP if annotations.joint_names == LSP_JOINTS and not _sides_are_colored(folder) else None
+            return Dataset(annotations, masks, cache_bytes, max_pixels, swap)
+    raise FileNotFoundError(
+        f"open_dataset: no data set with a split {split!r} in {folder.resolve()}; looked for "
+        f"{'; '.join(looked_for)}. Splits found: {', '.join(find_splits(folder)) or 'none'}"
+    )
+
+
+def find_splits(folder: Path | str) -> list[str]:
+    """Names of all the splits whose annotation files are in the folder."""
+    folder = Path(folder)
+    names = {path.stem.removeprefix(kind) for kind in ("instances_", "person_keypoints_")
+             for path in folder.glob(f"annotations/{kind}*.json")}  # fmt: skip
+    names |= {path.name for parent in ("voc", "labels") for path in folder.glob(f"{parent}/*") if path.is_dir()}
+    names |= {path.parent.name for path in folder.glob("lsp/*/joints.mat")}
+    names |= {path.stem for path in folder.glob("ImageSets/Main/*.txt") if "_" not in path.stem}
+    if (folder / "joints.mat").is_file():
+        names.add("all")
+    order = {"train": 0, "val": 1, "test": 2}
+    return sorted(names, key=lambda name: (order.get(name, 3), name))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The PNG and JPEG files of a folder, by their names' endings, in the order of the names."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+
+
+def _sides_are_colored(folder: Path) -> bool:
+    """Whether dataset.json says that figures wear their right and left as colours, which mirroring does not swap."""
+    try:
+        return json.loads(read_limited(folder / "dataset.json", 1 << 20)).get("sides_by_color") is True
+    except (ValueError, AttributeError):  # none there (AnnotationError is a ValueError), or somebody else's
+        return False
+
+
+def _image_folder(folder: Path, split: str) -> Path | None:
+    return next((path for path in (folder / "images" / split, folder / split) if path.is_dir()), None)
+
+
+def _coco_reader(prefix: str) -> Callable:
+    def read(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:
+        path, images = folder / "annotations" / f"{prefix}_{split}.json", _image_folder(folder, split)
+        looked_for.append(f"annotations/{path.name} with images/{split}/ or {split}/")
+        return read_coco(path, images, on_problem) if path.is_file() and images else None
+
+    return read
+
+
+def _read_voc_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:
+    looked_for.append(f"voc/{split}/*.xml with images/{split}/, or ImageSets/Main/{split}.txt (VOC)")
+    own, listing = folder / "voc" / split, folder / "ImageSets" / "Main" / f"{split}.txt"
+    if own.is_dir() and (folder / "images" / split).is_dir():
+        classes = read_classes(folder / "classes.txt") if (folder / "classes.txt").is_file() else None
+        return read_voc(sorted(own.glob("*.xml")), folder / "images" / split, classes, on_problem)
+    if not listing.is_file():
+        return None
+    names = [line.split()[0] for line in read_limited(listing, 64 << 20).decode().splitlines() if line.strip()]
+    for name in names:
+        if Path(name).name != name:
+            raise AnnotationError(f"{listing}: expected names of images, one a line, got {name!r}")
+    return read_voc([folder / "Annotations" / f"{n}.xml" for n in names], folder / "JPEGImages", None, on_problem)
+
+
+def _read_yolo_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:
+    looked_for.append(f"labels/{split}/ with images/{split}/ and classes.txt (YOLO)")
+    labels, images = folder / "labels" / split, folder / "images" / split
+    if not (labels.is_dir() and images.is_dir()):
+        return None
+    pictures = list_images(images)
+    for orphan in sorted({p.stem for p in labels.glob("*.txt")} - {p.stem for p in pictures} - {"classes"}):
+        on_problem(
+            AnnotationError(f"{orphan}.txt: expected an image {orphan} in {images}, found none; remove the file")
+        )
+    return read_yolo(pictures, labels, read_classes(folder / "classes.txt"), on_problem)
+
+
+def _read_lsp_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:
+    looked_for.append(f"lsp/{split}/joints.mat with images/{split}/, or joints.mat with images/ (LSP)")
+    for path, images in (
+        (folder / "lsp" / split / "joints.mat", folder / "images" / split),
+        (folder / "joints.mat", folder / "images"),
+    ):
+        if path.is_file() and images.is_dir():
+            return read_lsp(path, list_images(images), on_problem)
+    return None
+
+
+_READERS = {
+    "coco": _coco_reader("instances"),
+    "coco-keypoints": _coco_reader("person_keypoints"),
+    "voc": _read_voc_folder,
+    "yolo": _read_yolo_folder,
+    "lsp": _read_lsp_folder,
+}

@@ -1,0 +1,38 @@
+"""Reading and writing whole files without surprises: size limits on the way in, atomic replacement on the way out."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+class AnnotationError(ValueError):
+    """An annotation that cannot be trusted. The message names file and field, what was expected, what came."""
+
+
+def read_limited(path: Path | str, max_bytes: int) -> bytes:
+    """The bytes of an annotation file, refused before reading when there are more than max_bytes."""
+    path = Path(path)
+    if not path.is_file():
+        raise AnnotationError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'nothing'} there")
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise AnnotationError(
+            f"{path}: expected at most {max_bytes:,} bytes, got {size:,}; split the file or raise max_bytes"
+        )
+    return path.read_bytes()
+
+
+def write_atomic(path: Path | str, data: bytes | str) -> None:
+    """Write a file so that, whatever happens, there is either the old content or the whole new one."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's files are private; data sets are shared like ordinary files
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,112 @@
+"""What every reader returns for one image, and the checks that all readers share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minidet.data.files import AnnotationError
+
+# A box may stick out of the image by this much, in pixels: rounding, and VOC's habit of counting from 1. It is
+# clipped. Anything more is an error in the annotation.
+OVERHANG = 1.0
+
+LARGEST_NUMBER = 1e9  # no coordinate, area or size of a picture is larger; NaN and infinity are not smaller either
+
+BACKGROUND = "__background__"  # the name of label 0
+
+# What a reader does with each AnnotationError it meets: raise it, or collect it and leave out the annotation.
+OnProblem = Callable[[AnnotationError], None]
+
+
+def raise_problem(error: AnnotationError) -> None:
+    raise error
+
+
+@dataclass
+class Record:
+    """The annotation of one image; the image itself is not read yet.
+
+    size: (height, width), or None where the file does not say. boxes: (R, 4) float64 x1 y1 x2 y2, continuous
+    pixels. labels: (R,) int64 from 1. iscrowd, difficult: (R,) bool. keypoints: (R, J, 3) float64 x, y, v or None.
+    segmentations: for each object (H, W) bool, a list of (n, 2) polygons, a list of run lengths, or None.
+    """
+
+    path: Path
+    name: str
+    size: tuple[int, int] | None = None
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    difficult: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    keypoints: np.ndarray | None = None
+    segmentations: list | None = None
+
+
+@dataclass
+class Annotations:
+    """A whole annotation file: one record an image, and what the labels mean.
+
+    classes: names by label, classes[0] = "__background__". category_ids: COCO's id of each label from 1 on, or None.
+    joint_names: of the keypoints, or None.
+    """
+
+    records: list[Record]
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...] | None = None
+    joint_names: tuple[str, ...] | None = None
+
+
+def fill(record: Record, objects: list[dict]) -> Record:
+    """Put one dictionary an object (box, label, and where known iscrowd, difficult, area) into a record's arrays."""
+    record.boxes = np.array([o["box"] for o in objects], np.float64).reshape(-1, 4)
+    record.labels = np.array([o["label"] for o in objects], np.int64)
+    record.iscrowd = np.array([o.get("iscrowd", False) for o in objects], bool)
+    record.difficult = np.array([o.get("difficult", False) for o in objects], bool)
+    sides = record.boxes[:, 2:] - record.boxes[:, :2]
+    record.areas = np.array([o.get("area", side.prod()) for o, side in zip(objects, sides, strict=True)], np.float64)
+    return record
+
+
+def finite_number(value, where: str) -> float:
+    """A number from an annotation file as float; NaN, infinity, text and booleans are refused."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER:
+        return float(value)
+    raise AnnotationError(f"{where}: expected a finite number, got {str(value)[:40]}; fix or remove it")
+
+
+def checked_box(box: tuple[float, float, float, float], size: tuple[int, int] | None, where: str) -> np.ndarray:
+    """(4,) float64: x1 y1 x2 y2 clipped to the image, after making sure that nothing but rounding is clipped.
+
+    Refuses boxes that are inside out, have no area or leave the image (height, width) by more than OVERHANG.
+    """
+    x1, y1, x2, y2 = box
+    for side, extent in (("width", x2 - x1), ("height", y2 - y1)):
+        if not extent > 0:
+            raise AnnotationError(f"{where}: expected {side} > 0, got {extent:g}; fix or remove it")
+    if size is None:
+        return np.array(box)
+    height, width = size
+    if x1 < -OVERHANG or y1 < -OVERHANG or x2 > width + OVERHANG or y2 > height + OVERHANG:
+        raise AnnotationError(
+            f"{where}: expected a box inside the {width} x {height} image, got x {x1:g} to {x2:g}, "
+            f"y {y1:g} to {y2:g}; fix or remove it"
+        )
+    clipped = np.clip(box, 0, [width, height, width, height])
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        raise AnnotationError(f"{where}: expected a box inside the {width} x {height} image, got one beside it")
+    return clipped
+
+
+def checked_path(folder: Path, name, where: str) -> Path:
+    """The image file `name` in or below `folder`; refuses names that lead elsewhere and files that are missing."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise AnnotationError(f"{where}: expected the name of an image file, got {name!r}")
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise AnnotationError(f"{where}: expected a file below {folder}, got {name!r}; write a relative name")
+    path = folder / name
+    if not path.is_file():
+        raise AnnotationError(f"{where}: expected the image {path}, but there is no such file; restore or remove it")
+    return path

@@ -1,0 +1,92 @@
+"""YOLO's text files, one an image: a line "class cx cy w h" an object, the class from 0 on, the rest as fractions of
+the image's width and height. classes.txt holds one name a line. An image without a text file has no objects."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from minidet.data.files import AnnotationError, read_limited
+from minidet.data.formats.record import BACKGROUND, Annotations, OnProblem, Record, checked_box, fill, raise_problem
+from minidet.data.images import ImageError, image_size
+
+MAX_BYTES = 4 << 20  # of one image's file
+
+
+def read_classes(path: Path | str) -> tuple[str, ...]:
+    """Class names, one a line, without the background."""
+    try:
+        names = [line.strip() for line in read_limited(path, MAX_BYTES).decode().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path}: expected class names in UTF-8, one a line ({error})") from error
+    if not names or len(set(names)) != len(names):
+        raise AnnotationError(f"{path}: expected one different class name a line, got {names[:20]}")
+    return tuple(names)
+
+
+def read_yolo(
+    images: Sequence[Path],
+    label_folder: Path | str,
+    classes: Sequence[str],
+    on_problem: OnProblem = raise_problem,
+    max_bytes: int = MAX_BYTES,
+) -> Annotations:
+    """Read and check label_folder/NAME.txt of every image NAME. Sizes come from the images' headers.
+
+    classes: names without the background. on_problem: as in read_coco.
+    """
+    records = []
+    for image in images:
+        path = Path(label_folder) / f"{Path(image).stem}.txt"
+        try:
+            record = Record(Path(image), Path(image).name, image_size(image))
+            lines = read_limited(path, max_bytes).decode().splitlines() if path.exists() else []
+        except (AnnotationError, ImageError, UnicodeDecodeError) as error:
+            on_problem(AnnotationError(f"{path.name}: {error}"))
+            continue
+        objects = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                if line.strip():
+                    objects.append(_read_line(line, record.size, len(classes), f"{path.name}: line {number}"))
+            except AnnotationError as error:
+                on_problem(error)
+        records.append(fill(record, objects))
+    return Annotations(records, (BACKGROUND, *classes))
+
+
+def _read_line(line: str, size: tuple[int, int], classes: int, where: str) -> dict:
+    words = line.split()
+    if len(words) != 5:
+        raise AnnotationError(f"{where}: expected 5 numbers (class cx cy w h), got {len(words)}: {line[:60]!r}")
+    if not (words[0].isascii() and words[0].isdigit() and int(words[0]) < classes):
+        raise AnnotationError(f"{where}.class: expected a whole number from 0 to {classes - 1}, got {words[0][:40]!r}")
+    try:
+        cx, cy, w, h = (float(word) for word in words[1:])
+    except ValueError as error:
+        raise AnnotationError(f"{where}: expected numbers, got {line[:60]!r}") from error
+    if not all(math.isfinite(value) and -0.5 <= value <= 1.5 for value in (cx, cy, w, h)):
+        raise AnnotationError(f"{where}: expected fractions of the image between 0 and 1, got {line[:60]!r}")
+    height, width = size
+    box = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
+    return {"box": checked_box(box, size, where), "label": int(words[0]) + 1}
+
+
+def write_yolo(folder: Path | str, records: Sequence[Record]) -> None:
+    """Write one text file a record into `folder`, named after its image.
+
+    Crowd regions are left out: the format cannot mark them, and as ordinary boxes they would mislead.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in records:
+        height, width = record.size
+        centers = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2 / (width, height)
+        sides = (record.boxes[:, 2:] - record.boxes[:, :2]) / (width, height)
+        lines = [
+            " ".join([str(label - 1), *(f"{value:.10g}" for value in row)])
+            for label, row, crowd in zip(record.labels, np.hstack([centers, sides]), record.iscrowd, strict=True)
+            if not crowd
+        ]
+        (folder / f"{Path(record.name).stem}.txt").write_text("".join(f"{line}\n" for line in lines))

@@ -1,0 +1,223 @@
+"""Write miniscene data sets as files: pictures, and their annotations in all the formats that users know.
+
+images/SPLIT/000000.png                          the pictures
+annotations/instances_SPLIT.json                 COCO (person_keypoints_SPLIT.json for figures)
+voc/SPLIT/000000.xml                             PASCAL VOC
+labels/SPLIT/000000.txt, classes.txt             YOLO
+lsp/SPLIT/joints.mat                             Leeds Sports Pose, for figures
+dataset.json                                     what was made; written last
+"""
+
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from minidet.data.files import write_atomic
+from minidet.data.formats.coco import write_coco
+from minidet.data.formats.lsp import write_lsp
+from minidet.data.formats.record import BACKGROUND, Record
+from minidet.data.formats.voc import write_voc
+from minidet.data.formats.yolo import write_yolo
+from minidet.data.images import write_image
+from minidet.data.joints import LSP_JOINTS
+from minidet.data.miniscene import CLASSES, LEVELS, SCENES, Scene, make_scene
+
+GENERATOR_VERSION = 1  # raise it whenever the same seed no longer gives the same pictures
+
+SPLITS = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+# How often the misleading background patch agrees with the class, in training and in the test where it says nothing.
+CUE_IN_TRAINING, CUE_IN_TEST = 0.95, 0.0
+CUE_SIDES = (16, 32)  # smaller objects than usual, of 64 pixels, so that they never cover the patch
+
+_FINISHED, _UNFINISHED = "dataset.json", "unfinished.json"
+_CONTENT = ("images", "annotations", "voc", "labels", "lsp", "classes.txt")
+
+
+def make_dataset(
+    folder: Path | str,
+    images: int = 1000,
+    task: str = "detection",
+    level: str = "textured",
+    seed: int = 0,
+    splits: Mapping[str, float] | None = None,
+    size: int | None = None,
+    format: str = "png",
+    cue: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Make a data set of generated scenes in `folder` and return the folder.
+
+    images: in all splits together. task: "detection", "localization" or "pose" (miniscene.SCENES). level: "textured"
+    or "flat". splits: fractions of `images` that add up to 1 (SPLITS by default), or whole numbers of images.
+    size: H = W in pixels, the task's own by default; objects grow with it. format: "png" or "jpg".
+    cue: paint a patch into the background that goes with the class in all splits but "test" (see make_scene).
+
+    Every scene depends on (seed, split, its number) alone: more images leave the first ones as they are.
+    If the folder holds the same data set already, nothing is done; an interrupted one is made anew.
+    Raises FileExistsError if the folder holds anything else, ValueError for settings that make no sense.
+    """
+    if task not in SCENES or level not in LEVELS or format not in ("png", "jpg"):
+        raise ValueError(
+            f"make_dataset: expected task {', '.join(SCENES)}, level {', '.join(LEVELS)} and format png or jpg, got "
+            f"{task!r}, {level!r} and {format!r}"
+        )
+    if cue and task != "localization":
+        raise ValueError(f"make_dataset: expected task 'localization' with the background cue, got {task!r}")
+    settings = {
+        "generator": "miniscene",
+        "version": GENERATOR_VERSION,
+        "task": task,
+        "level": level,
+        "seed": int(seed),
+        "size": int(size or SCENES[task]["size"]),
+        "format": format,
+        "cue": bool(cue),
+        "counts": _count_images(images, SPLITS if splits is None else splits),
+        "sides_by_color": task == "pose",
+    }
+    folder = Path(folder)
+    if not _prepare_folder(folder, settings):
+        return folder
+    _write_splits(folder, settings, progress)
+    write_atomic(folder / _FINISHED, json.dumps(settings | {"sha256": content_digest(folder)}, indent=1) + "\n")
+    (folder / _UNFINISHED).unlink()
+    return folder
+
+
+def content_digest(folder: Path | str) -> str:
+    """SHA-256 over the names and bytes of all files that make_dataset wrote, in the order of the names."""
+    digest = hashlib.sha256()
+    folder = Path(folder)
+    paths = [path for name in _CONTENT for path in (folder / name, *(folder / name).rglob("*")) if path.is_file()]
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in paths):
+        digest.update(f"{name}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _count_images(images: int, splits: Mapping[str, float]) -> dict[str, int]:
+    """Images of each split. Fractions are rounded so that the sum stays exact."""
+    values = list(splits.values())
+    for name in splits:
+        if not name.isidentifier():
+            raise ValueError(f"make_dataset: expected names such as 'train' for the splits, got {name!r}")
+    if values and all(isinstance(value, int) and value >= 0 for value in values):
+        counts = dict(splits)
+    elif values and min(values) >= 0 and abs(sum(values) - 1) < 1e-6:
+        ends = np.rint(np.cumsum([0.0, *values]) * images).astype(int)
+        counts = dict(zip(splits, np.diff(ends).tolist(), strict=True))
+    else:
+        raise ValueError(f"make_dataset: expected splits as fractions with sum 1 or as counts, got {dict(splits)}")
+    if sum(counts.values()) < 1:
+        raise ValueError(f"make_dataset: expected at least one image, got {counts}")
+    return counts
+
+
+def _prepare_folder(folder: Path, settings: dict) -> bool:
+    """Make `folder` ready to write into; False if it holds the finished data set already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / _FINISHED).is_file() and not (folder / _UNFINISHED).is_file():
+        try:
+            found = json.loads((folder / _FINISHED).read_bytes())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or found.get("generator") != "miniscene":
+            raise FileExistsError(
+                f"{folder}: holds another data set ({_FINISHED} is not miniscene's); name a new folder"
+            )
+        different = [f"{k} {found.get(k)!r}, not {v!r}" for k, v in settings.items() if found.get(k) != v]
+        if different:
+            raise FileExistsError(
+                f"{folder}: holds another miniscene data set ({'; '.join(different)}); name a new folder or delete this"
+            )
+        return False
+    if (folder / _UNFINISHED).is_file():  # an interrupted run of this function: all of it was made here
+        (folder / _FINISHED).unlink(missing_ok=True)
+        for name in _CONTENT:
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    elif any(folder.iterdir()):
+        raise FileExistsError(f"{folder}: expected a new or empty folder, but there are other files in it")
+    write_atomic(folder / _UNFINISHED, json.dumps(settings, indent=1) + "\n")
+    return True
+
+
+def _scene_options(settings: dict, split: str) -> dict:
+    """Keyword arguments of make_scene."""
+    options = dict(SCENES[settings["task"]])
+    sides = CUE_SIDES if settings["cue"] else options["sides"]
+    options["sides"] = tuple(side * settings["size"] / options["size"] for side in sides)
+    if settings["cue"]:
+        options["cue"] = CUE_IN_TEST if split == "test" else CUE_IN_TRAINING
+    return options | {"size": settings["size"], "level": settings["level"]}
+
+
+def _write_splits(folder: Path, settings: dict, progress: bool) -> None:
+    from tqdm import tqdm
+
+    pose = settings["task"] == "pose"
+    classes = (BACKGROUND, "person") if pose else (BACKGROUND, *CLASSES)
+    write_atomic(folder / "classes.txt", "".join(f"{name}\n" for name in classes[1:]))
+    (folder / "annotations").mkdir()
+    with tqdm(total=sum(settings["counts"].values()), desc="miniscene", unit="image", disable=not progress) as bar:
+        for split, count in settings["counts"].items():
+            (folder / "images" / split).mkdir(parents=True)
+            options, records = _scene_options(settings, split), []
+            for index in range(count):
+                scene = make_scene(
+                    np.random.default_rng((settings["seed"], zlib.crc32(split.encode()), index)), **options
+                )
+                path = folder / "images" / split / f"{index:06d}.{settings['format']}"
+                write_image(path, scene.image)
+                records.append(_people_record(scene, path) if pose else _objects_record(scene, path))
+                bar.update()
+            kind = "person_keypoints" if pose else "instances"
+            write_coco(
+                folder / "annotations" / f"{kind}_{split}.json",
+                records,
+                classes,
+                joint_names=LSP_JOINTS if pose else None,
+            )
+            write_voc(folder / "voc" / split, records, classes)
+            write_yolo(folder / "labels" / split, records)
+            if pose:
+                (folder / "lsp" / split).mkdir(parents=True)
+                write_lsp(folder / "lsp" / split / "joints.mat", records)
+
+
+def _objects_record(scene: Scene, path: Path) -> Record:
+    return Record(
+        path=path,
+        name=path.name,
+        size=scene.image.shape[:2],
+        boxes=scene.boxes,
+        labels=scene.labels,
+        iscrowd=scene.iscrowd,
+        difficult=scene.iscrowd,  # VOC has no crowds, but it leaves difficult objects out of the evaluation
+        areas=scene.masks.sum(axis=(1, 2)).astype(float),
+        segmentations=list(scene.masks),
+    )
+
+
+def _people_record(scene: Scene, path: Path) -> Record:
+    count = len(scene.person_boxes)
+    return Record(
+        path=path,
+        name=path.name,
+        size=scene.image.shape[:2],
+        boxes=scene.person_boxes,
+        labels=np.ones(count, np.int64),
+        iscrowd=np.zeros(count, bool),
+        difficult=np.zeros(count, bool),
+        areas=scene.person_masks.sum(axis=(1, 2)).astype(float),
+        keypoints=scene.keypoints,
+        segmentations=list(scene.person_masks),
+    )
