@@ -22,6 +22,7 @@ from .autograd import (
     no_grad,
     tensor,
 )
+from .random import manual_seed
 from .version import __version__
 
 _SUBPACKAGES = ("autograd", "data", "drawing", "evaluation", "functional", "models", "nn", "optim", "training", "watch")
@@ -38,6 +39,7 @@ __all__ = [
     "gradcheck",
     "gradgradcheck",
     "is_grad_enabled",
+    "manual_seed",
     "no_grad",
     "tensor",
 ]

@@ -149,7 +149,7 @@ def _step(node: Function, gradient: Any, grads: dict, create_graph: bool) -> Non
 
 
 def _fitted(node: Function, result: Any, parent: Function | Tensor) -> Any:
-    """The gradient in its input's shape and dtype: summed and cast where the operation broadcasts, checked elsewhere."""
+    """The gradient in its input's shape and dtype: summed and cast if the operation broadcasts, checked otherwise."""
     if node.broadcasts:
         summed = sum_to(result, parent.shape)
         return summed if summed.dtype == parent.dtype else cast(summed, parent.dtype)

@@ -1,4 +1,4 @@
-"""Functions on Tensors, with torch.nn.functional's names, argument order and defaults: `import minidet.functional as F`.
+"""Functions on Tensors, with torch.nn.functional's names, order and defaults (`import minidet.functional as F`).
 
 Given arrays instead of Tensors, each is a plain array function.
 """

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..autograd import Function
 from ..autograd.operations import Elementwise, exp, where
+from ..random import generator
 
 
 class ReLU(Elementwise):
@@ -132,13 +133,10 @@ def log_softmax(x: Any, dim: int) -> Any:
 
 def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Any:
     """In training, zeroes each element with probability p and divides the others by 1 - p, so that the mean stays
-    (Srivastava et al. 2014, "inverted"). In evaluation, returns x. The mask is drawn from rng, which is required in
-    training: nothing here is random behind your back."""
+    (Srivastava et al. 2014, "inverted"). In evaluation, returns x. rng: the shared generator by default."""
     if not 0 <= p < 1:
         raise ValueError(f"dropout: expected a probability 0 <= p < 1, got {p}")
     if not training or p == 0:
         return x
-    if rng is None:
-        raise ValueError("dropout: expected rng=np.random.Generator in training, got None")
-    keep = rng.random(x.shape, dtype=np.float32) >= p
+    keep = (rng or generator()).random(x.shape, dtype=np.float32) >= p
     return where(keep, x * (1 / (1 - p)), 0.0)

@@ -1,0 +1,77 @@
+"""Initial weights, by their names. Each fills a Tensor in place, from the shared generator unless rng is given.
+
+fan_in is the number of inputs that one output sums over, C * R * S for a convolution (groups counted in the shape).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..random import generator
+
+
+def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, rng: np.random.Generator | None = None) -> Tensor:
+    """Uniform in [low, high)."""
+    return _fill(x, (rng or generator()).uniform(low, high, x.shape))
+
+
+def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, rng: np.random.Generator | None = None) -> Tensor:
+    """Gaussian with a mean and a standard deviation."""
+    return _fill(x, (rng or generator()).normal(mean, std, x.shape))
+
+
+def constant_(x: Tensor, value: float) -> Tensor:
+    """One value everywhere."""
+    return _fill(x, value)
+
+
+def zeros_(x: Tensor) -> Tensor:
+    """0 everywhere."""
+    return _fill(x, 0)
+
+
+def ones_(x: Tensor) -> Tensor:
+    """1 everywhere."""
+    return _fill(x, 1)
+
+
+def xavier_uniform_(x: Tensor, gain: float = 1.0, rng: np.random.Generator | None = None) -> Tensor:
+    """Glorot and Bengio 2010, equation 16: uniform with variance gain^2 * 2 / (fan_in + fan_out)."""
+    bound = gain * math.sqrt(6 / sum(_fans(x)))
+    return uniform_(x, -bound, bound, rng)
+
+
+def xavier_normal_(x: Tensor, gain: float = 1.0, rng: np.random.Generator | None = None) -> Tensor:
+    """Glorot and Bengio 2010, Gaussian: variance gain^2 * 2 / (fan_in + fan_out)."""
+    return normal_(x, 0, gain * math.sqrt(2 / sum(_fans(x))), rng)
+
+
+def kaiming_uniform_(x: Tensor, a: float = 0.0, mode: str = "fan_in", rng: np.random.Generator | None = None) -> Tensor:
+    """He et al. 2015, section 2.2: uniform with variance 2 / ((1 + a^2) fan), for ReLU with slope a below zero."""
+    bound = math.sqrt(6 / ((1 + a * a) * _fan(x, mode)))
+    return uniform_(x, -bound, bound, rng)
+
+
+def kaiming_normal_(x: Tensor, a: float = 0.0, mode: str = "fan_in", rng: np.random.Generator | None = None) -> Tensor:
+    """He et al. 2015, equations 10 and 15: Gaussian with variance 2 / ((1 + a^2) fan)."""
+    return normal_(x, 0, math.sqrt(2 / ((1 + a * a) * _fan(x, mode))), rng)
+
+
+def _fill(x: Tensor, values: Any) -> Tensor:
+    x.data[...] = values
+    return x
+
+
+def _fans(x: Tensor) -> tuple[int, int]:
+    if x.ndim < 2:
+        raise ValueError(f"initialisation: expected a weight of at least two axes (K, C, ...), got shape {x.shape}")
+    receptive = math.prod(x.shape[2:])
+    return x.shape[1] * receptive, x.shape[0] * receptive
+
+
+def _fan(x: Tensor, mode: str) -> int:
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"initialisation: expected mode 'fan_in' or 'fan_out', got {mode!r}")
+    return _fans(x)[mode == "fan_out"]

@@ -1,0 +1,147 @@
+"""Optimisers: SGD with momentum, Adam, AdamW, with torch.optim's rules and defaults.
+
+Each keeps its state as arrays by name, so that a checkpoint holds all of it. `learning_rate` may be set between steps,
+which is what a schedule does.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .autograd import Tensor
+
+
+class Optimizer:
+    """Updates parameters in place from their gradients; parameters without a gradient are left alone.
+
+    parameters: Tensors, or a dict or (name, Tensor) pairs as `model.named_parameters()`, whose names then name the state.
+    """
+
+    slots: tuple[str, ...] = ()  # the arrays kept for each parameter
+
+    def __init__(self, parameters: Iterable, learning_rate: float, weight_decay: float = 0.0) -> None:
+        entries = list(parameters.items() if isinstance(parameters, dict) else parameters)
+        named = [entry if isinstance(entry, tuple) else (str(i), entry) for i, entry in enumerate(entries)]
+        self.parameters: dict[str, Tensor] = dict(named)
+        if not self.parameters or len(self.parameters) < len(named):
+            raise ValueError(
+                f"{type(self).__name__}: expected parameters with distinct names, got {len(named)} entries"
+            )
+        if learning_rate < 0 or weight_decay < 0:
+            raise ValueError(
+                f"{type(self).__name__}: expected learning_rate and weight_decay >= 0, got {learning_rate}, {weight_decay}"
+            )
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.steps = 0
+        self.state = {
+            name: {slot: np.zeros_like(parameter.data) for slot in self.slots}
+            for name, parameter in self.parameters.items()
+        }
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def step(self) -> None:
+        """One update of every parameter that has a gradient and is not frozen."""
+        self.steps += 1
+        for name, parameter in self.parameters.items():
+            if parameter.grad is not None and parameter.requires_grad:
+                self.update(parameter.data, parameter.grad.data, **self.state[name])
+
+    def update(self, weights: Any, grad: Any, **state: Any) -> None:
+        """Writes the new weights, and the new state, in place."""
+        raise TypeError(f"{type(self).__name__}: an Optimizer must define update(self, weights, grad, **state)")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Arrays by "slot/parameter", and the numbers "steps" and "learning_rate"."""
+        arrays = {f"{slot}/{name}": state[slot] for name, state in self.state.items() for slot in state}
+        return {"steps": self.steps, "learning_rate": self.learning_rate, **arrays}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what state_dict gave; the parameters must be the same ones."""
+        mine = self.state_dict()
+        if set(mine) != set(state):
+            differing = sorted(set(mine) ^ set(state))
+            raise ValueError(
+                f"{type(self).__name__}: expected the state of the same parameters; differing: {differing[:8]}"
+            )
+        self.steps, self.learning_rate = int(state["steps"]), float(state["learning_rate"])
+        for key, array in mine.items():
+            if key not in ("steps", "learning_rate"):
+                array[...] = state[key]
+
+
+class SGD(Optimizer):
+    """v = momentum * v + grad;  w = w - learning_rate * v.  Weight decay is added to the gradient (l2 penalty).
+
+    nesterov looks ahead: the step is grad + momentum * v (Sutskever et al. 2013).
+    """
+
+    slots = ("velocity",)
+
+    def __init__(
+        self,
+        parameters: Iterable,
+        learning_rate: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(parameters, learning_rate, weight_decay)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def update(self, weights: Any, grad: Any, velocity: Any) -> None:
+        grad = grad + self.weight_decay * weights if self.weight_decay else grad
+        velocity *= self.momentum
+        velocity += grad
+        weights -= self.learning_rate * (grad + self.momentum * velocity if self.nesterov else velocity)
+
+
+class Adam(Optimizer):
+    """Kingma and Ba 2015, algorithm 1. m and v are running means of the gradient and of its square, corrected for
+    their start at 0; the step is learning_rate * m / (sqrt(v) + eps). Weight decay is added to the gradient."""
+
+    slots = ("mean", "square")
+    decoupled = False
+
+    def __init__(
+        self,
+        parameters: Iterable,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, learning_rate, weight_decay)
+        self.betas, self.eps = betas, eps
+
+    def update(self, weights: Any, grad: Any, mean: Any, square: Any) -> None:
+        if self.weight_decay and self.decoupled:
+            weights *= 1 - self.learning_rate * self.weight_decay
+        elif self.weight_decay:
+            grad = grad + self.weight_decay * weights
+        first, second = self.betas
+        mean += (1 - first) * (grad - mean)
+        square *= second
+        square += (1 - second) * grad * grad
+        step = self.learning_rate / (1 - first**self.steps)
+        weights -= step * mean / (np.sqrt(square) / (1 - second**self.steps) ** 0.5 + self.eps)
+
+
+class AdamW(Adam):
+    """Adam whose weight decay shrinks the weights directly, not through the gradient (Loshchilov and Hutter 2019)."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        parameters: Iterable,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(parameters, learning_rate, betas, eps, weight_decay)
