@@ -15,7 +15,7 @@ from .autograd import Tensor
 class Optimizer:
     """Updates parameters in place from their gradients; parameters without a gradient are left alone.
 
-    parameters: Tensors, or a dict or (name, Tensor) pairs as `model.named_parameters()`, whose names then name the state.
+    parameters: Tensors, or (name, Tensor) pairs as `model.named_parameters()` gives them; the names then name the state.
     """
 
     slots: tuple[str, ...] = ()  # the arrays kept for each parameter
@@ -30,7 +30,8 @@ class Optimizer:
             )
         if learning_rate < 0 or weight_decay < 0:
             raise ValueError(
-                f"{type(self).__name__}: expected learning_rate and weight_decay >= 0, got {learning_rate}, {weight_decay}"
+                f"{type(self).__name__}: expected learning_rate and weight_decay of at least 0, "
+                f"got {learning_rate} and {weight_decay}"
             )
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.steps = 0

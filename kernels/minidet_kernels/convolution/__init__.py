@@ -18,9 +18,9 @@ form).
 
 All functions: float32 or float64, the same for all arrays; any memory layout; an empty batch gives an empty
 result (or a zero weight gradient); no input is changed. The CPU version returns channels-last memory under
-the public shape. A NaN or infinity in x or grad reaches exactly those results whose sum contains it; weights
-must be finite. The cost is that of the equation, N*K*Ho*Wo * C/groups * R*S multiplications, for each of the
-three.
+the public shape. A NaN or infinity in x or grad reaches exactly those results whose sum contains it; padding
+counts as zeros, so NaN * 0 = NaN there too. Weights must be finite. The cost is that of the equation,
+N*K*Ho*Wo * C/groups * R*S multiplications, for each of the three functions.
 """
 
 from __future__ import annotations

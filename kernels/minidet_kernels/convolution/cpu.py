@@ -29,7 +29,7 @@ def conv2d(
     size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
     y = empty_channels_last((x.shape[0], k, *size), x.dtype)
     y[...] = 0 if bias is None else bias
-    _forward(to_channels_last(x), _group(weight, groups, "grsck"), y, stride, padding, dilation)
+    _forward(_pad(x, padding), _group(weight, groups, "grsck"), y, stride, dilation)
     return to_public(y)
 
 
@@ -59,8 +59,14 @@ def conv2d_weight_grad(
 ) -> np.ndarray:
     c, k = x.shape[1] // groups, grad.shape[1] // groups
     weight_grad = np.zeros((groups, *kernel_size, c, k), x.dtype)
-    _weight_grad(to_channels_last(x), to_channels_last(grad), weight_grad, stride, padding, dilation)
+    _weight_grad(_pad(x, padding), to_channels_last(grad), weight_grad, stride, dilation)
     return np.ascontiguousarray(weight_grad.transpose(0, 4, 3, 1, 2)).reshape(groups * k, c, *kernel_size)
+
+
+def _pad(x: np.ndarray, padding: Pair) -> np.ndarray:
+    """(N, C, H, W) -> (N, H + 2*padding, W + 2*padding, C), zeros around."""
+    (ph, pw), x = padding, to_channels_last(x)
+    return np.pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0))) if ph or pw else x
 
 
 def _group(weight: np.ndarray, groups: int, order: str) -> np.ndarray:
@@ -71,25 +77,21 @@ def _group(weight: np.ndarray, groups: int, order: str) -> np.ndarray:
 
 
 @parallel
-def _forward(x, weight, y, stride, padding, dilation):
+def _forward(x, weight, y, stride, dilation):
     n, ho, wo, _ = y.shape
     for row in prange(n * ho):
         for j in range(wo):
-            _gather_pixel(x[row // ho], weight, y[row // ho, row % ho, j], row % ho, j, stride, padding, dilation)
+            _gather_pixel(x[row // ho], weight, y[row // ho, row % ho, j], row % ho, j, stride, dilation)
 
 
 @serial
-def _gather_pixel(x, weight, pixel, i, j, stride, padding, dilation):
+def _gather_pixel(x, weight, pixel, i, j, stride, dilation):
     """One output pixel (K,) += what it sees of the image x (H, W, C)."""
     groups, r_size, s_size, c_size, k_size = weight.shape
     for r in range(r_size):
-        h = i * stride[0] + r * dilation[0] - padding[0]
-        if h < 0 or h >= x.shape[0]:
-            continue
+        h = i * stride[0] + r * dilation[0]
         for s in range(s_size):
-            w = j * stride[1] + s * dilation[1] - padding[1]
-            if w < 0 or w >= x.shape[1]:
-                continue
+            w = j * stride[1] + s * dilation[1]
             for g in range(groups):
                 for c in range(c_size):
                     value = x[h, w, g * c_size + c]
@@ -127,29 +129,25 @@ def _collect_pixel(grad, weight, pixel, h, w, stride, padding, dilation):
 
 
 @parallel
-def _weight_grad(x, grad, weight_grad, stride, padding, dilation):
+def _weight_grad(x, grad, weight_grad, stride, dilation):
     groups, r_size, s_size, c_size, _ = weight_grad.shape
     for task in prange(groups * r_size * s_size * c_size):
         c = task % c_size
         s = task // c_size % s_size
         r = task // (c_size * s_size) % r_size
         g = task // (c_size * s_size * r_size)
-        _correlate(x, grad, weight_grad[g, r, s, c], g, r, s, c, c_size, stride, padding, dilation)
+        _correlate(x, grad, weight_grad[g, r, s, c], g, r, s, c, c_size, stride, dilation)
 
 
 @serial
-def _correlate(x, grad, result, g, r, s, c, c_size, stride, padding, dilation):
+def _correlate(x, grad, result, g, r, s, c, c_size, stride, dilation):
     """result (K,) += sum over output pixels of input channel c, as seen through tap (r, s), times grad."""
     n, ho, wo, _ = grad.shape
     k_size = result.shape[0]
     for row in range(n * ho):
-        h = (row % ho) * stride[0] + r * dilation[0] - padding[0]
-        if h < 0 or h >= x.shape[1]:
-            continue
+        h = (row % ho) * stride[0] + r * dilation[0]
         for j in range(wo):
-            w = j * stride[1] + s * dilation[1] - padding[1]
-            if w < 0 or w >= x.shape[2]:
-                continue
+            w = j * stride[1] + s * dilation[1]
             value = x[row // ho, h, w, g * c_size + c]
             for k in range(k_size):
                 result[k] += value * grad[row // ho, row % ho, j, g * k_size + k]

@@ -45,14 +45,15 @@ def conv2d_input_grad(
     groups: int,
 ) -> np.ndarray:
     n, k, ho, wo = grad.shape
-    c_of_group, r_size, s_size = weight.shape[1:]
+    c = weight.shape[1] * groups
+    r_size, s_size = weight.shape[2:]
     grad = grad.reshape(n, groups, k // groups, ho * wo)
-    weight = weight.reshape(groups, k // groups, c_of_group, r_size, s_size)
+    weight = weight.reshape(groups, k // groups, c // groups, r_size, s_size)
     (h, w), (ph, pw) = input_size, padding
-    x_grad = np.zeros((n, groups * c_of_group, h + 2 * ph, w + 2 * pw), grad.dtype)  # of the padded image
+    x_grad = np.zeros((n, c, h + 2 * ph, w + 2 * pw), grad.dtype)  # of the padded image
     for r, s in np.ndindex(r_size, s_size):
         share = weight[..., r, s].swapaxes(-1, -2) @ grad  # (N, groups, C/groups, Ho*Wo)
-        x_grad[_seen_through(r, s, (ho, wo), stride, dilation)] += share.reshape(n, -1, ho, wo)
+        x_grad[_seen_through(r, s, (ho, wo), stride, dilation)] += share.reshape(n, c, ho, wo)
     return x_grad[:, :, ph : ph + h, pw : pw + w]
 
 

@@ -28,7 +28,8 @@ def max_pool2d(
 
 def max_pool2d_gather(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     n, c, h, w = x.shape
-    chosen = indices.reshape(n, c, -1)
+    ho, wo = indices.shape[2:]
+    chosen = indices.reshape(n, c, ho * wo)
     values = np.take_along_axis(x.reshape(n, c, h * w), chosen.clip(0), axis=2)
     return np.where(chosen == -1, x.dtype.type(0), values).reshape(indices.shape)
 
