@@ -41,9 +41,10 @@ class Scene:
     boxes: (R, 4) float64 x1 y1 x2 y2, continuous pixel coordinates: the tight box of the visible part, so x2 is
         the last column + 1. labels: (R,) int64, 1..6 = position in CLASSES + 1. masks: (R, H, W) bool, visible part.
     iscrowd: (R,) bool, one box around several objects. truncated: (R,) bool, cut by the border.
+    visible: (R,) float64, the part of the whole thing's pixels that is not hidden or cut off.
     colors: (R, 3) float64 painted colours (a crowd's is that of its last member).
     keypoints: (P, 14, 3) float64 x, y, v; see minidet.data.joints. person_boxes (P, 4), person_masks (P, H, W),
-    person_truncated (P,) as above.
+    person_truncated (P,), person_visible (P,) as above.
     """
 
     image: np.ndarray
@@ -52,11 +53,13 @@ class Scene:
     masks: np.ndarray
     iscrowd: np.ndarray
     truncated: np.ndarray
+    visible: np.ndarray
     colors: np.ndarray
     keypoints: np.ndarray
     person_boxes: np.ndarray
     person_masks: np.ndarray
     person_truncated: np.ndarray
+    person_visible: np.ndarray
 
 
 @dataclass
@@ -287,9 +290,11 @@ def _to_scene(image: np.ndarray, items: list[_Item]) -> Scene:
         masks=stack([i.visible for i in things], (height, width), bool),
         iscrowd=stack([i.iscrowd for i in things], (), bool),
         truncated=stack([i.whole.sum() < i.area for i in things], (), bool),
+        visible=stack([i.visible.sum() / i.area for i in things], (), np.float64),
         colors=stack([i.colors[-1] for i in things], (3,), np.float64),
         keypoints=keypoints,
         person_boxes=_tight_boxes([i.visible for i in people]),
         person_masks=stack([i.visible for i in people], (height, width), bool),
         person_truncated=stack([i.whole.sum() < i.area for i in people], (), bool),
+        person_visible=stack([i.visible.sum() / i.area for i in people], (), np.float64),
     )

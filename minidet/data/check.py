@@ -1,0 +1,178 @@
+"""The data doctor: goes through a whole data set, collects every problem, counts, and draws samples to look at.
+
+report = check_dataset("scenes", out="check")
+print(report); report.ok
+"""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minidet.data.dataset import Dataset, Sample, find_splits, open_dataset
+from minidet.data.files import AnnotationError
+from minidet.data.images import ImageError
+from minidet.data.make import content_digest
+
+SAMPLES_DRAWN = 24  # of each split
+TINY_SIDE = 4.0  # boxes with a shorter side, in pixels, are named in a warning: hardly anything can be learned
+PROBLEMS_PRINTED = 30
+
+
+@dataclass
+class SplitReport:
+    """What one split holds. box_sides: (R, 2) float64 widths and heights."""
+
+    images: int = 0
+    empty: int = 0
+    objects: Counter = field(default_factory=Counter)  # by class name, classes without objects included
+    crowds: int = 0
+    box_sides: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+    image_sizes: Counter = field(default_factory=Counter)  # (height, width) -> images
+
+
+@dataclass
+class Report:
+    """The result of check_dataset; print it. problems make a data set unfit, warnings are worth a look."""
+
+    folder: Path
+    splits: dict[str, SplitReport] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def __str__(self) -> str:
+        lines = [f"{self.folder}: {'no problems' if self.ok else f'{len(self.problems)} problems'}"]
+        for name, split in self.splits.items():
+            lines += ["", *_describe(name, split)]
+        for title, messages in (("problems", self.problems), ("warnings", self.warnings)):
+            if messages:
+                lines += ["", f"{title}:", *(f"  {message}" for message in messages[:PROBLEMS_PRINTED])]
+            if len(messages) > PROBLEMS_PRINTED:
+                lines.append(f"  ... and {len(messages) - PROBLEMS_PRINTED} more")
+        lines += [f"picture: {path}" for path in self.pictures]
+        return "\n".join(lines)
+
+
+def _describe(name: str, split: SplitReport) -> list[str]:
+    total = sum(split.objects.values())
+    sizes = ", ".join(f"{w} x {h} ({count})" for (h, w), count in split.image_sizes.most_common(3))
+    lines = [f"{name}: {split.images} images ({split.empty} without objects), {total} objects, {split.crowds} crowds"]
+    lines.append(f"  image sizes: {sizes}{', ...' if len(split.image_sizes) > 3 else ''}")
+    if len(split.box_sides):
+        low, middle, high = np.percentile(split.box_sides, [0, 50, 100], axis=0)
+        lines.append(
+            f"  box width {low[0]:g} to {high[0]:g} (median {middle[0]:g}), "
+            f"height {low[1]:g} to {high[1]:g} (median {middle[1]:g})"
+        )
+    most = max(split.objects.values(), default=0)
+    for class_name, count in split.objects.items():
+        bar = "#" * round(30 * count / max(most, 1))
+        lines.append(f"  {class_name:<14} {count:>7}  {bar}")
+    return lines
+
+
+def check_dataset(folder: Path | str, out: Path | str | None = None, format: str | None = None) -> Report:
+    """Check all splits of a data set: annotations, every image, duplicates, and the digest of a generated set.
+
+    Reads everything and stops at nothing; the report lists all problems. out: a folder for pictures of samples with
+    their boxes or skeletons, one PNG a split (made if missing); None draws nothing. format: as in open_dataset.
+    """
+    folder = Path(folder)
+    report = Report(folder)
+    if not folder.is_dir():
+        report.problems.append(f"{folder}: expected the folder of a data set, found nothing there")
+        return report
+    splits = find_splits(folder)
+    if not splits:
+        report.problems.append(f"{folder}: expected annotation files of COCO, VOC, YOLO or LSP, found none")
+    seen: dict[str, str] = {}  # digest of an image file -> where it was seen first
+    for split in splits:
+        try:
+            dataset = open_dataset(
+                folder, split, format, cache_bytes=0, on_problem=lambda error: report.problems.append(str(error))
+            )
+        except (AnnotationError, FileNotFoundError) as error:
+            report.problems.append(f"{split}: {error}")
+            continue
+        drawable = _check_split(report, split, dataset, seen)
+        if out is not None and drawable:
+            report.pictures.append(_draw(Path(out), split, dataset, drawable))
+    _check_digest(folder, report)
+    return report
+
+
+def _check_split(report: Report, split: str, dataset: Dataset, seen: dict[str, str]) -> list[int]:
+    """Read every sample of a split; returns up to SAMPLES_DRAWN indices that can be drawn, evenly spread."""
+    result = SplitReport(objects=Counter(dict.fromkeys(dataset.classes[1:], 0)))
+    report.splits[split] = result
+    sides, good = [np.zeros((0, 2))], []
+    for index, record in enumerate(dataset.records):
+        result.images += 1
+        where = f"{split}/{record.name}"
+        try:
+            sample = dataset[index]
+        except (ImageError, AnnotationError) as error:
+            report.problems.append(str(error))
+            continue
+        good.append(index)
+        digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
+        if seen.setdefault(digest, where) != where:
+            report.warnings.append(f"{where}: the same picture as {seen[digest]}")
+        result.image_sizes[sample.image.shape[:2]] += 1
+        result.empty += len(sample.boxes) == 0
+        result.crowds += int(sample.iscrowd.sum())
+        result.objects.update(dataset.classes[label] for label in sample.labels)
+        sides.append(sample.boxes[:, 2:] - sample.boxes[:, :2])
+        report.warnings.extend(_doubtful_boxes(where, sample))
+    result.box_sides = np.concatenate(sides)
+    for name, count in result.objects.items():
+        if count == 0:
+            report.warnings.append(f"{split}: no object of the class {name!r}")
+    return [good[i] for i in np.unique(np.linspace(0, len(good) - 1, min(SAMPLES_DRAWN, len(good))).astype(int))]
+
+
+def _doubtful_boxes(where: str, sample: Sample) -> list[str]:
+    messages = []
+    for box, label in zip(sample.boxes, sample.labels, strict=True):
+        if min(box[2] - box[0], box[3] - box[1]) < TINY_SIDE:
+            messages.append(f"{where}: a tiny box, {box[2] - box[0]:g} x {box[3] - box[1]:g} pixels")
+        if ((sample.boxes == box).all(axis=1) & (sample.labels == label)).sum() > 1:
+            messages.append(f"{where}: the same box and label more than once: {box.tolist()}")
+    return messages
+
+
+def _check_digest(folder: Path, report: Report) -> None:
+    """A data set of make_dataset says in dataset.json what its files' digest was."""
+    if (folder / "unfinished.json").is_file():
+        report.problems.append(f"{folder}: making this data set was interrupted; make it again")
+    try:
+        expected = json.loads((folder / "dataset.json").read_bytes())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # not one of make_dataset's
+    if expected != content_digest(folder):
+        report.problems.append(f"{folder}: the files have changed since the data set was made (sha256 differs)")
+
+
+def _draw(out: Path, split: str, dataset: Dataset, indices: list[int]) -> Path:
+    from minidet.drawing import draw_boxes, draw_skeleton, grid, save_png
+
+    pictures = []
+    for index in indices:
+        sample = dataset[index]
+        if sample.keypoints is not None:
+            pictures.append(draw_skeleton(sample.image, sample.keypoints))
+        else:
+            pictures.append(draw_boxes(sample.image, sample.boxes, sample.labels, names=dataset.classes))
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{split}.png"
+    names = [dataset.records[index].name for index in indices]
+    save_png(path, grid(pictures, columns=6, captions=names, title=f"{split}: {len(dataset)} images"))
+    return path
