@@ -15,7 +15,7 @@ from .autograd import Tensor
 class Optimizer:
     """Updates parameters in place from their gradients; parameters without a gradient are left alone.
 
-    parameters: Tensors, or (name, Tensor) pairs as `model.named_parameters()` gives them; the names then name the state.
+    parameters: Tensors, or (name, Tensor) pairs as `model.named_parameters()` gives; the names then name the state.
     """
 
     slots: tuple[str, ...] = ()  # the arrays kept for each parameter

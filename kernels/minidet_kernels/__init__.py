@@ -5,6 +5,7 @@ Each folder holds one operation: the contract (`__init__.py`), `reference.py` (N
 CuPy when a GPU array comes.
 """
 
+from minidet_kernels.batch_norm import batch_norm, batch_norm_backward
 from minidet_kernels.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minidet_kernels.pooling import (
     avg_pool2d,
@@ -19,6 +20,8 @@ __all__ = [
     "available",
     "avg_pool2d",
     "avg_pool2d_adjoint",
+    "batch_norm",
+    "batch_norm_backward",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",

@@ -4,49 +4,41 @@ from typing import Any
 
 import numpy as np
 
+import minidet_kernels as kernels
+
 from ..autograd import Function, Tensor
 from ..autograd.operations import exp, log, pad
-from ..autograd.tensor import array_of
 
 _SPATIAL = (0, 2, 3)
 
 
 class BatchNorm(Function):
-    """y = weight * (x - mean) / sqrt(var + eps) + bias, mean and var over N, H, W of this very batch.
+    """y = weight * (x - mean) / std + bias, mean and std over N, H, W of this very batch."""
 
-    With x^ the normalised x and m = N H W:  dx = weight / std * (g - mean(g) - x^ mean(g x^)).
-    """
-
-    def forward(self, x, weight, bias, *, eps):
-        self.eps = eps
-        self.mean, self.std = _statistics(x, eps)
+    def forward(self, x, weight, bias, *, eps, running=None, momentum=0.0):
         self.save(x, weight)
-        scale = weight.reshape(1, -1, 1, 1) / self.std
-        y = x * scale
-        y += bias.reshape(1, -1, 1, 1) - self.mean * scale
+        y, self.mean, self.variance = kernels.batch_norm(x, weight, bias, eps)
+        self.eps = eps
+        if running is not None:
+            m = x.size // weight.size
+            running[0][...] += momentum * (self.mean - running[0])
+            running[1][...] += momentum * (self.variance * (m / (m - 1)) - running[1])
         return y
 
     def backward(self, grad, x, weight):
-        # For second derivatives the statistics must be functions of x; otherwise those of the forward pass serve.
-        mean, std = _statistics(x, self.eps) if isinstance(x, Tensor) else (self.mean, self.std)
-        normalised = (x - mean) / std
+        if not isinstance(grad, Tensor):
+            std = np.sqrt(self.variance + np.asarray(self.eps, grad.dtype))
+            return kernels.batch_norm_backward(grad, x, weight, self.mean, std)
+        # The same formula (see the kernel) on Tensors: for second derivatives mean and std are functions of x.
+        mean = x.mean(axis=_SPATIAL, keepdims=True)
+        centred = x - mean
+        std = ((centred * centred).mean(axis=_SPATIAL, keepdims=True) + self.eps) ** 0.5
+        z = centred / std
         mean_grad = grad.mean(axis=_SPATIAL, keepdims=True)
-        mean_grad_normalised = (grad * normalised).mean(axis=_SPATIAL, keepdims=True)
-        count = grad.shape[0] * grad.shape[2] * grad.shape[3]
-        needs_x = self.needs[0]
-        centred = grad - mean_grad - normalised * mean_grad_normalised if needs_x else None
-        return (
-            centred * (weight.reshape((1, -1, 1, 1)) / std) if needs_x else None,
-            mean_grad_normalised.reshape((-1,)) * count,
-            mean_grad.reshape((-1,)) * count,
-        )
-
-
-def _statistics(x: Any, eps: float) -> tuple[Any, Any]:
-    """The mean and standard deviation of each channel, shaped (1, C, 1, 1)."""
-    mean = x.mean(axis=_SPATIAL, keepdims=True)
-    centred = x - mean
-    return mean, ((centred * centred).mean(axis=_SPATIAL, keepdims=True) + eps) ** 0.5
+        mean_product = (grad * z).mean(axis=_SPATIAL, keepdims=True)
+        m = grad.size // weight.size
+        dx = (grad - mean_grad - z * mean_product) * (weight.reshape((1, -1, 1, 1)) / std)
+        return dx, mean_product.reshape((-1,)) * m, mean_grad.reshape((-1,)) * m
 
 
 def batch_norm(
@@ -73,15 +65,10 @@ def batch_norm(
         scale = weight / np.sqrt(running_var + np.asarray(eps, running_var.dtype))
         shift = bias - scale * running_mean
         return x * scale.reshape((1, -1, 1, 1)) + shift.reshape((1, -1, 1, 1))
-    count = x.shape[0] * x.shape[2] * x.shape[3]
-    if count < 2:
+    if x.shape[0] * x.shape[2] * x.shape[3] < 2:
         raise ValueError(f"batch_norm: expected more than one value a channel in training, got x {x.shape}")
-    y = BatchNorm.apply(x, weight, bias, eps=eps)
-    if running_mean is not None:
-        values = array_of(x)
-        running_mean += momentum * (values.mean(axis=_SPATIAL) - running_mean)
-        running_var += momentum * (values.var(axis=_SPATIAL) * (count / (count - 1)) - running_var)
-    return y
+    running = None if running_mean is None else (running_mean, running_var)
+    return BatchNorm.apply(x, weight, bias, eps=eps, running=running, momentum=momentum)
 
 
 def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:

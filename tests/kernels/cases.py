@@ -112,6 +112,19 @@ def average_pools(draw: st.DrawFn, adjoint: bool) -> Call:
     return Call((draw(images(shape, draw(DTYPES))),), options)
 
 
+@st.composite
+def normalized(draw: st.DrawFn, backward: bool) -> Call:
+    dtype = draw(DTYPES)
+    shape = (draw(st.integers(1, 4)), draw(CHANNELS), draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    x = draw(images(shape, dtype))
+    weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)
+    if not backward:
+        return Call((x, weight, bias), {"eps": draw(st.sampled_from([1e-5, 1e-3, 0.1]))})
+    mean, std = rng.standard_normal(shape[1]).astype(dtype), rng.uniform(0.5, 2, shape[1]).astype(dtype)
+    return Call((draw(images(shape, dtype)), x, weight, mean, std))
+
+
 CASES = [
     Case(
         "conv2d",
@@ -162,4 +175,6 @@ CASES = [
         average_pools(adjoint=True),
         {0: lambda call, y: mk.avg_pool2d(y, **_without(call.options, "input_size"))},
     ),
+    Case("batch_norm", normalized(backward=False)),
+    Case("batch_norm_backward", normalized(backward=True)),
 ]

@@ -1,0 +1,63 @@
+"""The geometry of boxes. Every function takes arrays or Tensors, and is differentiable on Tensors.
+
+A box is x1 y1 x2 y2 in pixels, in continuous coordinates: its width is x2 - x1, without the papers' +1.
+"""
+
+from typing import Any
+
+import minidet.functional as F
+
+_FORMATS = ("xyxy", "xywh", "cxcywh")
+
+
+def box_convert(boxes: Any, in_fmt: str, out_fmt: str) -> Any:
+    """Boxes (..., 4) from one format to another, as torchvision.ops.box_convert.
+
+    "xyxy": two corners; "xywh": the first corner, width and height; "cxcywh": the centre, width and height.
+    """
+    if in_fmt not in _FORMATS or out_fmt not in _FORMATS:
+        raise ValueError(f"box_convert: expected formats among {', '.join(_FORMATS)}, got {in_fmt!r} and {out_fmt!r}")
+    _check(boxes, "box_convert")
+    if in_fmt == out_fmt:
+        return boxes
+    a, b, c, d = (boxes[..., i] for i in range(4))
+    if in_fmt == "cxcywh":
+        a, b, c, d = a - c * 0.5, b - d * 0.5, a + c * 0.5, b + d * 0.5
+    elif in_fmt == "xywh":
+        c, d = a + c, b + d
+    # Now a b c d are the corners.
+    if out_fmt == "xywh":
+        c, d = c - a, d - b
+    elif out_fmt == "cxcywh":
+        a, b, c, d = (a + c) * 0.5, (b + d) * 0.5, c - a, d - b
+    return F.stack([a, b, c, d], axis=-1)
+
+
+def box_area(boxes: Any) -> Any:
+    """The area of each box (..., 4): width times height, 0 where a box is turned inside out."""
+    _check(boxes, "box_area")
+    width = F.clip(boxes[..., 2] - boxes[..., 0], 0.0)
+    height = F.clip(boxes[..., 3] - boxes[..., 1], 0.0)
+    return width * height
+
+
+def paired_iou(boxes: Any, others: Any) -> Any:
+    """Intersection over union of box i with other box i: two (..., 4) of one shape give (...).
+
+    0 where the boxes do not touch, and where both are empty. There its gradient is 0 too: as a loss, 1 - IoU tells a
+    prediction that misses its target nothing.
+    """
+    _check(boxes, "paired_iou")
+    if boxes.shape != others.shape:
+        raise ValueError(f"paired_iou: expected boxes of one shape, got {boxes.shape} and {others.shape}")
+    top_left = F.maximum(boxes[..., :2], others[..., :2])
+    bottom_right = F.minimum(boxes[..., 2:], others[..., 2:])
+    sides = F.clip(bottom_right - top_left, 0.0)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = box_area(boxes) + box_area(others) - intersection
+    return intersection / F.maximum(union, 1e-9)  # 1e-9 square pixels: 0/0 becomes 0
+
+
+def _check(boxes: Any, function: str) -> None:
+    if boxes.ndim < 1 or boxes.shape[-1] != 4:
+        raise ValueError(f"{function}: expected boxes (..., 4), got {boxes.shape}")

@@ -1,0 +1,1 @@
+"""The lecture's systems, one file each, in the lecture's order."""

@@ -1,0 +1,135 @@
+"""Single-object localization: one network that says what the object is and where.
+
+The lecture's simplest solution. A backbone turns the image into a feature map; two heads of fully connected layers
+read it: one gives K class scores, the other four numbers, the box. Training needs one scalar, so the two losses are
+mixed (the lecture's multi-task loss):
+
+    L(x) = alpha * S(x) + (1 - alpha) * R(x)
+
+S is the softmax cross-entropy of the class, R the regression loss of the box. alpha is a hyper-parameter that changes
+the very loss it would be judged by, so it is chosen by another measure: IoU on images that were not trained on.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from .. import nn, watch
+from ..boxes import box_convert, paired_iou
+
+BOX_LOSSES = ("l1", "l2", "smooth_l1", "iou")
+
+# Where smooth-l1 turns from a parabola into a line, in fractions of the image: 0.05 is 3 pixels of 64. Larger values
+# forgive small errors, which are the ones that decide a high IoU.
+SMOOTH_L1_BETA = 0.05
+
+
+class Localizer(nn.Module):
+    """images (N, 3, S, S) float32 in [0, 1] -> one class and one box an image.
+
+    backbone    features (N, C, S/stride, S/stride); it says its out_channels and stride
+    classes     K, the number of object classes (there is no background: every image shows an object)
+    image_size  S: the heads read the whole map, so it is fixed
+    alpha       weight of the class loss in (0, 1); 1 - alpha goes to the box
+    box_loss    "l1", "l2", "smooth_l1" or "iou" (1 - IoU)
+
+    Training: model(images, targets) -> {"class": alpha S, "box": (1 - alpha) R}; their sum is the lecture's loss.
+    targets: dicts with boxes (1, 4) in pixels and labels (1,) in 1..K, as the data sets give them.
+    Evaluation: model(images) -> dicts with boxes (1, 4), labels (1,), scores (1,) and class_scores (K,).
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classes: int,
+        image_size: int = 64,
+        alpha: float = 0.5,
+        box_loss: str = "smooth_l1",
+        hidden: int = 256,
+    ) -> None:
+        super().__init__()
+        if not 0 < alpha < 1:
+            raise ValueError(
+                f"Localizer: expected alpha between 0 and 1, got {alpha}; at an end one head learns nothing"
+            )
+        if box_loss not in BOX_LOSSES:
+            raise ValueError(f"Localizer: expected box_loss among {', '.join(BOX_LOSSES)}, got {box_loss!r}")
+        self.classes, self.image_size, self.alpha, self.box_loss = classes, image_size, alpha, box_loss
+        self.backbone = backbone
+        cells = (image_size // backbone.stride) ** 2
+        self.class_head = head(backbone.out_channels * cells, hidden, classes)
+        self.box_head = head(backbone.out_channels * cells, hidden, 4)
+        # Start from a box in the middle, half as wide and high as the image: every true box overlaps it.
+        nn.init.normal_(self.box_head[-1].weight, std=0.01)
+        self.box_head[-1].bias.data[...] = (0.5, 0.5, 0.5, 0.5)
+
+    def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
+        if tuple(images.shape[2:]) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"Localizer: expected images (N, 3, {self.image_size}, {self.image_size}), got {images.shape}; "
+                "resize them, or build the model with image_size"
+            )
+        features = self.backbone(images)  # (N, C, S/8, S/8)
+        watch.emit("localizer.features", features)
+        flat = features.flatten(1)  # (N, C * S/8 * S/8): unlike an average over the map, it knows where
+        logits = self.class_head(flat)  # (N, K)
+        boxes = box_convert(self.box_head(flat), "cxcywh", "xyxy")  # (N, 4) in fractions of the image
+        watch.emit("localizer.logits", logits)
+        watch.emit("localizer.boxes", lambda: boxes.data * self.image_size)
+        if targets is None:
+            return self.predictions(logits, boxes)
+        return self.losses(logits, boxes, targets)
+
+    def losses(self, logits: Any, boxes: Any, targets: list[dict]) -> dict[str, Any]:
+        """alpha S and (1 - alpha) R, each a mean over the batch."""
+        labels, truth = one_object_each(targets, self.classes)
+        truth = (truth / self.image_size).astype(logits.dtype)
+        class_loss = F.cross_entropy(logits, labels)
+        box_loss = self.regression(boxes, truth)
+        return {"class": class_loss * self.alpha, "box": box_loss * (1 - self.alpha)}
+
+    def regression(self, boxes: Any, truth: Any) -> Any:
+        """R: how far boxes (N, 4) are from the truth (N, 4), both in fractions of the image."""
+        if self.box_loss == "iou":
+            return 1 - paired_iou(boxes, truth).mean()
+        if self.box_loss == "smooth_l1":
+            return F.smooth_l1_loss(boxes, truth, beta=SMOOTH_L1_BETA)
+        return F.l1_loss(boxes, truth) if self.box_loss == "l1" else F.mse_loss(boxes, truth)
+
+    def predictions(self, logits: Any, boxes: Any) -> list[dict]:
+        """The best class of each image with its probability, and the box in pixels, cut to the image."""
+        scores = F.softmax(logits.data, dim=1)
+        pixels = np.clip(boxes.data, 0, 1) * self.image_size
+        best = scores.argmax(axis=1)
+        return [
+            {
+                "boxes": pixels[i : i + 1],
+                "labels": best[i : i + 1] + 1,
+                "scores": row[best[i], None],
+                "class_scores": row,
+            }
+            for i, row in enumerate(scores)
+        ]
+
+
+def head(features: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Fully connected layers that read a flattened feature map."""
+    layers = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    nn.init.kaiming_normal_(layers[0].weight)
+    nn.init.zeros_(layers[0].bias)
+    return layers
+
+
+def one_object_each(targets: list[dict], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes (N,) from 0 and boxes (N, 4) of targets with exactly one object each."""
+    for position, target in enumerate(targets):
+        if len(target["boxes"]) != 1:
+            raise ValueError(
+                f"Localizer: expected one object an image, got {len(target['boxes'])} in image {position} of a batch; "
+                "for several objects use a detector"
+            )
+    labels = np.concatenate([target["labels"] for target in targets]) - 1
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"Localizer: expected labels 1 to {classes}, got {labels.min() + 1} to {labels.max() + 1}")
+    return labels, np.concatenate([target["boxes"] for target in targets])
