@@ -1,6 +1,7 @@
 """Anomaly mode's checks: which value is not finite first, in which operation, from which line of the forward pass."""
 
 import linecache
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 import numpy as np
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# Frames in these places are how the engine works, not what the user wrote.
-_ENGINE = tuple(str(_PACKAGE / name) for name in ("autograd", "functional.py", "nn"))
+# Frames in these folders are how the engine works, not what the user wrote.
+_ENGINE = tuple(str(_PACKAGE / name) + os.sep for name in ("autograd", "functional", "nn"))
 
 
 class AnomalyError(ArithmeticError):
@@ -58,13 +59,26 @@ def check_backward(function: Any, gradients: list, grad: Any) -> None:
             continue
         index = _first_bad(gradient)
         if index is not None:
-            trace = getattr(function, "trace", "unknown: run the forward pass inside detect_anomaly too")
+            trace = _trace(function)
             raise AnomalyError(
                 f"{function.name} (backward) made {gradient[index]} at index {index} of the gradient of its input "
                 f"{position}, shape {gradient.shape}\n  the operation was made by the forward pass at: {trace}\n"
                 f"  the gradient that reached it: {grad.shape} {_range(grad)}",
                 function.name, "backward", trace, index,
             )  # fmt: skip
+
+
+def inside_backward(function: Any, error: AnomalyError) -> AnomalyError:
+    """The error of an operation that a backward rule used, told as that of the rule: the user wrote its forward."""
+    trace = _trace(function)
+    message = (
+        f"{function.name} (backward): in its rule, {error}\n  the operation was made by the forward pass at: {trace}"
+    )
+    return AnomalyError(message, function.name, "backward", trace, error.index)
+
+
+def _trace(function: Any) -> str:
+    return getattr(function, "trace", "unknown: run the forward pass inside detect_anomaly too")
 
 
 def _range(array: Any) -> str:

@@ -2,13 +2,15 @@
 
 With y = f_n(...f_2(f_1(x))), the chain rule from the output back multiplies, at each node, the gradient of y with
 respect to its result by the node's Jacobian. Every node is visited once, after all nodes that use its result: the order
-of creation, reversed, is such an order. A result used twice receives the sum of both gradients.
+of creation, reversed, is such an order, and a queue that gives out its newest node keeps it. A result used twice
+receives the sum of both gradients.
 
 An ordinary pass works on bare arrays. With create_graph=True the same rules run on Tensors and are recorded, so that
 the gradient is a differentiable function itself.
 """
 
 from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from typing import Any
 
@@ -18,8 +20,6 @@ from . import anomaly
 from .modes import enable_grad, modes, no_grad
 from .operations import cast, sum_to
 from .tensor import Function, Tensor, array_of, parent_of
-
-_by_creation = attrgetter("order")
 
 
 def backward(
@@ -37,7 +37,10 @@ def backward(
             "was it made under no_grad, or from data only?"
         )
     for leaf, part in _propagate([output], [gradient], retain_graph, create_graph, targets=None).items():
-        part = part if isinstance(part, Tensor) else Tensor(part)
+        if not isinstance(part, Tensor):
+            part = Tensor(part)
+        elif part.is_leaf:  # the caller's own cotangent, perhaps: `grad` must not change with it
+            part = part.clone()
         with enable_grad() if create_graph else no_grad():
             leaf.grad = part if leaf.grad is None else leaf.grad + part
         if isinstance(leaf.grad.data, np.ndarray):
@@ -97,39 +100,44 @@ def _propagate(
             seed = _seed(output, cotangent, create_graph)
             grads[root] = grads[root] + seed if root in grads else seed
 
-    nodes = _reachable(grads)
+    # The newest node first: by then, all nodes that use its result have handed their gradients down.
+    queue = [(-root.order, root) for root in grads if isinstance(root, Function)]
+    heapify(queue)
     wanted = None if targets is None else set(targets)
-    leading = None if targets is None else _leading_to(wanted, nodes)
+    leading = None if targets is None else _leading_to(wanted, queue)
     found: dict[Any, Any] = {}
     recorded_before = modes.recording
     modes.recording = create_graph
     try:
-        for node in nodes:
-            gradient = grads.pop(node, None)
-            if gradient is None:  # behind the outputs, but every path to it was cut by a rule that returned None
-                continue
+        while queue:
+            node = heappop(queue)[1]
+            gradient = grads.pop(node)
             if node.hooks:
                 gradient = _run_hooks(node.hooks, gradient, create_graph)
             if wanted is not None and node in wanted:
                 found[node] = gradient
             if leading is None or node in leading:
-                _step(node, gradient, grads, create_graph)
+                _step(node, gradient, grads, queue, create_graph)
             if not retain_graph:
                 node.saved = node.parents = None
+        for leaf, gradient in grads.items():
+            if leaf.hooks:
+                gradient = _run_hooks(leaf.hooks, gradient, create_graph)
+            if wanted is None or leaf in wanted:
+                found[leaf] = gradient
     finally:
         modes.recording = recorded_before
-
-    for leaf, gradient in grads.items():
-        if leaf.hooks:
-            gradient = _run_hooks(leaf.hooks, gradient, create_graph)
-        if wanted is None or leaf in wanted:
-            found[leaf] = gradient
     return found
 
 
-def _step(node: Function, gradient: Any, grads: dict, create_graph: bool) -> None:
-    """One node: calls its rule and adds what it returns to the gradients of its parents."""
-    results = node.backward(gradient, *(node.saved_in_graph() if create_graph else node.saved))
+def _step(node: Function, gradient: Any, grads: dict, queue: list, create_graph: bool) -> None:
+    """One node: calls its rule, adds what it returns to the gradients of its parents, and queues those it reaches."""
+    if node.parents is None:
+        raise RuntimeError(_freed(node))
+    try:
+        results = node.backward(gradient, *(node.saved_in_graph() if create_graph else node.saved))
+    except anomaly.AnomalyError as error:
+        raise anomaly.inside_backward(node, error) from error
     if results.__class__ is not tuple:
         results = (results,)
     if len(results) != len(node.parents):
@@ -142,10 +150,18 @@ def _step(node: Function, gradient: Any, grads: dict, create_graph: bool) -> Non
     for parent, result in zip(node.parents, results):  # noqa: B905 (the lengths were compared above; this loop is hot)
         if parent is None or result is None:
             continue
-        if result.shape != parent.shape or result.dtype is not parent.dtype:
-            result = _fitted(node, result, parent)
+        if not hasattr(result, "dtype"):
+            raise TypeError(f"{node.name}.backward: expected arrays or None, got {type(result).__name__}: {result!r}")
         collected = grads.get(parent)
-        grads[parent] = result if collected is None else collected + result
+        like = parent if collected is None else collected
+        if result.shape != like.shape or result.dtype is not like.dtype:
+            result = _fitted(node, result, parent)
+        if collected is not None:
+            grads[parent] = collected + result
+            continue
+        grads[parent] = result
+        if isinstance(parent, Function):
+            heappush(queue, (-parent.order, parent))
 
 
 def _fitted(node: Function, result: Any, parent: Function | Tensor) -> Any:
@@ -162,30 +178,26 @@ def _fitted(node: Function, result: Any, parent: Function | Tensor) -> Any:
     return result
 
 
-def _reachable(roots: dict) -> list[Function]:
-    """All Functions behind the roots, each after those that use its result: newest first."""
-    seen = set()
-    stack = [root for root in roots if isinstance(root, Function)]
+def _freed(node: Function) -> str:
+    return (
+        f"backward: this graph was freed: {node.name} has already been differentiated, and what it saved is gone; "
+        "pass retain_graph=True the first time, or run the forward pass again"
+    )
+
+
+def _leading_to(targets: set, roots: list[tuple[int, Function]]) -> set[Function]:
+    """The nodes behind the roots that have a target among their ancestors: the others need no backward step."""
+    seen = {node for _, node in roots}
+    stack = list(seen)
     while stack:
         node = stack.pop()
-        if node in seen:
-            continue
         if node.parents is None:
-            raise RuntimeError(
-                f"backward: this graph was freed: {node.name} has already been differentiated, and what it saved is "
-                "gone; pass retain_graph=True the first time, or run the forward pass again"
-            )
-        seen.add(node)
-        for parent in node.parents:
-            if isinstance(parent, Function):
-                stack.append(parent)
-    return sorted(seen, key=_by_creation, reverse=True)
-
-
-def _leading_to(targets: set, nodes: list[Function]) -> set[Function]:
-    """The nodes that have a target among their ancestors: the others need no backward step."""
+            raise RuntimeError(_freed(node))
+        fresh = {parent for parent in node.parents if isinstance(parent, Function)} - seen
+        seen |= fresh
+        stack.extend(fresh)
     leading: set[Function] = set()
-    for node in reversed(nodes):
+    for node in sorted(seen, key=attrgetter("order")):  # parents before children
         if any(parent in targets or parent in leading for parent in node.parents):
             leading.add(node)
     return leading
@@ -214,9 +226,9 @@ def _run_hooks(hooks: list, gradient: Any, create_graph: bool) -> Any:
         replaced = hook(gradient if create_graph else Tensor(gradient))
         if replaced is None:
             continue
-        if not isinstance(replaced, Tensor) or replaced.shape != gradient.shape:
-            got = f"shape {replaced.shape}" if isinstance(replaced, Tensor) else type(replaced).__name__
-            raise ValueError(f"hook: expected None or a Tensor of shape {gradient.shape}, got {got}")
+        if not isinstance(replaced, Tensor) or (replaced.shape, replaced.dtype) != (gradient.shape, gradient.dtype):
+            got = f"{replaced.shape} {replaced.dtype}" if isinstance(replaced, Tensor) else type(replaced).__name__
+            raise ValueError(f"hook: expected None or a Tensor of {gradient.shape} {gradient.dtype}, got {got}")
         gradient = replaced if create_graph else replaced.data
     return gradient
 

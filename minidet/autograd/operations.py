@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
-from .tensor import Function, Tensor, array_of
+from .tensor import Function, Tensor, array_of, constant
 
 Axis = int | tuple[int, ...] | None
 
@@ -261,7 +262,7 @@ class Reshape(Function):
 
 class Transpose(Function):
     def forward(self, a, *, axes):
-        self.inverse = tuple(int(i) for i in np.argsort(axes))
+        self.inverse = tuple(int(i) for i in np.argsort([axis % a.ndim for axis in axes]))
         return a.transpose(axes)
 
     def backward(self, grad):
@@ -269,10 +270,13 @@ class Transpose(Function):
 
 
 class Concatenate(Function):
+    broadcasts = True  # not shapes, but dtypes: they are promoted
+
     def forward(self, *arrays, axis):
+        joined = np.concatenate(arrays, axis)
         self.axis = axis
         self.ends = np.cumsum([a.shape[axis] for a in arrays]).tolist()
-        return np.concatenate(arrays, axis)
+        return joined
 
     def backward(self, grad):
         before = (slice(None),) * (self.axis % grad.ndim)
@@ -323,6 +327,8 @@ class Pad(Function):
 class MatMul(Function):
     """a @ b over the last two axes; the axes before them broadcast. Y = A B: dA = dY B', dB = A' dY."""
 
+    broadcasts = True
+
     def forward(self, a, b):
         if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
             raise ValueError(f"matmul: expected (..., M, K) @ (..., K, N), got {a.shape} @ {b.shape}")
@@ -331,10 +337,7 @@ class MatMul(Function):
 
     def backward(self, grad, a, b):
         needs_a, needs_b = self.needs
-        return (
-            sum_to(grad @ b.swapaxes(-1, -2), a.shape) if needs_a else None,
-            sum_to(a.swapaxes(-1, -2) @ grad, b.shape) if needs_b else None,
-        )
+        return grad @ b.swapaxes(-1, -2) if needs_a else None, a.swapaxes(-1, -2) @ grad if needs_b else None
 
 
 # ------------------------------------------------------------------------------------------ their plain names
@@ -382,16 +385,19 @@ def minimum(a: Any, b: Any) -> Any:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where condition holds, b elsewhere; no gradient flows to the condition."""
-    return Where.apply(a, b, condition=array_of(condition))
+    condition = array_of(condition)
+    return Where.apply(a, b, condition=condition if hasattr(condition, "dtype") else np.asarray(condition))
 
 
 def clip(x: Any, low: float | None = None, high: float | None = None) -> Any:
     """x limited to [low, high]; no gradient where it was cut."""
-    return Clip.apply(x, low=low, high=high)
+    return Clip.apply(x, low=constant(low), high=constant(high))
 
 
 def cast(x: Any, dtype: Any) -> Any:
-    """x in another dtype (float32 or float64, to stay differentiable)."""
+    """x in another dtype: float32 or float64 to stay differentiable, a constant in any other."""
+    if np.dtype(dtype).kind != "f":
+        return Tensor(x.data.astype(dtype)) if isinstance(x, Tensor) else x.astype(dtype)
     return Cast.apply(x, dtype=dtype)
 
 
@@ -417,7 +423,7 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """Tensors of one shape joined along a new axis."""
-    position = axis % (tensors[0].ndim + 1)
+    position = normalize_axis_index(axis, tensors[0].ndim + 1)
     shape = (*tensors[0].shape[:position], 1, *tensors[0].shape[position:])
     return concatenate([x.reshape(shape) for x in tensors], position)
 
@@ -449,6 +455,7 @@ def _is_basic(key: Any) -> bool:
 
 
 def _power(self: Tensor, exponent: float) -> Tensor:
+    exponent = constant(exponent)
     if not isinstance(exponent, int | float):
         raise TypeError("**: expected a number as exponent; for a Tensor b write minidet.exp(b * minidet.log(a))")
     return Power.apply(self, exponent=exponent)
@@ -495,7 +502,7 @@ def _transpose(self: Tensor, *axes: Any) -> Tensor:
     """Axes in another order, all of them given; reversed when none is."""
     if len(axes) == 1 and not isinstance(axes[0], int):
         axes = tuple(axes[0])
-    return Transpose.apply(self, axes=tuple(a % self.ndim for a in axes) or tuple(reversed(range(self.ndim))))
+    return Transpose.apply(self, axes=tuple(axes) or tuple(reversed(range(self.ndim))))
 
 
 def _swapaxes(self: Tensor, first: int, second: int) -> Tensor:

@@ -12,6 +12,7 @@ Nodes point to nodes, never to results: what an operation does not save is freed
 `backward.py` walks this graph; `operations.py` holds the elementary operations and gives Tensor its operators.
 """
 
+import weakref
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -86,6 +87,14 @@ class Tensor:
     def __int__(self) -> int:
         return int(self.data)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.requires_grad:
+            raise TypeError(
+                "expected an array, got a Tensor that requires grad; take its values out of the graph with x.data, "
+                "or join Tensors with minidet.functional.stack or concatenate"
+            )
+        return np.array(self.data, dtype=dtype, copy=copy)
+
     def __setitem__(self, key: Any, value: Any) -> None:
         raise TypeError(
             "Tensors are not written into: the backward pass needs the values of the forward pass as they were; "
@@ -135,7 +144,8 @@ class Tensor:
     def retain_grad(self) -> None:
         """Keeps `.grad` on this Tensor although it is the result of an operation."""
         if self.node is not None:
-            self.register_hook(lambda grad: setattr(self, "grad", grad))
+            this = weakref.ref(self)  # the graph keeps the hook, and must not keep its own result alive
+            self.register_hook(lambda grad: setattr(this(), "grad", grad) if this() is not None else None)
 
 
 class Function:
@@ -163,13 +173,16 @@ class Function:
     between is a constant to the second derivative: recompute it from an input inside `backward`.
     """
 
+    # Set by `apply`: needs, parents (one an input, None for a constant), and for a node of the graph order (of
+    # creation), shape and dtype (of the result), identity (the result's `id`, to recognise it where it was saved).
+    # As slots they are quicker to set; `__dict__` takes whatever else a forward stores on self.
+    __slots__ = ("__dict__", "__weakref__", "dtype", "identity", "needs", "order", "parents", "shape")
     saved: tuple | None = ()  # what forward kept; None once a backward pass has freed the graph
     hooks: list | None = None
-    # Set by `apply`: needs, parents (one an input, None for a constant), and for a node of the graph order (of
-    # creation), shape and dtype (of the result), identities (of inputs and result, to recognise what was saved).
 
-    # True for element-by-element operations: their gradients come back in the broadcast shape and the promoted dtype,
-    # and the backward pass sums and casts them to each input's own.
+    # True for operations that broadcast their inputs (element by element, or the axes before a matrix product): their
+    # gradients come back in the broadcast shape and the promoted dtype, and the backward pass sums and casts them to
+    # each input's own.
     broadcasts = False
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
@@ -184,8 +197,11 @@ class Function:
 
     def saved_in_graph(self) -> list:
         """What was saved, for a backward pass that is recorded: Tensors tied to the graph where an array was an input
-        or the output, bare arrays otherwise. `identities` are those of all inputs and the output, taken in `apply`."""
-        made_by = dict(zip(self.identities, [*self.parents, self], strict=True)) if self.saved else {}
+        or the output, bare arrays otherwise."""
+        made_by = {}
+        for node in (self, *self.parents) if self.saved else ():
+            if node is not None:
+                made_by[id(node.data) if isinstance(node, Tensor) else node.identity] = node
         return [tied(array, made_by.get(id(array))) for array in self.saved]
 
     @property
@@ -206,17 +222,22 @@ class Function:
                 arrays.append(x.data)
                 if x.requires_grad:
                     any_parent = True
-                    parents.append(x if x.node is None else x.node)
+                    parents.append(x.node or x)
                     needs.append(True)
                     continue
             else:
-                arrays.append(constant(x))
+                arrays.append(x.item() if isinstance(x, np.generic) else x)  # see `constant`
             parents.append(None)
             needs.append(False)
 
-        data = function.forward(*arrays, **options)
+        if not any_tensor:
+            arrays = inputs  # NumPy scalars too: in a backward pass they are the gradients of arrays without axes
+        data = function.forward(*arrays, **options) if options else function.forward(*arrays)
         if data.__class__ is not np.ndarray:
-            data = one_array(data, cls)
+            data = one_array(data, function)
+        for array in arrays:
+            if array is data:  # each Tensor has an array object of its own, by which the graph knows it
+                data = data.view()
         if modes.detecting_anomalies:
             anomaly.check_forward(function, data, arrays)
         if not any_tensor:
@@ -231,8 +252,7 @@ class Function:
             function.order = _creation_order()
             function.shape = data.shape
             function.dtype = data.dtype
-            if function.saved:
-                function.identities = [*map(id, arrays), id(data)]
+            function.identity = id(data)
         else:
             output.requires_grad = False
             output.node = None
@@ -266,13 +286,15 @@ def constant(x: Any) -> Any:
     return x.item() if isinstance(x, np.generic) else x
 
 
-def one_array(result: Any, function: type) -> Any:
-    """What forward returned, as an array: NumPy's reductions give scalars; CuPy's arrays pass."""
+def one_array(result: Any, function: Function) -> Any:
+    """What forward returned, as an array: NumPy gives scalars for arrays without axes; CuPy's arrays pass."""
     if isinstance(result, np.generic):
-        return np.asarray(result)
+        array = np.asarray(result)
+        function.saved = tuple(array if x is result else x for x in function.saved)
+        return array
     if isinstance(result, Tensor) or not hasattr(result, "__array_function__"):
         raise TypeError(
-            f"{function.__name__}.forward: expected one array, got {type(result).__name__}; "
+            f"{function.name}.forward: expected one array, got {type(result).__name__}; "
             "compute on arrays and return one (stack several results, or write one Function for each)"
         )
     return result

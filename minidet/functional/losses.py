@@ -49,7 +49,7 @@ def cross_entropy(
     log_likelihood = take_along_axis(log_softmax(logits, 1), np.expand_dims(classes, 1), 1).reshape(target.shape)
     scale = counted.astype(logits.dtype)
     if weight is not None:
-        scale = scale * np.asarray(weight, dtype=logits.dtype)[classes]
+        scale = scale * np.asarray(array_of(weight), dtype=logits.dtype)[classes]
     losses = -log_likelihood * scale
     if reduction == "mean":
         return losses.sum() * (1 / max(float(scale.sum()), 1e-12))

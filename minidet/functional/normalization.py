@@ -65,7 +65,10 @@ def batch_norm(
         scale = weight / np.sqrt(running_var + np.asarray(eps, running_var.dtype))
         shift = bias - scale * running_mean
         return x * scale.reshape((1, -1, 1, 1)) + shift.reshape((1, -1, 1, 1))
-    if x.shape[0] * x.shape[2] * x.shape[3] < 2:
+    count = x.shape[0] * x.shape[2] * x.shape[3]
+    if count == 0:  # nothing to normalise, as when an image has no proposals: empty, with gradients of zero
+        return x * weight.reshape((1, -1, 1, 1)) + bias.reshape((1, -1, 1, 1))
+    if count == 1:
         raise ValueError(f"batch_norm: expected more than one value a channel in training, got x {x.shape}")
     running = None if running_mean is None else (running_mean, running_var)
     return BatchNorm.apply(x, weight, bias, eps=eps, running=running, momentum=momentum)
