@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minidet.data.background import COLOR_RANGE, blend, clip_window, paint_background, paint_cue
-from minidet.data.figures import BODY, LEFT, LEFT_COLOR, RIGHT, RIGHT_COLOR, make_joints, paint_layers
+from minidet.data.figures import BODY, HEAD_RADIUS, LEFT, LEFT_COLOR, RIGHT, RIGHT_COLOR, make_joints, paint_layers
 from minidet.data.joints import HIDDEN, NOT_LABELLED, VISIBLE
 from minidet.data.shapes import CLASSES, Coverage, shape_coverage
 
@@ -176,10 +176,8 @@ def _random_figure(rng: np.random.Generator, size: int, truncated: float) -> _It
     """One stick figure in a random pose; None if the pose does not fit into the picture."""
     height, facing = rng.uniform(0.45, 0.8) * size, int(rng.choice((1, -1)))
     joints = make_joints(rng, height, facing)
-    margin = 0.0 if rng.random() < truncated else 0.08 * height  # the head's radius
+    margin = -0.2 * height if rng.random() < truncated else HEAD_RADIUS * height  # negative: may leave the picture
     low, high = margin - joints.min(axis=0), size - margin - joints.max(axis=0)
-    if margin == 0.0:
-        low, high = low - 0.2 * height, high + 0.2 * height
     if (low > high).any():
         return None
     joints = joints + rng.uniform(low, high)
@@ -223,16 +221,16 @@ def _around(background: np.ndarray, item: _Item) -> np.ndarray:
 
 
 def _choose_color(rng: np.random.Generator, around: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(3,) a colour at COLOR_DISTANCE from the background around, and no closer than that to `others` (n, 3)."""
+    """(3,) a colour at COLOR_DISTANCE from the background around, and if there is one, so far from `others` (n, 3)."""
     while True:
         direction = rng.standard_normal((32, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         candidates = around + direction * rng.uniform(*COLOR_DISTANCE, (32, 1))
-        fits = ((candidates >= COLOR_RANGE[0]) & (candidates <= COLOR_RANGE[1])).all(axis=1)
-        distances = np.linalg.norm(candidates[:, None] - others[None], axis=2)  # (32, n)
-        fits &= (distances >= COLOR_DISTANCE[0]).all(axis=1)
-        if fits.any():
-            return candidates[fits.argmax()]
+        candidates = candidates[((candidates >= COLOR_RANGE[0]) & (candidates <= COLOR_RANGE[1])).all(axis=1)]
+        if len(candidates):
+            distances = np.linalg.norm(candidates[:, None] - others[None], axis=2)  # (candidates, n)
+            nearest = distances.min(axis=1, initial=COLOR_DISTANCE[0])  # more than enough counts as enough
+            return candidates[nearest.argmax()]
 
 
 def _figure_colors(rng: np.random.Generator, around: np.ndarray) -> dict[int, np.ndarray]:

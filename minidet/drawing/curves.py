@@ -1,0 +1,57 @@
+"""Curves of a training, drawn with Matplotlib."""
+
+from typing import Any
+
+import numpy as np
+
+_NOT_LOSSES = ("event", "epoch", "step", "seconds", "learning_rate")
+INCHES, DOTS_PER_INCH = (11.0, 4.2), 100  # 1100 x 420 pixels: two panels side by side, legible without zooming
+
+
+def draw_training(rows: list[dict[str, Any]]) -> np.ndarray:
+    """Losses (left) and validation metrics (right) of log.csv's rows as (H, W, 3) uint8.
+
+    Losses come from the rows whose event is "step", metrics from the columns val_... of those whose event is "epoch".
+    The last value of each curve is written at its end.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(INCHES, DOTS_PER_INCH, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    steps = [row for row in rows if row["event"] == "step"]
+    epochs = [row for row in rows if row["event"] == "epoch"]
+    losses = _columns(steps, lambda name: name not in _NOT_LOSSES)
+    metrics = _columns(epochs, lambda name: name.startswith("val_"))
+    _plot(left, [row["step"] for row in steps], losses, "training losses", "step", "loss (mean since the last point)")
+    metrics = {name.removeprefix("val_"): values for name, values in metrics.items()}
+    _plot(right, [row["epoch"] for row in epochs], metrics, "validation", "epoch", "metric")
+    if losses and all(min(values) > 0 for values in losses.values()):
+        left.set_yscale("log")  # losses fall by orders of magnitude: the end would be a flat line otherwise
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _columns(rows: list[dict[str, Any]], wanted: Any) -> dict[str, list[float]]:
+    """{name: one value a row} of the wanted columns."""
+    names = [name for name in (rows[0] if rows else {}) if wanted(name)]
+    return {name: [float(row.get(name, np.nan)) for row in rows] for name in names}
+
+
+def _plot(axes: Any, x: list[int], curves: dict[str, list[float]], title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    if not curves:
+        axes.text(0.5, 0.5, "nothing yet", ha="center", va="center", transform=axes.transAxes)
+        return
+    for name, values in curves.items():
+        (line,) = axes.plot(x, values, marker="." if len(x) < 40 else "", label=name)
+        axes.annotate(
+            f"{values[-1]:.3g}", (x[-1], values[-1]), xytext=(4, 0), textcoords="offset points",
+            color=line.get_color(), va="center",
+        )  # fmt: skip
+    axes.margins(x=0.08)  # room for the last values
+    axes.legend(loc="best")

@@ -1,0 +1,184 @@
+"""Opening data sets in the layouts that users have, and reading their samples."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidet.data.dataset import Dataset, find_splits, open_dataset
+from minidet.data.files import AnnotationError
+from minidet.data.formats.voc import write_voc
+from minidet.data.formats.yolo import write_yolo
+from minidet.data.images import ImageError, read_image, write_image
+from minidet.data.joints import LSP_SWAP
+from minidet.data.make import make_dataset
+from minidet.data.miniscene import CLASSES
+
+
+@pytest.fixture(scope="module")
+def detection(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data") / "scenes", images=30, seed=3, progress=False)
+
+
+@pytest.fixture(scope="module")
+def pose(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data") / "people", images=12, task="pose", seed=3, progress=False)
+
+
+def test_every_format_of_a_made_data_set_gives_the_same_samples(detection):
+    coco = open_dataset(detection, "train")
+    assert coco.classes == ("__background__", *CLASSES)
+    assert len(coco) == 21
+    for format in ("voc", "yolo"):
+        other = open_dataset(detection, "train", format=format)
+        assert other.classes == coco.classes
+        assert len(other) == len(coco)
+        for index in range(len(coco)):
+            a, b = coco[index], other[index]
+            np.testing.assert_array_equal(a.image, b.image)
+            keep = ~a.iscrowd if format == "yolo" else slice(None)  # YOLO cannot mark crowds and leaves them out
+            np.testing.assert_allclose(b.boxes, a.boxes[keep], atol=1e-6)
+            np.testing.assert_array_equal(b.labels, a.labels[keep])
+            assert a.name == b.name == f"{index:06d}.png"
+            assert b.masks is None
+
+
+def test_people_come_with_joints_from_coco_and_lsp_alike(pose):
+    coco, lsp = open_dataset(pose, "train"), open_dataset(pose, "train", format="lsp")
+    assert coco.classes == lsp.classes == ("__background__", "person")
+    assert coco.joint_names == lsp.joint_names
+    for index in range(len(coco)):
+        np.testing.assert_allclose(coco[index].keypoints, lsp[index].keypoints, atol=1e-12)
+        assert coco[index].keypoints.shape == (1, 14, 3)
+        assert coco[index].masks.shape == (1, 128, 128)
+
+
+def test_mirroring_swaps_joints_except_where_colours_tell_the_sides(pose, tmp_path):
+    assert open_dataset(pose, "train").flip_swap is None
+    photographs = tmp_path / "photographs"
+    shutil.copytree(pose, photographs)
+    (photographs / "dataset.json").unlink()
+    assert open_dataset(photographs, "train").flip_swap == LSP_SWAP
+
+
+def test_a_sample_has_shapes_and_types_as_promised(detection):
+    sample = open_dataset(detection, "train")[0]
+    count = len(sample.boxes)
+    assert sample.image.shape == (128, 128, 3)
+    assert (sample.image.dtype, sample.boxes.dtype, sample.labels.dtype) == (np.uint8, np.float64, np.int64)
+    assert (sample.boxes.shape, sample.masks.shape) == ((count, 4), (count, 128, 128))
+    assert sample.masks.dtype == sample.iscrowd.dtype == sample.difficult.dtype == bool
+    np.testing.assert_array_equal(sample.masks.sum(axis=(1, 2)), sample.areas)
+    assert open_dataset(detection, "train", masks=False)[0].masks is None
+
+
+def test_an_empty_image_has_arrays_of_no_objects(detection):
+    dataset = open_dataset(detection, "train")
+    sample = next(s for s in dataset if len(s.boxes) == 0)
+    assert sample.boxes.shape == (0, 4)
+    assert sample.masks.shape == (0, 128, 128)
+    assert sample.labels.shape == sample.iscrowd.shape == sample.areas.shape == (0,)
+
+
+def test_images_are_read_when_asked_for_and_once(detection, monkeypatch):
+    reads = []
+    monkeypatch.setattr("minidet.data.dataset.read_image", lambda *a: reads.append(a[0]) or read_image(*a))
+    dataset = open_dataset(detection, "train")
+    assert reads == []
+    first, again = dataset[4], dataset[-17]
+    assert len(reads) == 1
+    assert first.image is again.image
+    assert not first.image.flags.writeable
+    first.boxes[:] = 0  # the caller's own copy
+    assert dataset[4].boxes.max(initial=1) > 0
+    small = open_dataset(detection, "train", cache_bytes=2 * 128 * 128 * 3)
+    for _ in range(2):
+        for index in range(5):
+            small[index]
+    assert len(reads) == 1 + 5 + 3  # two of five fit
+    with pytest.raises(IndexError, match="below the data set's 21 samples, got 21"):
+        dataset[21]
+
+
+def test_the_layout_of_coco_2017_opens(tmp_path, coco_tables):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images" / "train").rename(tmp_path / "train2017")
+    (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(coco_tables))
+    dataset = open_dataset(tmp_path, "train2017")
+    assert dataset.category_ids == (0, 18, 90)
+    assert dataset[1].labels.tolist() == [3, 2]
+    assert find_splits(tmp_path) == ["train2017"]
+
+
+def test_the_layout_of_voc_opens(tmp_path, records):
+    names = ("__background__", "cat", "dog", "car")
+    (tmp_path / "images" / "train").rename(tmp_path / "JPEGImages")
+    write_voc(tmp_path / "Annotations", records, names)
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "trainval.txt").write_text("000000\n000002\n")
+    (tmp_path / "ImageSets" / "Main" / "cat_trainval.txt").write_text("000000 1\n")
+    dataset = open_dataset(tmp_path, "trainval")
+    assert [record.name for record in dataset.records] == ["000000.png", "000002.png"]
+    assert [dataset.classes[label] for label in dataset[0].labels] == ["dog", "cat"]
+    assert find_splits(tmp_path) == ["trainval"]
+    (tmp_path / "ImageSets" / "Main" / "trainval.txt").write_text("../../000000\n")
+    with pytest.raises(AnnotationError, match=r"expected names of images, one a line, got '\.\./"):
+        open_dataset(tmp_path, "trainval")
+
+
+def test_a_yolo_folder_opens_and_its_orphans_are_named(tmp_path, records):
+    write_yolo(tmp_path / "labels" / "train", records)
+    (tmp_path / "classes.txt").write_text("cat\ndog\ncar\n")
+    assert open_dataset(tmp_path, "train")[0].labels.tolist() == [2, 1]
+    (tmp_path / "labels" / "train" / "ghost.txt").write_text("")
+    with pytest.raises(AnnotationError, match=r"ghost\.txt: expected an image ghost"):
+        open_dataset(tmp_path, "train")
+
+
+def test_when_nothing_fits_the_error_says_what_was_looked_for(tmp_path, detection):
+    with pytest.raises(FileNotFoundError, match=r"instances_train\.json.*voc/train/.*labels/train/.*joints\.mat.*none"):
+        open_dataset(tmp_path, "train")
+    with pytest.raises(FileNotFoundError, match=r"split 'dev'.*Splits found: train, val, test"):
+        open_dataset(detection, "dev")
+    with pytest.raises(ValueError, match=r"expected format coco, .* got 'pickle'"):
+        open_dataset(detection, "train", format="pickle")
+    with pytest.raises(ValueError, match=r"name of a split such as 'train', got '\.\./x'"):
+        open_dataset(detection, "../x")
+
+
+def test_an_image_of_another_size_than_annotated_is_refused(tmp_path, coco_tables, write_coco_tables):
+    coco_tables["images"][0] |= {"width": 41}
+    write_coco_tables(coco_tables)
+    with pytest.raises(
+        AnnotationError, match=r"000000\.png: expected 41 x 30 pixels as the annotation says, got 40 x 30"
+    ):
+        open_dataset(tmp_path, "train")[0]
+
+
+def test_a_rotated_photograph_must_be_annotated_upright(tmp_path, coco_tables, write_coco_tables):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "images" / "train" / "000000.png"
+    Image.open(path).save(path, exif=exif)
+    write_coco_tables(coco_tables)
+    with pytest.raises(AnnotationError, match="got 30 x 40"):
+        open_dataset(tmp_path, "train")[0]
+
+
+def test_a_broken_image_is_named(tmp_path, coco_tables, write_coco_tables):
+    path = tmp_path / "images" / "train" / "000001.png"
+    path.write_bytes(path.read_bytes()[:300])
+    write_coco_tables(coco_tables)
+    dataset = open_dataset(tmp_path, "train")
+    assert isinstance(dataset, Dataset)
+    with pytest.raises(ImageError, match=r"000001\.png"):
+        dataset[1]
+
+
+def test_the_pixel_limit_reaches_the_reader(tmp_path, coco_tables, write_coco_tables):
+    write_coco_tables(coco_tables)
+    write_image(tmp_path / "images" / "train" / "000000.png", np.zeros((30, 40, 3), np.uint8))
+    with pytest.raises(ImageError, match="at most 1,000 pixels"):
+        open_dataset(tmp_path, "train", max_pixels=1000)[0]

@@ -1,0 +1,220 @@
+"""Making data sets, and the doctor that finds whatever is wrong with one."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from minidet.data.check import check_dataset
+from minidet.data.dataset import open_dataset
+from minidet.data.images import read_image
+from minidet.data.make import content_digest, make_dataset
+
+
+def make(folder, **options):
+    return make_dataset(folder, **({"images": 10, "task": "localization", "progress": False} | options))
+
+
+def snapshot(folder) -> dict:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(("task", "count"), [("detection", 20), ("localization", 20), ("pose", 7)])
+def test_a_made_data_set_has_the_promised_files(tmp_path, task, count):
+    folder = make(tmp_path / "a", task=task, images=count, splits={"train": count - 4, "test": 4})
+    assert json.loads((folder / "dataset.json").read_text())["counts"] == {"train": count - 4, "test": 4}
+    for split, images in (("train", count - 4), ("test", 4)):
+        stems = [f"{k:06d}" for k in range(images)]
+        assert sorted(p.name for p in (folder / "images" / split).iterdir()) == [f"{s}.png" for s in stems]
+        assert sorted(p.name for p in (folder / "voc" / split).iterdir()) == [f"{s}.xml" for s in stems]
+        assert sorted(p.name for p in (folder / "labels" / split).iterdir()) == [f"{s}.txt" for s in stems]
+        kind = "person_keypoints" if task == "pose" else "instances"
+        assert len(COCO(str(folder / "annotations" / f"{kind}_{split}.json")).getImgIds()) == images
+        assert (folder / "lsp" / split / "joints.mat").is_file() == (task == "pose")
+    assert not (folder / "unfinished.json").exists()
+    assert check_dataset(folder).ok
+
+
+def test_the_same_seed_makes_the_same_bytes_and_another_does_not(tmp_path):
+    a, b, c = make(tmp_path / "a"), make(tmp_path / "b"), make(tmp_path / "c", seed=1)
+    assert snapshot(a) == snapshot(b)
+    assert snapshot(a) != snapshot(c)
+
+
+def test_more_images_leave_the_first_ones_as_they_are_and_splits_differ(tmp_path):
+    few, many = make(tmp_path / "a", splits={"train": 4}), make(tmp_path / "b", splits={"test": 4, "train": 9})
+    for index in range(4):
+        name = f"{index:06d}.png"
+        assert (few / "images/train" / name).read_bytes() == (many / "images/train" / name).read_bytes()
+        assert (many / "images/test" / name).read_bytes() != (many / "images/train" / name).read_bytes()
+
+
+def test_fractions_of_splits_add_up_to_all_images(tmp_path):
+    counts = json.loads((make(tmp_path / "a", images=11) / "dataset.json").read_text())["counts"]
+    assert counts == {"train": 8, "val": 1, "test": 2}
+    for splits in ({"train": 0.5}, {"train": -1.0, "val": 2.0}, {}, {"train": 0}):
+        with pytest.raises(ValueError, match=r"expected (splits as fractions with sum 1|at least one image)"):
+            make(tmp_path / "b", splits=splits)
+    with pytest.raises(ValueError, match=r"names such as 'train'"):
+        make(tmp_path / "b", splits={"../x": 1.0})
+    assert not (tmp_path / "b").exists()
+
+
+def test_making_a_finished_data_set_again_touches_nothing(tmp_path):
+    folder = make(tmp_path / "a")
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    make(tmp_path / "a")
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_another_data_set_in_the_folder_is_refused_and_kept(tmp_path):
+    folder = make(tmp_path / "a")
+    before = snapshot(folder)
+    with pytest.raises(FileExistsError, match=r"another miniscene data set \(seed 0, not 1\); name a new folder"):
+        make(folder, seed=1)
+    with pytest.raises(FileExistsError, match=r"task 'localization', not 'detection'"):
+        make(folder, task="detection")
+    assert snapshot(folder) == before
+
+
+def test_a_folder_with_other_files_is_refused_and_kept(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="expected a new or empty folder"):
+        make(tmp_path)
+    assert snapshot(tmp_path) == {"thesis.txt": b"mine"}
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="is not miniscene's"):
+        make(tmp_path)
+
+
+def test_an_interrupted_data_set_is_not_finished_and_is_made_anew(tmp_path, monkeypatch):
+    whole = snapshot(make(tmp_path / "whole"))
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minidet.data.make.write_voc", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "a")
+    assert not (tmp_path / "a" / "dataset.json").exists()
+    assert any("interrupted" in problem for problem in check_dataset(tmp_path / "a").problems)
+    (tmp_path / "a" / "images" / "train" / "999999.png").write_bytes(b"left over")
+    make(tmp_path / "a")
+    assert snapshot(tmp_path / "a") == whole
+
+
+def test_jpeg_other_sizes_and_the_flat_level_can_be_made(tmp_path):
+    folder = make(tmp_path / "a", format="jpg", size=96, level="flat", splits={"train": 5})
+    image = read_image(folder / "images/train/000000.jpg")
+    assert image.shape == (96, 96, 3)
+    sides = [max(s.boxes[0, 2:] - s.boxes[0, :2]) for s in open_dataset(folder, "train")]
+    assert min(sides) >= 24
+    assert max(sides) <= 72  # 16 to 48 of 64 pixels become 24 to 72 of 96
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"task": "driving"}, {"level": "easy"}, {"format": "gif"}, {"task": "pose", "cue": True}]
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match="make_dataset: expected task"):
+        make(tmp_path / "a", **wrong)
+
+
+def test_the_cue_is_in_all_splits_but_says_nothing_in_the_test(tmp_path):
+    folder = make(tmp_path / "a", cue=True, level="flat", splits={"train": 60, "test": 60})
+    hues = {}
+    for split in ("train", "test"):
+        dataset = open_dataset(folder, split, masks=False)
+        colors: dict[int, list] = {}
+        for sample in dataset:
+            corners = [sample.image[a, b] for a in (slice(1, 13), slice(51, 63)) for b in (slice(1, 13), slice(51, 63))]
+            striped = max(corners, key=lambda corner: corner.astype(float).std(axis=(0, 1)).max()).mean(axis=(0, 1))
+            colors.setdefault(int(sample.labels[0]), []).append(striped / np.linalg.norm(striped))
+        hues[split] = np.mean([np.std(c, axis=0).mean() for c in colors.values() if len(c) > 3])
+    assert hues["train"] < 0.5 * hues["test"]  # within a class, one patch colour in training and all in the test
+
+
+def test_the_digest_covers_names_and_bytes(tmp_path):
+    folder = make(tmp_path / "a")
+    digest = json.loads((folder / "dataset.json").read_text())["sha256"]
+    assert digest == content_digest(folder)
+    assert len(digest) == hashlib.sha256().digest_size * 2
+    first = folder / "images/train/000000.png"
+    first.rename(first.with_name("000099.png"))
+    assert content_digest(folder) != digest
+
+
+# ---- the doctor --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sick(tmp_path):
+    """A data set with one fault of each kind."""
+    folder = make(tmp_path / "sick", splits={"train": 8, "val": 4})
+    path = folder / "annotations/instances_train.json"
+    tables = json.loads(path.read_text())
+    tables["annotations"][0]["bbox"][2] = 0
+    tables["annotations"][1]["category_id"] = 77
+    tables["annotations"][2]["bbox"] = [60, 60, 30, 30]
+    tables["annotations"][7]["bbox"] = [5, 5, 3, 3]
+    path.write_text(json.dumps(tables))
+    (folder / "images/train/000003.png").unlink()
+    (folder / "images/train/000004.png").write_bytes(b"\x89PNG broken")
+    (folder / "images/val/000002.png").write_bytes((folder / "images/train/000005.png").read_bytes())
+    return folder
+
+
+def test_the_doctor_finds_every_problem_at_once(sick):
+    report = check_dataset(sick)
+    text = "\n".join(report.problems)
+    for expected in (
+        "instances_train.json: annotations[0].bbox: expected width > 0, got 0",
+        "instances_train.json: annotations[1].category_id: expected one of the ids",
+        "instances_train.json: annotations[2].bbox: expected a box inside the 64 x 64 image",
+        "instances_train.json: images[3].file_name: expected the image",
+        "000004.png: expected a PNG or JPEG picture",
+        "the files have changed since the data set was made",
+    ):
+        assert expected in text
+    warnings = "\n".join(report.warnings)
+    assert "val/000002.png: the same picture as train/000005.png" in warnings
+    assert "train/000007.png: a tiny box, 3 x 3 pixels" in warnings
+    assert not report.ok
+    assert "problems" in str(report)
+
+
+def test_the_doctor_counts_and_draws(tmp_path):
+    folder = make(tmp_path / "a", task="detection", images=20)
+    report = check_dataset(folder, out=tmp_path / "out")
+    assert report.ok
+    train = report.splits["train"]
+    coco = COCO(str(folder / "annotations/instances_train.json"))
+    for category in coco.loadCats(coco.getCatIds()):
+        assert train.objects[category["name"]] == len(coco.getAnnIds(catIds=category["id"]))
+    assert train.images == 14
+    assert train.image_sizes == {(128, 128): 14}
+    assert train.empty == sum(not coco.getAnnIds(imgIds=i) for i in coco.getImgIds())
+    assert sorted(map(tuple, train.box_sides)) == sorted(tuple(a["bbox"][2:]) for a in coco.anns.values())
+    assert [path.name for path in report.pictures] == ["train.png", "val.png", "test.png"]
+    assert read_image(report.pictures[0]).std() > 10
+    text = str(report)
+    assert "no problems" in text
+    assert "128 x 128 (14)" in text
+    assert all(name in text for name in ("circle", "square", "triangle", "star", "ring", "cross"))
+
+
+def test_the_doctor_draws_skeletons(tmp_path):
+    folder = make(tmp_path / "a", task="pose", images=4, splits={"train": 4})
+    assert len(check_dataset(folder, out=tmp_path / "out").pictures) == 1
+
+
+def test_the_doctor_survives_folders_that_hold_nothing(tmp_path):
+    assert "found none" in check_dataset(tmp_path).problems[0]
+    assert "found nothing there" in check_dataset(tmp_path / "gone").problems[0]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_train.json").write_text("{")
+    (tmp_path / "train").mkdir()
+    assert "expected a JSON file" in check_dataset(tmp_path).problems[0]
