@@ -9,6 +9,7 @@ import warnings
 
 import llvmlite.binding as llvm
 import numba
+import threadpoolctl
 
 # `contract` lets LLVM turn a multiplication and an addition into one fused instruction, which rounds once
 # instead of twice. No other liberty is given: NaN and infinity stay what they are, and sums are taken in the
@@ -39,7 +40,14 @@ def _prefer_openmp() -> None:
         numba.config.THREADING_LAYER = "omp"
 
 
+def _leave_the_cores_to_numba() -> None:
+    """Numba's idle threads wait by spinning; a second pool, NumPy's BLAS, would fight them for the cores and a small
+    matrix product between two kernels would take ten times as long. One BLAS thread, from the first kernel on."""
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+
+
 _prefer_openmp()
+_leave_the_cores_to_numba()
 
 
 @parallel

@@ -123,13 +123,29 @@ def conv_transpose2d(
     return y if bias is None else y + bias.reshape((1, -1, 1, 1))
 
 
+class Linear(Function):
+    """Y = X W' + b: dX = G W, dW = G' X, db = the sum of G's rows."""
+
+    def forward(self, x, weight, *bias):
+        self.save(x, weight)
+        y = x @ weight.T
+        for b in bias:
+            y += b
+        return y
+
+    def backward(self, grad, x, weight):
+        needs_x, needs_weight, *needs_bias = self.needs
+        return (
+            grad @ weight if needs_x else None,
+            grad.transpose((1, 0)) @ x if needs_weight else None,
+            *(grad.sum(axis=0) if needs else None for needs in needs_bias),
+        )
+
+
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """y = x weight' + bias: x (..., C), weight (K, C), bias (K,) or None; returns (..., K)."""
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(
-            f"linear: expected x (..., C) and weight (K, C) with the same C, got {x.shape}, {weight.shape}"
-        )
+        raise ValueError(f"linear: expected x (..., C) and weight (K, C) of the same C, got {x.shape}, {weight.shape}")
     rows = x if x.ndim == 2 else x.reshape((-1, x.shape[-1]))
-    y = rows @ weight.transpose((1, 0))
-    y = y if bias is None else y + bias
+    y = Linear.apply(rows, weight, *(() if bias is None else (bias,)))
     return y if x.ndim == 2 else y.reshape((*x.shape[:-1], weight.shape[0]))

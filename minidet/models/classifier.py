@@ -1,0 +1,39 @@
+"""Image classification: what a backbone is trained on before it is asked where things are.
+
+A backbone, global average pooling, one fully connected layer. The lecture's systems take the trained backbone over and
+put heads of their own on it.
+"""
+
+from typing import Any
+
+from .. import functional as F
+from .. import nn, watch
+from .localizer import one_object_each
+
+
+class Classifier(nn.Module):
+    """images (N, 3, H, W) float32 in [0, 1] -> one of K classes an image.
+
+    Training: model(images, targets) -> {"class": cross-entropy}; targets as the Localizer's, their boxes are not read.
+    Evaluation: model(images) -> dicts with labels (1,) in 1..K, scores (1,) and class_scores (K,).
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.backbone = backbone
+        self.fc = nn.Linear(backbone.out_channels, classes)
+
+    def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
+        features = self.backbone(images)  # (N, C, H/stride, W/stride)
+        logits = self.fc(F.global_avg_pool2d(features))  # (N, C) -> (N, K)
+        watch.emit("classifier.logits", logits)
+        if targets is not None:
+            labels, _ = one_object_each(targets, self.classes)
+            return {"class": F.cross_entropy(logits, labels)}
+        scores = F.softmax(logits.data, dim=1)
+        best = scores.argmax(axis=1)
+        return [
+            {"labels": best[i : i + 1] + 1, "scores": row[best[i], None], "class_scores": row}
+            for i, row in enumerate(scores)
+        ]
