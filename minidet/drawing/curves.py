@@ -28,9 +28,18 @@ def draw_training(rows: list[dict[str, Any]]) -> np.ndarray:
     metrics = {name.removeprefix("val_"): values for name, values in metrics.items()}
     _plot(right, [row["epoch"] for row in epochs], metrics, "validation", "epoch", "metric")
     if losses and all(min(values) > 0 for values in losses.values()):
-        left.set_yscale("log")  # losses fall by orders of magnitude: the end would be a flat line otherwise
+        _logarithmic(left)  # losses fall by orders of magnitude: the end would be a flat line otherwise
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _logarithmic(axes: Any) -> None:
+    """Powers of ten, and the values between them, written as plain numbers."""
+    from matplotlib.ticker import FormatStrFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
 
 
 def _columns(rows: list[dict[str, Any]], wanted: Any) -> dict[str, list[float]]:
@@ -40,6 +49,8 @@ def _columns(rows: list[dict[str, Any]], wanted: Any) -> dict[str, list[float]]:
 
 
 def _plot(axes: Any, x: list[int], curves: dict[str, list[float]], title: str, x_label: str, y_label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_title(title)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -53,5 +64,6 @@ def _plot(axes: Any, x: list[int], curves: dict[str, list[float]], title: str, x
             f"{values[-1]:.3g}", (x[-1], values[-1]), xytext=(4, 0), textcoords="offset points",
             color=line.get_color(), va="center",
         )  # fmt: skip
-    axes.margins(x=0.08)  # room for the last values
+    axes.set_xlim(right=x[-1] + 0.15 * max(x[-1] - x[0], 1))  # room for the last values
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best")

@@ -1,0 +1,181 @@
+"""The folder of a run: everything that one training writes, and nothing outside it.
+
+config.json          system, data, seed, every setting          log.csv          losses and metrics
+environment.json     versions, processor, threads               losses.png       their curves
+best.safetensors     weights of the best epoch                  predictions.png  predictions beside the truth
+last.safetensors     weights after the last step                metrics.json     the result; written last
+checkpoints/         the full state, for --resume
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidet.data.files import read_limited, write_atomic
+from minidet.version import __version__
+
+MAX_CONFIG_BYTES = 1 << 20
+# What write_atomic leaves when it is killed: hidden, the name of the file it was to become, eight random letters.
+_LEFTOVER = re.compile(
+    r"\.(config\.json|environment\.json|metrics\.json|log\.csv|losses\.png|predictions\.png|anomaly\.txt"
+    r"|(best|last|step-\d+)\.safetensors)\.\w{8}"
+)
+PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "pillow", "safetensors", "tqdm", "matplotlib", "cupy")
+
+
+class RunError(ValueError):
+    """A folder that is not what the command needs. The message names it and says what to do."""
+
+
+class Run:
+    """One run's folder. `create_run` makes a new one, `open_run` opens what is there."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder, self.config = folder, config
+        self.checkpoints = folder / "checkpoints"
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def finished(self) -> bool:
+        return self.path("metrics.json").is_file()
+
+    @property
+    def data(self) -> Path:
+        """The data set's folder: relative to the run where it lies inside, so that both can be moved together."""
+        return self.folder / self.config["data"]
+
+    def write_json(self, name: str, content: Any) -> None:
+        write_atomic(self.path(name), json.dumps(content, indent=2) + "\n")
+
+    def write_picture(self, name: str, image: np.ndarray) -> None:
+        write_atomic(self.path(name), encode_png(image))
+
+    def write_log(self, rows: list[dict[str, Any]]) -> None:
+        """All rows as log.csv; a column for every key, empty where a row has no such value."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        table = csv.DictWriter(text, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows({key: _shown(value) for key, value in row.items()} for row in rows)
+        write_atomic(self.path("log.csv"), text.getvalue())
+
+    def remove_leftovers(self) -> None:
+        """Deletes the temporary files of writes that were killed."""
+        for folder in (self.folder, self.checkpoints):
+            for path in folder.iterdir():
+                if _LEFTOVER.fullmatch(path.name):
+                    path.unlink()
+
+
+def create_run(folder: Path | str, config: dict[str, Any]) -> Run:
+    """A new run in a new or empty folder, where a data set in `folder/data` may be already.
+
+    config: {"system", "data", "seed", "classes", "settings": {...}}. Raises RunError if something else is there.
+    """
+    folder = Path(folder)
+    check_free(folder)
+    run = Run(folder, config)
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    run.write_json("environment.json", describe_environment())
+    run.write_json("config.json", config)  # last: with it the folder is a run
+    return run
+
+
+def check_free(folder: Path) -> None:
+    """Raises RunError unless a new run can be started in the folder."""
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: expected a folder to write the run into, but there is a file of that name")
+    if (folder / "config.json").is_file():
+        state = "a finished" if (folder / "metrics.json").is_file() else "an unfinished"
+        raise RunError(f"{folder}: holds {state} run; continue it with --resume or name a new folder with --out")
+    ours = {"data", "checkpoints", "environment.json"}  # the latter two: of a start that was killed at once
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in names if name not in ours and not _LEFTOVER.fullmatch(name)]
+    if others:
+        raise RunError(
+            f"{folder}: expected a new or empty folder or a run to --resume, but it holds {', '.join(others[:5])}; "
+            "name a new folder with --out"
+        )
+
+
+def open_run(folder: Path | str) -> Run:
+    """The run in a folder. Raises RunError if there is none."""
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise RunError(f"{folder}: expected the folder of a run, with a config.json; make one with `minidet train`")
+    try:
+        config = json.loads(read_limited(path, MAX_CONFIG_BYTES))
+    except ValueError as error:
+        raise RunError(f"{path}: expected JSON, but {error}; the file is damaged, start a new run") from error
+    kinds = {"system": str, "data": str, "seed": int, "classes": list, "settings": dict}
+    for key, kind in kinds.items():
+        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
+            raise RunError(f"{path}: expected {key!r} of type {kind.__name__}; was it written by `minidet train`?")
+    return Run(folder, config)
+
+
+def describe_environment() -> dict[str, Any]:
+    """What the run's speed, and in the last bits its numbers, depend on."""
+    from minidet_kernels import current
+
+    environment = {
+        "minidet": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": processor_name(),
+        "cores": usable_cores(),
+        "kernels": current(),
+        "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
+    }
+    if current() == "cpu":
+        from minidet_kernels.compiler import describe
+
+        environment["compiler"] = describe()
+    return environment
+
+
+def installed_version(package: str) -> str | None:
+    """A package's version, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """The processor as its maker calls it, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 as the bytes of a PNG file."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, format="PNG", compress_level=3)
+    return content.getvalue()
+
+
+def _shown(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value

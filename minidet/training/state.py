@@ -1,0 +1,111 @@
+"""All that changes while a network is trained, and how it is saved and restored to the last bit."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from minidet import optim
+from minidet.data.loader import Loader
+from minidet.random import generator, manual_seed
+from minidet.training.schedules import find_schedule
+from minidet.training.step import take_step
+from minidet.training.system import System
+
+
+@dataclass
+class Progress:
+    """How far a run is: numbers only, kept as JSON in every checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0  # of training, all starts of the run together
+    epoch_sums: dict[str, float] = field(default_factory=dict)  # of the losses in this epoch
+    epoch_steps: int = 0
+    window_sums: dict[str, float] = field(default_factory=dict)  # of the losses since the last row of log.csv
+    window_steps: int = 0
+    best: dict[str, Any] | None = None  # {"epoch", "metrics"} of the best weights
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of log.csv
+
+    def add(self, losses: dict[str, float]) -> None:
+        """Counts one step."""
+        self.step += 1
+        self.epoch_steps += 1
+        self.window_steps += 1
+        for name, value in losses.items():
+            self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + value
+            self.window_sums[name] = self.window_sums.get(name, 0.0) + value
+
+    def epoch_means(self) -> dict[str, float]:
+        return {name: value / self.epoch_steps for name, value in self.epoch_sums.items()}
+
+    def window_means(self) -> dict[str, float]:
+        return {name: value / self.window_steps for name, value in self.window_sums.items()}
+
+
+class Training:
+    """A model with all that its training carries from step to step."""
+
+    def __init__(self, system: System, settings: dict[str, Any], classes: tuple[str, ...], dataset: Any, seed: int):
+        self.settings = settings
+        self.model = system.build(classes, settings, manual_seed(seed))
+        self.optimizer = make_optimizer(self.model, settings)
+        self.loader = Loader(
+            dataset,
+            settings["batch_size"],
+            seed=seed,
+            transform=system.transform(settings),
+            drop_last=len(dataset) >= settings["batch_size"],  # a last batch of one image has no batch statistics
+        )
+        self.schedule = find_schedule(settings["schedule"], settings["warmup"])
+        self.total_steps = settings["epochs"] * len(self.loader)
+        self.progress = Progress()
+
+    @property
+    def finished(self) -> bool:
+        return self.loader.epoch >= self.settings["epochs"]
+
+    def step(self, batch: Any) -> dict[str, float]:
+        """Trains on one batch; returns its losses. Raises RefusedStepError."""
+        factor = self.schedule(self.progress.step, self.total_steps)
+        self.optimizer.learning_rate = self.settings["learning_rate"] * factor
+        losses = take_step(self.model, self.optimizer, batch, self.settings["clip_norm"])
+        self.progress.add(losses)
+        return losses
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(arrays, JSON): parameters, buffers, optimiser, random state, place in the data, progress."""
+        arrays = {f"model.{name}": array for name, array in self.model.state_dict().items()}
+        numbers = {}
+        for name, value in self.optimizer.state_dict().items():
+            if isinstance(value, int | float):
+                numbers[name] = value
+            else:
+                arrays[f"optimizer.{name}"] = value
+        return arrays, {
+            "optimizer": numbers,
+            "random": generator().bit_generator.state,
+            "loader": self.loader.state_dict(),
+            "progress": asdict(self.progress),
+        }
+
+    def restore(self, arrays: dict[str, Any], saved: dict[str, Any]) -> None:
+        """Goes back to what `state` returned, to the last bit."""
+        self.model.load_state_dict(_under("model.", arrays))
+        self.optimizer.load_state_dict(_under("optimizer.", arrays) | saved["optimizer"])
+        generator().bit_generator.state = saved["random"]
+        self.loader.load_state_dict(saved["loader"])
+        self.progress = Progress(**saved["progress"])
+
+
+def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def make_optimizer(model: Any, settings: dict[str, Any]) -> optim.Optimizer:
+    """The optimiser that the settings name. It knows all parameters and leaves alone those that are frozen."""
+    parameters = list(model.named_parameters())
+    rate, decay = settings["learning_rate"], settings["weight_decay"]
+    if settings["optimizer"] == "sgd":
+        return optim.SGD(parameters, rate, momentum=settings["momentum"], weight_decay=decay)
+    if settings["optimizer"] in ("adam", "adamw"):
+        kind = optim.Adam if settings["optimizer"] == "adam" else optim.AdamW
+        return kind(parameters, rate, weight_decay=decay)
+    raise ValueError(f"optimizer: expected sgd, adam or adamw, got {settings['optimizer']!r}")

@@ -1,0 +1,86 @@
+"""One step of training: losses, gradients, update. A step that is not finite is refused and explained."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from minidet import watch
+from minidet.autograd import AnomalyError, Tensor, detect_anomaly
+from minidet.random import generator
+
+NAMES_SHOWN = 8  # images of a refused batch that the report lists
+
+
+class RefusedStepError(ArithmeticError):
+    """A step whose loss or gradient was not finite, and so was not taken. The message is the report."""
+
+
+def take_step(model: Any, optimizer: Any, batch: Any, clip_norm: float) -> dict[str, float]:
+    """Trains on one batch and returns the named losses.
+
+    batch: as the Loader gives it. clip_norm: the greatest length of the gradient, 0 for any.
+    Raises RefusedStepError, before anything is updated, if a loss or the gradient is NaN or infinite.
+    """
+    random_state = generator().bit_generator.state
+    optimizer.zero_grad()
+    with np.errstate(all="ignore"):  # what overflows here is explained below, better than a warning could
+        with watch.pictures(batch.names):
+            losses = model(as_tensors(batch.images), batch.targets)
+        total = sum_losses(losses)
+        norm = math.nan
+        if np.isfinite(total.data).all():
+            total.backward()
+            norm = clip_gradients(optimizer.parameters.values(), clip_norm)
+    values = {name: float(loss) for name, loss in losses.items()}
+    if not math.isfinite(norm):
+        generator().bit_generator.state = random_state  # the same dropout again
+        raise RefusedStepError(_explain(model, batch, values))
+    optimizer.step()
+    return values
+
+
+def as_tensors(images: Any) -> Any:
+    """A batch's images, one array or a list of arrays, as Tensors."""
+    return [Tensor(image) for image in images] if isinstance(images, list) else Tensor(images)
+
+
+def sum_losses(losses: dict[str, Tensor]) -> Tensor:
+    """What is minimised: the sum of all named losses."""
+    if not isinstance(losses, dict) or not losses:
+        raise TypeError(f"expected model(images, targets) to return a dict of named losses, got {losses!r:.80}")
+    return sum(list(losses.values())[1:], start=next(iter(losses.values())))
+
+
+def clip_gradients(parameters: Iterable[Tensor], clip_norm: float) -> float:
+    """Shortens the gradient of all parameters together to length clip_norm (Pascanu et al. 2013, algorithm 1).
+
+    Returns the length before. Gradients may share memory with others, so shortened ones are new arrays.
+    """
+    trained = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = math.sqrt(sum(float(np.square(p.grad.data, dtype=np.float64).sum()) for p in trained))
+    if 0 < clip_norm < norm < math.inf:
+        for parameter in trained:
+            parameter.grad = Tensor(parameter.grad.data * parameter.grad.dtype.type(clip_norm / norm))
+    return norm
+
+
+def _explain(model: Any, batch: Any, values: dict[str, float]) -> str:
+    """Runs the batch again with every result checked, and tells which operation made the first bad value where."""
+    found = "none when repeated one operation at a time: only the sum of the losses or gradients overflows"
+    heard: list[watch.Event] = []
+    with np.errstate(all="ignore"), detect_anomaly(), watch.pictures(batch.names), watch.listen(heard.append):
+        try:
+            sum_losses(model(as_tensors(batch.images), batch.targets)).backward()
+        except AnomalyError as anomaly:
+            found = str(anomaly)
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    names = ", ".join(batch.names[:NAMES_SHOWN]) + (", ..." if len(batch.names) > NAMES_SHOWN else "")
+    results = ", ".join(f"{event.name} {event.shape or ''}" for event in heard)
+    return (
+        f"the loss or its gradient is not finite ({losses}); the step was refused\n"
+        f"first non-finite value: {found}\n"
+        f"the model's results before it: {results or 'none watched'}\n"
+        f"images of the batch: {names}"
+    )

@@ -1,0 +1,93 @@
+"""What the training loop and the command line need to know about one of the lecture's systems.
+
+A `System` is a recipe: how to build the model, augment, evaluate and draw, and the settings it is trained with.
+Its model is called as in torchvision: in training `model(images, targets)` gives a dict of named losses, whose sum is
+minimised; in evaluation `model(images)` gives a list of dicts (boxes, labels, scores, ...).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from minidet.data.dataset import Sample
+
+# Settings that every system has; a System's own `defaults` override and extend them, `--set key=value` both.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "epochs": 20,  # times that each training image is seen
+    "batch_size": 32,
+    "optimizer": "adamw",  # sgd, adam, adamw
+    "learning_rate": 1e-3,  # at the top of the schedule
+    "weight_decay": 1e-4,
+    "momentum": 0.9,  # sgd only
+    "schedule": "cosine",  # constant, step, cosine
+    "warmup": 50,  # steps until the full learning rate
+    "clip_norm": 10.0,  # the gradient's length is cut to this; 0 leaves it alone
+    "log_every": 10,  # steps between two rows of log.csv
+    "size": 64,  # height and width of the images, in pixels
+    "images": 2000,  # training images of the generated data set, where no other is given
+    "val_images": 300,  # held out to choose the best epoch
+    "test_images": 300,  # held out to report
+}
+
+SYSTEMS: dict[str, str] = {"localizer": "minidet.training.recipes.localizer"}
+
+
+@dataclass(frozen=True)
+class System:
+    """name: as typed after `minidet train`. task: the miniscene task it trains on where no data are given.
+
+    build(classes, config, rng) -> Module      a new model; classes[0] is "__background__"
+    transform(config) -> f(sample, rng)        the augmentation, or None
+    evaluate(model, dataset, batch_size)       -> (metrics by name, one prediction a sample), model in evaluation mode
+    draw(samples, predictions, classes)        -> (H, W, 3) uint8, predictions beside the truth
+    metric: the one of evaluate's metrics by which the best weights are chosen; larger is better
+    """
+
+    name: str
+    build: Callable[[tuple[str, ...], dict[str, Any], np.random.Generator], Any]
+    transform: Callable[[dict[str, Any]], Callable[[Sample, np.random.Generator], Sample] | None]
+    evaluate: Callable[[Any, Any, int], tuple[dict[str, float], list[dict]]]
+    draw: Callable[[list[Sample], list[dict], tuple[str, ...]], np.ndarray]
+    task: str = "localization"
+    metric: str = "mean_iou"
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def configure(self, overrides: Iterable[str] = ()) -> dict[str, Any]:
+        """All settings, after `key=value` overrides, each converted to the type of its default.
+
+        Raises ValueError for an unknown key (listing the known ones) or a value of another type.
+        """
+        config = TRAINING_DEFAULTS | self.defaults
+        for override in overrides:
+            key, equals, text = override.partition("=")
+            if not equals:
+                raise ValueError(f"--set: expected key=value, got {override!r}")
+            if key not in config:
+                raise ValueError(f"--set: {self.name} has no setting {key!r}; it has {', '.join(sorted(config))}")
+            config[key] = _parse(key, text, type(config[key]))
+        return config
+
+
+def load_system(name: str) -> System:
+    """The system of that name; its module is imported now. Raises ValueError for an unknown name."""
+    if name not in SYSTEMS:
+        raise ValueError(f"expected one of the systems {', '.join(SYSTEMS)}, got {name!r}")
+    return import_module(SYSTEMS[name]).SYSTEM
+
+
+def _parse(key: str, text: str, kind: type) -> Any:
+    """Text from the command line as bool, int, float or str."""
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"--set {key}: expected true or false, got {text!r}")
+        return text.lower() == "true"
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError(f"--set {key}: expected a value of type {kind.__name__}, got {text!r}") from None
+    if kind is float and not np.isfinite(value):
+        raise ValueError(f"--set {key}: expected a finite number, got {text!r}")
+    return value

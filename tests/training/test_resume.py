@@ -1,0 +1,150 @@
+"""A resumed run ends with the weights of an uninterrupted one, byte for byte."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy_system
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_system import toy_run, train_toy
+
+from minidet.training import Interrupted, open_run
+from minidet.training.loop import Trainer
+
+ROOT = Path(__file__).parents[2]
+STEPS = 15  # of the toy run: 22 images in batches of 4, the last two left out, 3 epochs
+WEIGHTS = ("best.safetensors", "last.safetensors")
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+def train_until(step, run, **options):
+    """Trains until `step` steps are taken, then ends without saving anything more."""
+    take = Trainer.step
+
+    def stopping_step(trainer, batch):
+        if trainer.training.progress.step == step:
+            raise Stop
+        take(trainer, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", stopping_step)
+        with pytest.raises(Stop):
+            train_toy(run, **options)
+
+
+def weights(folder):
+    return [(folder / name).read_bytes() for name in WEIGHTS]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    train_toy(toy_run(folder))
+    return weights(folder)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    stops=st.lists(st.integers(0, STEPS - 1), min_size=1, max_size=3),
+    checkpoint_seconds=st.sampled_from([0.0, 1e9]),  # after every step, or after every epoch only
+)
+def test_a_run_stopped_anywhere_ends_with_the_same_weights(tmp_path_factory, uninterrupted, stops, checkpoint_seconds):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run = toy_run(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "draw", lambda *args, **options: None)  # the pictures are not what this is about
+        for number, stop in enumerate(sorted(stops)):
+            train_until(stop, run, resume=number > 0, checkpoint_seconds=checkpoint_seconds)
+        train_toy(run, resume=True, checkpoint_seconds=checkpoint_seconds)
+    assert weights(folder) == uninterrupted
+
+
+def test_a_run_stopped_while_it_evaluates_ends_with_the_same_weights(tmp_path, uninterrupted):
+    run = toy_run(tmp_path / "run")
+
+    def broken(*args, **options):
+        raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "draw", broken)  # after the best weights were written, before the checkpoint
+        with pytest.raises(Stop):
+            train_toy(run)
+    train_toy(run, resume=True)
+    assert weights(run.folder) == uninterrupted
+
+
+def log_without_times(folder):
+    rows = list(csv.DictReader((folder / "log.csv").open()))
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_the_log_of_a_resumed_run_has_every_row_once(tmp_path):
+    whole, stopped = toy_run(tmp_path / "whole"), toy_run(tmp_path / "stopped")
+    train_toy(whole)
+    train_until(7, stopped)
+    train_toy(stopped, resume=True)
+    assert log_without_times(whole.folder) == log_without_times(stopped.folder)
+    first_lines = [next((run.folder / "log.csv").open()) for run in (whole, stopped)]
+    assert first_lines[0] == first_lines[1]  # the columns' order too
+
+
+def test_ctrl_c_saves_the_state_and_resume_goes_on(tmp_path, uninterrupted, monkeypatch):
+    run = toy_run(tmp_path / "run")
+    step = Trainer.step
+
+    def interrupting_step(trainer, batch):
+        step(trainer, batch)
+        if trainer.training.progress.step == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "step", interrupting_step)
+    with pytest.raises(Interrupted, match="after step 8 of 15"):
+        train_toy(run, checkpoint_seconds=1e9)
+    assert (run.checkpoints / "step-00000008.safetensors").is_file()
+    monkeypatch.setattr(Trainer, "step", step)
+    train_toy(run, resume=True)
+    assert weights(run.folder) == uninterrupted
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(tmp_path, uninterrupted, capsys):
+    run = toy_run(tmp_path / "run")
+    train_until(7, run)
+    newest = run.checkpoints / "step-00000007.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    train_toy(run, resume=True, quiet=False)
+    told = capsys.readouterr().out
+    assert "step-00000007.safetensors: the checksum does not fit" in told
+    assert "continuing from" in told
+    assert "step-00000006" in told
+    assert weights(run.folder) == uninterrupted
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights(tmp_path, uninterrupted):
+    """kill -9, the start of the process and the writing of files included."""
+    folder = tmp_path / "run"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
+    command = [sys.executable, toy_system.__file__, str(folder)]
+    moments = random.Random(3)
+    for _ in range(5):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+        process.stdout.readline()  # its imports are done
+        time.sleep(moments.uniform(0.0, 0.5))
+        process.kill()
+        process.communicate()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert weights(folder) == uninterrupted
+    assert not list(folder.rglob(".*"))  # what the killed writes left behind is gone
+    assert open_run(folder).finished

@@ -1,0 +1,136 @@
+"""The run's folder and the settings: what is refused, what is written."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_system import SYSTEM, toy_run, train_toy
+
+from minidet.training import RunError, load_system, open_run
+from minidet.training.system import TRAINING_DEFAULTS
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = toy_run(tmp_path_factory.mktemp("runs") / "run")
+    train_toy(run)
+    return run
+
+
+def test_a_run_leaves_all_its_files(finished):
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names == {
+        "config.json", "environment.json", "log.csv", "losses.png", "predictions.png", "metrics.json",
+        "best.safetensors", "last.safetensors", "checkpoints",
+    }  # fmt: skip
+    assert json.loads((finished.folder / "environment.json").read_text())["packages"]["numpy"] == np.__version__
+    metrics = json.loads((finished.folder / "metrics.json").read_text())
+    assert {"accuracy", "train_seconds", "steps", "best_epoch", "split"} <= metrics.keys()
+    assert metrics["steps"] == 15
+
+
+def test_the_log_has_a_row_for_every_epoch_and_every_second_step(finished):
+    rows = list(csv.DictReader((finished.folder / "log.csv").open()))
+    assert [row["step"] for row in rows if row["event"] == "step"] == ["2", "4", "6", "8", "10", "12", "14"]
+    epochs = [row for row in rows if row["event"] == "epoch"]
+    assert [row["epoch"] for row in epochs] == ["1", "2", "3"]
+    for row in epochs:
+        assert 0 <= float(row["val_accuracy"]) <= 1
+        assert float(row["class"]) > 0
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_the_losses_are_a_picture_of_the_promised_size(finished):
+    assert Image.open(finished.folder / "losses.png").size == (1100, 420)
+
+
+def test_the_best_epoch_has_the_highest_metric_of_the_log(finished):
+    rows = [row for row in csv.DictReader((finished.folder / "log.csv").open()) if row["event"] == "epoch"]
+    values = [float(row["val_accuracy"]) for row in rows]
+    best = json.loads((finished.folder / "metrics.json").read_text())["best_epoch"]
+    assert best == 1 + values.index(max(values))
+
+
+def test_a_finished_run_is_not_overwritten(finished):
+    with pytest.raises(RunError, match="holds a finished run"):
+        toy_run(finished.folder)
+
+
+def test_an_unfinished_run_is_not_overwritten(tmp_path):
+    toy_run(tmp_path)
+    with pytest.raises(RunError, match="holds an unfinished run; continue it with --resume"):
+        toy_run(tmp_path)
+
+
+def test_a_folder_with_other_files_is_not_written_into(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match=r"holds thesis\.tex; name a new folder"):
+        toy_run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(RunError, match="there is a file of that name"):
+        toy_run(tmp_path / "thesis.tex")
+
+
+def test_a_run_may_start_beside_its_data(tmp_path):
+    (tmp_path / "data").mkdir()
+    assert toy_run(tmp_path).folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "expected the folder of a run"),
+        ("{", "expected JSON"),
+        ("[]", "'system' of type str"),
+        ('{"system": "toy", "data": "data", "seed": "5"}', "'seed' of type int"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunError, match=message):
+        open_run(tmp_path)
+
+
+def test_only_leftovers_of_our_own_writes_are_removed(tmp_path):
+    run = toy_run(tmp_path / "run")
+    ours = [run.path(".log.csv.abcd_123"), run.checkpoints / ".step-00000007.safetensors.x1y2z3w4"]
+    theirs = [run.path(".gitignore"), run.path(".notes.csv.original"), run.path("log.csv.backup")]
+    for path in ours + theirs:
+        path.write_text("")
+    run.remove_leftovers()
+    assert not any(path.exists() for path in ours)
+    assert all(path.exists() for path in theirs)
+
+
+def test_settings_are_overridden_in_the_type_of_their_default():
+    config = SYSTEM.configure(["epochs=7", "learning_rate=1", "schedule=step"])
+    assert config["epochs"] == 7
+    assert config["learning_rate"] == 1.0
+    assert isinstance(config["learning_rate"], float)
+    assert config["schedule"] == "step"
+    assert config["batch_size"] == 4  # the system's own default
+    assert config["clip_norm"] == TRAINING_DEFAULTS["clip_norm"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epoch=7", "toy has no setting 'epoch'; it has batch_size, clip_norm, epochs"),
+        ("epochs", "expected key=value, got 'epochs'"),
+        ("epochs=many", "epochs: expected a value of type int, got 'many'"),
+        ("epochs=1.5", "epochs: expected a value of type int, got '1.5'"),
+        ("learning_rate=nan", "learning_rate: expected a finite number"),
+    ],
+)
+def test_overrides_that_make_no_sense_are_refused(override, message):
+    with pytest.raises(ValueError, match=message):
+        SYSTEM.configure([override])
+
+
+def test_an_unknown_system_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="systems localizer, got 'localiser'"):
+        load_system("localiser")
