@@ -150,11 +150,14 @@ def _step(node: Function, gradient: Any, grads: dict, queue: list, create_graph:
     for parent, result in zip(node.parents, results):  # noqa: B905 (the lengths were compared above; this loop is hot)
         if parent is None or result is None:
             continue
-        if not hasattr(result, "dtype"):
-            raise TypeError(f"{node.name}.backward: expected arrays or None, got {type(result).__name__}: {result!r}")
         collected = grads.get(parent)
         like = parent if collected is None else collected
-        if result.shape != like.shape or result.dtype is not like.dtype:
+        try:
+            fits = result.shape == like.shape and result.dtype is like.dtype
+        except AttributeError:
+            told = f"expected arrays or None, got {type(result).__name__}: {result!r}"
+            raise TypeError(f"{node.name}.backward: {told}") from None
+        if not fits:
             result = _fitted(node, result, parent)
         if collected is not None:
             grads[parent] = collected + result
