@@ -75,3 +75,18 @@ def write_coco_tables(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def shown_cue():
+    """A function: which of miniscene's six background patches a picture shows, by the colours of its corners."""
+    patches = [(200, 60, 60), (60, 170, 60), (70, 70, 210), (200, 180, 40), (170, 60, 180), (40, 180, 180)]
+    colors = np.array(patches, float) / np.linalg.norm(patches, axis=1, keepdims=True)
+
+    def find(image: np.ndarray) -> int:
+        ends = slice(0, 14), slice(-14, None)
+        corners = [image[rows, columns].reshape(-1, 3).astype(float) for rows in ends for columns in ends]
+        units = [corner / np.linalg.norm(corner, axis=1, keepdims=True) for corner in corners]  # without brightness
+        return int(np.max([np.median(unit @ colors.T, axis=0) for unit in units], axis=0).argmax())
+
+    return find

@@ -140,6 +140,10 @@ BAD_COCO = {
         change("categories", 1, "name", to="dog"),
         r"categories\[2\]: expected every id and name once",
     ),
+    "joints that differ": (
+        lambda tables: [c.update(keypoints=[c["name"]]) for c in tables["categories"]],
+        r"categories\[1\]\.keypoints: expected the same joints",
+    ),
     "category without name": (remove("categories", 0, "name"), r"categories\[0\]\.name: expected this field"),
 }
 

@@ -111,18 +111,12 @@ def test_bad_packed_run_lengths_are_refused(text):
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    points=hnp.arrays(
-        np.float64,
-        st.tuples(st.integers(3, 7), st.just(2)),
-        elements=st.integers(-20, 180).map(lambda v: v / 10 + 0.03),
-    )
-)
+@given(points=hnp.arrays(np.float64, st.tuples(st.integers(3, 7), st.just(2)), elements=st.integers(-2, 18)))
 def test_a_polygons_pixels_are_those_whose_centre_is_inside(points):
-    mask = polygons_to_mask([points], 14, 16)
+    points = points + np.random.default_rng(0).uniform(0.1, 0.4, points.shape)  # no centre lies on the outline
     centers = np.stack(np.meshgrid(np.arange(16) + 0.5, np.arange(14) + 0.5), axis=-1).reshape(-1, 2)
     inside = points_in_poly(centers, points).reshape(14, 16)
-    assert (mask != inside).sum() <= 1  # a centre may lie on the outline
+    np.testing.assert_array_equal(polygons_to_mask([points], 14, 16), inside)
 
 
 def test_several_polygons_are_united_and_resemble_pycocotools():

@@ -60,7 +60,7 @@ def read_coco(
         record.segmentations = [o["segmentation"] for o in objects[image_id]]
         if joint_names is not None:
             joints = [o["keypoints"] for o in objects[image_id]]
-            record.keypoints = np.array(joints, np.float64).reshape(-1, len(joint_names), 3)
+            record.keypoints = np.array(joints, np.float64).reshape(len(joints), len(joint_names), 3)
     return Annotations(list(records.values()), classes, tuple(labels), joint_names)
 
 
@@ -100,8 +100,10 @@ def _read_categories(table: list, file: str, on_problem: OnProblem):
             identity, name = _field(category, "id", int, where), _field(category, "name", str, where)
             if identity in names or name in names.values():
                 raise AnnotationError(f"{where}: expected every id and name once, got {identity} {name!r} again")
-            if "keypoints" in category:
-                joint_names = tuple(str(joint) for joint in _field(category, "keypoints", list, where))
+            joints = tuple(map(str, _field(category, "keypoints", list, where))) if "keypoints" in category else ()
+            if joints and joint_names and joints != joint_names:
+                raise AnnotationError(f"{where}.keypoints: expected the same joints in every category that has some")
+            joint_names = joint_names or joints or None
             names[identity] = name
         except AnnotationError as error:
             on_problem(error)
