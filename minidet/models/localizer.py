@@ -60,9 +60,9 @@ class Localizer(nn.Module):
         cells = (image_size // backbone.stride) ** 2
         self.class_head = head(backbone.out_channels * cells, hidden, classes)
         self.box_head = head(backbone.out_channels * cells, hidden, 4)
-        # Start from a box in the middle, half as wide and high as the image: every true box overlaps it.
+        # Start from the whole image: it overlaps every true box, without which 1 - IoU has no gradient.
         nn.init.normal_(self.box_head[-1].weight, std=0.01)
-        self.box_head[-1].bias.data[...] = (0.5, 0.5, 0.5, 0.5)
+        self.box_head[-1].bias.data[...] = (0.5, 0.5, 1.0, 1.0)  # cx, cy, w, h
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         if tuple(images.shape[2:]) != (self.image_size, self.image_size):

@@ -1,0 +1,47 @@
+"""Training in memory: for examples and experiments that need no run folder."""
+
+from dataclasses import replace
+from typing import Any
+
+from tqdm import tqdm
+
+from minidet.nn import Module
+from minidet.training.state import Training
+from minidet.training.system import System
+
+
+def fit(
+    system: System,
+    dataset: Any,
+    overrides: dict[str, Any] | None = None,
+    model: Module | None = None,
+    seed: int = 0,
+    title: str = "training",
+    quiet: bool = False,
+) -> Module:
+    """Trains a system on a data set and returns the model; nothing is written.
+
+    overrides: settings that differ from the system's defaults. model: train this one on, instead of a new one; its
+    frozen parameters stay as they are.
+    """
+    settings = system.configure() | (overrides or {})
+    if model is not None:
+        system = replace(system, build=lambda *_: model)
+    training = Training(system, settings, dataset.classes, dataset, seed)
+    training_mode(training.model)
+    with tqdm(total=training.total_steps, desc=title, disable=quiet, leave=False) as bar:
+        while not training.finished:
+            for batch in training.loader:
+                losses = training.step(batch)
+                bar.update()
+                bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+    return training.model
+
+
+def training_mode(model: Module) -> None:
+    """Training behaviour, but not for parts whose parameters are all frozen: a frozen batch norm keeps its averages."""
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()

@@ -1,0 +1,101 @@
+"""How the localizer is trained from scratch, both heads jointly: the lecture's simplest solution."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minidet import Tensor, no_grad
+from minidet.backbones import TinyBackbone
+from minidet.data import transforms
+from minidet.data.dataset import Dataset, Sample
+from minidet.data.loader import collate
+from minidet.drawing import draw_boxes, grid
+from minidet.evaluation import localization_metrics
+from minidet.models.localizer import Localizer, one_object_each
+from minidet.training.system import System
+
+DEFAULTS = {
+    "epochs": 16,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "learning_rate": 2e-3,
+    "weight_decay": 1e-2,
+    "warmup": 100,
+    "size": 64,
+    "images": 8000,
+    "alpha": 0.5,  # the class loss's weight; chosen on mean IoU by examples/localization.py
+    "box_loss": "smooth_l1",  # l1, l2, smooth_l1, iou
+    "augment": True,  # off: the network sees each image as it is, and learns it by heart
+}
+
+
+def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> Localizer:
+    """A localizer for the classes after the background, which single-object images do not have."""
+    backbone = TinyBackbone()
+    return Localizer(backbone, len(classes) - 1, config["size"], config["alpha"], config["box_loss"])
+
+
+def augmentation(config: dict[str, Any]) -> transforms.Compose:
+    """Mirrored, zoomed, moved and recoloured; never so far that a part of the object leaves the picture."""
+    resize = transforms.Resize(config["size"], config["size"])
+    if not config["augment"]:
+        return transforms.Compose([resize])
+    return transforms.Compose(
+        [
+            resize,
+            transforms.RandomFlip(),
+            transforms.RandomScale(0.85, 1.2, keep_boxes=True),
+            transforms.RandomTranslate(0.15, keep_boxes=True),
+            transforms.RandomColor(),
+        ]
+    )
+
+
+def predict(model: Localizer, samples: Sequence[Sample], batch_size: int = 64) -> list[dict]:
+    """One prediction a sample, its box in the sample's own pixels. The model is left in evaluation mode."""
+    model.eval()
+    size = model.image_size
+    predictions = []
+    for start in range(0, len(samples), batch_size):
+        batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
+        resized = [transforms.resize(sample, size, size) for sample in batch]
+        with no_grad():
+            results = model(Tensor(collate(resized, np.arange(len(batch))).images))
+        for sample, result in zip(batch, results, strict=True):
+            height, width = sample.image.shape[:2]
+            result["boxes"] = result["boxes"] * np.float32([width, height, width, height]) / size
+        predictions += results
+    return predictions
+
+
+def evaluate(model: Localizer, dataset: Dataset, batch_size: int = 64) -> tuple[dict[str, float], list[dict]]:
+    """Metrics on a data set with one object an image, and the predictions."""
+    predictions = predict(model, dataset, batch_size)
+    targets = [{"boxes": record.boxes, "labels": record.labels} for record in dataset.records]
+    labels, truth = one_object_each(targets, model.classes)
+    scores = [prediction["class_scores"] for prediction in predictions]
+    boxes = [prediction["boxes"][0] for prediction in predictions]
+    return localization_metrics(scores, boxes, labels, truth), predictions
+
+
+def draw(samples: list[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
+    """Predicted box and class, with the true box dashed beside it."""
+    pictures = [
+        draw_boxes(s.image, p["boxes"], p["labels"], p["scores"], s.boxes, s.labels, classes)
+        for s, p in zip(samples, predictions, strict=True)
+    ]
+    return grid(pictures)
+
+
+SYSTEM = System(
+    name="localizer",
+    build=build,
+    transform=augmentation,
+    evaluate=evaluate,
+    draw=draw,
+    predict=predict,
+    task="localization",
+    metric="mean_iou",
+    defaults=DEFAULTS,
+)
