@@ -19,6 +19,7 @@ from minidet.data.make import content_digest
 
 SAMPLES_DRAWN = 24  # of each split
 TINY_SIDE = 4.0  # boxes with a shorter side, in pixels, are named in a warning: hardly anything can be learned
+MASK_TOLERANCE = 3.0  # pixels between an edge of a box and its mask's; polygons drawn by hand are that exact
 PROBLEMS_PRINTED = 30
 
 
@@ -146,6 +147,10 @@ def _doubtful_boxes(where: str, sample: Sample) -> list[str]:
             messages.append(f"{where}: a tiny box, {box[2] - box[0]:g} x {box[3] - box[1]:g} pixels")
         if ((sample.boxes == box).all(axis=1) & (sample.labels == label)).sum() > 1:
             messages.append(f"{where}: the same box and label more than once: {box.tolist()}")
+    for box, mask in zip(sample.boxes, sample.masks if sample.masks is not None else (), strict=False):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows) and np.abs(box - [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).max() > MASK_TOLERANCE:
+            messages.append(f"{where}: box and mask disagree: the box is {box.tolist()}")
     return messages
 
 

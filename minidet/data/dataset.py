@@ -13,7 +13,7 @@ from minidet.data.formats.lsp import read_lsp
 from minidet.data.formats.record import Annotations, OnProblem, Record, raise_problem
 from minidet.data.formats.voc import read_voc
 from minidet.data.formats.yolo import read_classes, read_yolo
-from minidet.data.images import MAX_PIXELS, read_image
+from minidet.data.images import MAX_PIXELS, ImageError, read_image
 from minidet.data.joints import LSP_JOINTS, LSP_SWAP
 from minidet.data.masks import counts_to_mask, polygons_to_mask
 
@@ -75,7 +75,7 @@ class Dataset:
         self.flip_swap = flip_swap
         self._with_masks = masks
         self._max_pixels = max_pixels
-        self._cache: dict[int, np.ndarray] = {}
+        self._cache: dict[Path, np.ndarray] = {}
         self._cache_room = cache_bytes
 
     def __len__(self) -> int:
@@ -84,9 +84,8 @@ class Dataset:
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
             raise IndexError(f"expected an index below the data set's {len(self)} samples, got {index}")
-        index %= len(self)
         record = self.records[index]
-        image = self._image(index)
+        image = self._image(record)
         return Sample(
             image=image,
             boxes=record.boxes.copy(),
@@ -99,12 +98,26 @@ class Dataset:
             name=record.name,
         )
 
-    def _image(self, index: int) -> np.ndarray:
+    def verify(self, on_problem: OnProblem = raise_problem) -> None:
+        """Read every image now: a broken file is found before the training and not in the middle of an epoch.
+
+        Fills the cache on the way. on_problem: called with every ImageError or AnnotationError; if it returns, the
+        sample is taken out of the data set.
+        """
+        good = []
+        for record in self.records:
+            try:
+                self._image(record)
+                good.append(record)
+            except (ImageError, AnnotationError) as error:
+                on_problem(error)
+        self.records = good
+
+    def _image(self, record: Record) -> np.ndarray:
         """The decoded image. The cache is filled and never emptied: in shuffled epochs each image is as likely as
         any other to be next, so throwing one out for another would gain nothing."""
-        if index in self._cache:
-            return self._cache[index]
-        record = self.records[index]
+        if record.path in self._cache:
+            return self._cache[record.path]
         image = read_image(record.path, self._max_pixels)
         if record.size is not None and image.shape[:2] != tuple(record.size):
             raise AnnotationError(
@@ -114,7 +127,7 @@ class Dataset:
         image.flags.writeable = False
         if image.nbytes <= self._cache_room:
             self._cache_room -= image.nbytes
-            self._cache[index] = image
+            self._cache[record.path] = image
         return image
 
 

@@ -35,11 +35,11 @@ def draw_training(rows: list[dict[str, Any]]) -> np.ndarray:
 
 def _logarithmic(axes: Any) -> None:
     """Powers of ten, and the values between them, written as plain numbers."""
-    from matplotlib.ticker import FormatStrFormatter
+    from matplotlib.ticker import LogFormatter
 
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # few of them where the range is wide
 
 
 def _columns(rows: list[dict[str, Any]], wanted: Any) -> dict[str, list[float]]:

@@ -385,3 +385,10 @@ def test_files_that_are_not_matlab_files_are_refused(tmp_path, image_folder):
         (tmp_path / "joints.mat").write_bytes(content)
         with pytest.raises(AnnotationError, match=r"joints\.mat: expected"):
             read_lsp(tmp_path / "joints.mat", [image_folder / "000000.png"])
+
+
+def test_a_small_file_that_expands_enormously_is_refused(tmp_path, image_folder):
+    savemat(tmp_path / "joints.mat", {"joints": np.zeros((3, 14, 5000))}, do_compression=True)
+    assert (tmp_path / "joints.mat").stat().st_size < 10_000
+    with pytest.raises(AnnotationError, match="expected at most 100,000 bytes, but decompressed it has more"):
+        read_lsp(tmp_path / "joints.mat", [image_folder / "000000.png"], max_bytes=100_000)

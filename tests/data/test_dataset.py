@@ -178,6 +178,19 @@ def test_a_broken_image_is_named(tmp_path, coco_tables, write_coco_tables):
         dataset[1]
 
 
+def test_verifying_finds_broken_images_before_an_epoch_does(tmp_path, coco_tables, write_coco_tables):
+    path = tmp_path / "images" / "train" / "000001.png"
+    path.write_bytes(path.read_bytes()[:300])
+    write_coco_tables(coco_tables)
+    dataset = open_dataset(tmp_path, "train")
+    with pytest.raises(ImageError, match=r"000001\.png"):
+        dataset.verify()
+    problems = []
+    dataset.verify(on_problem=problems.append)
+    assert len(problems) == len(dataset) == 1
+    assert dataset[0].name == "000000.png"
+
+
 def test_the_pixel_limit_reaches_the_reader(tmp_path, coco_tables, write_coco_tables):
     write_coco_tables(coco_tables)
     write_image(tmp_path / "images" / "train" / "000000.png", np.zeros((30, 40, 3), np.uint8))

@@ -156,6 +156,7 @@ def sick(tmp_path):
     tables["annotations"][1]["category_id"] = 77
     tables["annotations"][2]["bbox"] = [60, 60, 30, 30]
     tables["annotations"][7]["bbox"] = [5, 5, 3, 3]
+    tables["annotations"][6]["bbox"][3] -= 5
     path.write_text(json.dumps(tables))
     (folder / "images/train/000003.png").unlink()
     (folder / "images/train/000004.png").write_bytes(b"\x89PNG broken")
@@ -178,6 +179,8 @@ def test_the_doctor_finds_every_problem_at_once(sick):
     warnings = "\n".join(report.warnings)
     assert "val/000002.png: the same picture as train/000005.png" in warnings
     assert "train/000007.png: a tiny box, 3 x 3 pixels" in warnings
+    assert "train/000006.png: box and mask disagree" in warnings
+    assert "train/000005.png: box and mask disagree" not in warnings
     assert not report.ok
     assert "problems" in str(report)
 

@@ -6,6 +6,8 @@ Column n belongs to the n-th image in the order of the names.
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from minidet.data.formats.record import BACKGROUND, Annotations, OnProblem, Reco
 from minidet.data.images import ImageError, image_size
 from minidet.data.joints import HIDDEN, LSP_JOINTS, NOT_LABELLED, VISIBLE
 
-MAX_BYTES = 64 << 20  # LSP extended, 10,000 people, has 3 MB
+MAX_BYTES = 64 << 20  # LSP extended, 10,000 people, has 3 MB; the same limit holds once it is decompressed
 
 # The person's box is not in the file: it is the joints' extent, enlarged by this fraction of its longer side on
 # every side, because flesh surrounds joints.
@@ -46,6 +48,7 @@ def _load(path: Path, max_bytes: int) -> np.ndarray:
 
     data = read_limited(path, max_bytes)
     try:
+        _refuse_bombs(data, path, max_bytes)
         found = {name: shape for name, shape, _ in whosmat(io.BytesIO(data))}
         shape = found.get("joints")
         if shape is None or len(shape) != 3 or shape[:2] not in ((3, 14), (14, 3)):
@@ -66,6 +69,19 @@ def _load(path: Path, max_bytes: int) -> np.ndarray:
     visibility = np.where(unlabelled, NOT_LABELLED, visibility)
     places = np.where((visibility > NOT_LABELLED)[..., None], joints[:, :, :2], 0.0)
     return np.concatenate([places, visibility[..., None]], axis=2)
+
+
+def _refuse_bombs(data: bytes, path: Path, max_bytes: int) -> None:
+    """Walk over the elements of a MATLAB 5 file (tag: type and length) and try how far the compressed ones expand."""
+    byte_order = "<" if data[126:128] == b"IM" else ">"
+    position = 128  # behind the header
+    while position + 8 <= len(data):
+        kind, length = struct.unpack(byte_order + "II", data[position : position + 8])
+        position += 8
+        compressed = data[position : position + length] if kind == 15 else b""
+        if compressed and len(zlib.decompressobj().decompress(compressed, max_bytes + 1)) > max_bytes:
+            raise AnnotationError(f"{path}: expected at most {max_bytes:,} bytes, but decompressed it has more")
+        position += length
 
 
 def _to_record(image: Path, joints: np.ndarray, where: str) -> Record:

@@ -16,11 +16,11 @@ LARGEST_NUMBER = 1e9  # no coordinate, area or size of a picture is larger; NaN 
 
 BACKGROUND = "__background__"  # the name of label 0
 
-# What a reader does with each AnnotationError it meets: raise it, or collect it and leave out the annotation.
-OnProblem = Callable[[AnnotationError], None]
+# What a reader does with each error it meets: raise it, or collect it and leave out the annotation.
+OnProblem = Callable[[ValueError], None]
 
 
-def raise_problem(error: AnnotationError) -> None:
+def raise_problem(error: ValueError) -> None:
     raise error
 
 
