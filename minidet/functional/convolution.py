@@ -98,7 +98,7 @@ def conv_transpose2d(
 
     x (N, C, H, W), weight (C, K/groups, R, S), bias (K,) or None; returns (N, K, H', W') with
     H' = (H - 1)*stride - 2*padding + dilation*(R - 1) + output_padding + 1. A convolution with a stride maps several
-    heights to one; output_padding (less than stride or dilation) says which of them to go back to.
+    heights to one; output_padding (less than the stride) says which of them to go back to.
     """
     pairs = [value if isinstance(value, tuple) else (value, value) for value in (stride, padding, dilation)]
     extra = output_padding if isinstance(output_padding, tuple) else (output_padding, output_padding)
@@ -107,12 +107,11 @@ def conv_transpose2d(
             f"conv_transpose2d: expected x (N, C, H, W) and weight (C, K/groups, R, S) with the same C, "
             f"got {x.shape} and {weight.shape}"
         )
-    for more, step, spread in zip(extra, pairs[0], pairs[2], strict=True):
-        if not 0 <= more < max(step, spread):
-            raise ValueError(
-                f"conv_transpose2d: expected output_padding less than stride or dilation, got {output_padding} "
-                f"with stride {stride} and dilation {dilation}"
-            )
+    if not all(0 <= more < step for more, step in zip(extra, pairs[0], strict=True)):
+        raise ValueError(
+            f"conv_transpose2d: expected output_padding from 0 to less than the stride, got {output_padding} "
+            f"with stride {stride}"
+        )
     input_size = tuple(
         (n - 1) * step - 2 * around + spread * (r - 1) + more + 1
         for n, r, more, step, around, spread in zip(x.shape[2:], weight.shape[2:], extra, *pairs, strict=True)

@@ -112,7 +112,7 @@ def test_a_graph_used_twice_says_that_it_was_freed():
     y = (x * x).sum()
     y.backward()
     with pytest.raises(
-        RuntimeError, match="this graph was freed: Sum has already been differentiated.*retain_graph=True"
+        RuntimeError, match=r"this graph was freed: Sum has already been differentiated.*retain_graph=True"
     ):
         y.backward()
     with pytest.raises(RuntimeError, match="this graph was freed"):
@@ -218,7 +218,7 @@ def test_ten_thousand_operations_are_no_recursion():
         y = y * 1.0001
     y.sum().backward()
     np.testing.assert_allclose(x.grad.item(), 1.0001**10_000, rtol=1e-10)
-    for _ in range(50_000):
+    for _ in range(20_000):
         y = y + 1
     del y  # nor is forgetting them
 
