@@ -4,7 +4,9 @@ Start in compare.py, which holds both side by side; numeric.py measures, consist
 causes.py guesses the mistake.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -47,7 +49,9 @@ def gradcheck(
     float64, ValueError when there is nothing to check.
     """
     subject = Subject(function, inputs, parameters, name)
-    return _finish(_check(subject, function, 1, eps, rtol, seed), raise_error)
+    with unchanged(function):
+        report = _check(subject, 1, eps, rtol, seed)
+    return _finish(report, raise_error)
 
 
 def gradgradcheck(
@@ -68,7 +72,9 @@ def gradgradcheck(
     cotangents are the last inputs.
     """
     subject = Subject(function, inputs, parameters, name)
-    return _finish(_check(_gradient_of(subject, seed), function, 2, eps, rtol, seed), raise_error)
+    with unchanged(function):
+        report = _check(_gradient_of(subject, seed), 2, eps, rtol, seed)
+    return _finish(report, raise_error)
 
 
 def _gradient_of(subject: Subject, seed: int) -> Subject:
@@ -76,7 +82,7 @@ def _gradient_of(subject: Subject, seed: int) -> Subject:
     with subject.graph() as (_, outputs):
         cotangents = random_like(outputs, np.random.default_rng(seed))
     count = len(subject.arguments)
-    owned = {v.label.removeprefix("parameter "): v.parameter for v in subject.variables if v.parameter is not None}
+    owned = {v.label.removeprefix("parameter "): v.parameter for v in subject.variables if v.is_parameter}
 
     def gradient(*arguments: Any) -> dict[str, Tensor]:
         recorded = is_grad_enabled()  # without it the values are those of an ordinary backward pass, on arrays
@@ -96,21 +102,44 @@ def _gradient_of(subject: Subject, seed: int) -> Subject:
     return result
 
 
-def _check(subject: Subject, function: Any, order: int, eps: float, rtol: float, seed: int) -> Report:
+def _check(subject: Subject, order: int, eps: float, rtol: float, seed: int) -> Report:
     report = Report(subject.name, order, rtol)
     rng = np.random.default_rng(seed)
-    buffers = [(array, array.copy()) for _, array in getattr(function, "named_buffers", list)()]
-    try:
-        report.problems += check_forward(subject)
-        if report.ok:
+    report.problems += check_forward(subject)
+    if report.ok:
+        with one_thread():
             with doing(subject, "going backward"):
                 comparison = Comparison(subject, eps, rng, report)
             comparison.run()
             report.problems += check_backward(subject, rng)
-    finally:
-        for array, before in buffers:  # batch norm's running statistics have seen a thousand batches
-            array[...] = before
     return report
+
+
+@contextmanager
+def unchanged(function: Any) -> Iterator[None]:
+    """Puts a Module's buffers back: batch norm's running statistics have seen a thousand batches."""
+    buffers = [(array, array.copy()) for _, array in getattr(function, "named_buffers", list)()]
+    try:
+        yield
+    finally:
+        for array, before in buffers:
+            array[...] = before
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Numba's loops in one thread: for thousands of small arrays, waking the others takes longer than the work. (The
+    forward pass has run once: where it uses Numba, that is imported by now.)"""
+    numba = sys.modules.get("numba")
+    if numba is None:
+        yield
+        return
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 def _finish(report: Report, raise_error: bool) -> Report:

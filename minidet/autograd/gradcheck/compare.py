@@ -37,13 +37,14 @@ class Comparison:
                 self.combinations = np.stack([np.concatenate([c.ravel() for c in one]) for one in drawn])
             rows = np.eye(count) if self.combinations is None else self.combinations
             pulled = [[x.data.ravel() for x in pull_back(outputs, tensors, split(row, outputs))] for row in rows]
-        # The analytic Jacobians, one (k, n) a variable.
-        self.jacobians = [np.stack(column) for column in zip(*pulled, strict=True)]
+            # The analytic Jacobians, one (k, n) a variable.
+            columns = [[gradients[i] for gradients in pulled] for i in range(len(tensors))]
+            self.jacobians = [np.array(c).reshape(len(rows), x.size) for c, x in zip(columns, tensors, strict=True)]
         self.here = self._values()
 
     def run(self) -> None:
         for variable, jacobian in zip(self.subject.variables, self.jacobians, strict=True):
-            if variable.array.size:
+            if jacobian.size:
                 self._check(variable, jacobian)
         self.entries.sort(key=_severity)
         self.report.worst = self.entries[:5]
@@ -99,7 +100,8 @@ class Comparison:
         self.report.checked += analytic.size
         with np.errstate(invalid="ignore"):
             larger = np.maximum(np.abs(analytic), np.abs(measured.value))
-            errors = np.abs(analytic - measured.value) / np.maximum(larger, measured.noise / rtol)
+            allowed = np.maximum(larger, measured.noise / rtol)
+            errors = np.abs(analytic - measured.value) / np.maximum(allowed, np.finfo(float).tiny)
             slack = rtol * np.maximum(np.abs(measured.left), np.abs(measured.right))
             between = (analytic >= np.minimum(measured.left, measured.right) - slack) & (
                 analytic <= np.maximum(measured.left, measured.right) + slack

@@ -48,7 +48,7 @@ def derivative(
     found = Derivative(*(np.full(here.shape, np.nan) for _ in range(4)), np.full(here.shape, "unsettled", object))
     settled = np.zeros(here.shape, dtype=bool)
     best_error = np.full(here.shape, np.inf)
-    central, forward, backward, gaps = [], [], [], []
+    central, forward, backward, gaps, sizes = [], [], [], [], []
     for level in range(LEVELS):
         step = first_step / 2**level
         with np.errstate(all="ignore"):  # beyond a border the function may be infinite or undefined: that is examined
@@ -62,20 +62,21 @@ def derivative(
             right, left = _extrapolated_one_sided(forward[-3:]), _extrapolated_one_sided(backward[-3:])
             noise = _noise(here, value, size, step)
             gaps.append(np.abs(right - left))
+            sizes.append(np.maximum(np.abs(left), np.abs(right)))
             # The one-sided estimates are an order worse: they may differ by ten times the tolerance.
-            clean = (error <= 0.1 * rtol * np.abs(value) + noise) & (
-                gaps[-1] <= 10 * rtol * np.maximum(np.abs(left), np.abs(right)) + 4 * noise
-            )
+            clean = (error <= 0.1 * rtol * np.abs(value) + noise) & (gaps[-1] <= 10 * rtol * sizes[-1] + 4 * noise)
             better = ~settled & (clean | (error < best_error))
         found.value[better], found.noise[better] = value[better], noise[better]
         best_error[better] = error[better]
         found.left[~settled], found.right[~settled] = left[~settled], right[~settled]
         settled |= clean
+        found.fault[settled] = ""
         if settled.all():
-            break
-    found.fault[settled] = ""
+            return found
+    with np.errstate(all="ignore"):
+        gap_growth, size_growth = gaps[-1] / gaps[-4], sizes[-1] / sizes[-4]
     for i in np.flatnonzero(~settled):
-        found.fault[i] = _fault(found.left[i], found.right[i], [gap[i] for gap in gaps])
+        found.fault[i] = _fault(found.left[i], found.right[i], gap_growth[i], size_growth[i])
     return found
 
 
@@ -101,14 +102,14 @@ def _noise(here: np.ndarray, value: np.ndarray, size: float, step: float) -> np.
     return np.full(here.shape, ROUNDING * scale / step)
 
 
-def _fault(left: float, right: float, gaps: list[float]) -> str:
-    """Why no step gave a derivative. Over the last three halvings the gap between the sides falls by 2^9 where the
-    function is smooth, stays at a kink, grows by up to 2^3 at an infinite slope, and by 2^3 at a jump."""
+def _fault(left: float, right: float, gap_growth: float, size_growth: float) -> str:
+    """Why no step gave a derivative. Over three halvings of the step, the gap between the one-sided derivatives falls
+    by 2^3 or more where the function is smooth and stays at a kink; the derivatives themselves grow by 2^3 at a jump,
+    and by less at an infinite slope."""
     if not (np.isfinite(left) and np.isfinite(right)):
         return "border"
-    growth = gaps[-1] / max(gaps[-4], np.finfo(float).tiny)
-    if growth > 6:
+    if size_growth > 6:
         return "jump"
-    if growth > 2:
+    if size_growth > 2:
         return "steep"
-    return "kink" if growth > 0.5 else "unsettled"
+    return "kink" if gap_growth > 0.5 else "unsettled"

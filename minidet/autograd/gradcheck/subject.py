@@ -20,6 +20,10 @@ class Variable:
     array: np.ndarray  # a C-contiguous copy of the values; finite differences write into it
     parameter: Tensor | None = None  # the Tensor that is lent the array while the function runs; None: an argument
 
+    @property
+    def is_parameter(self) -> bool:
+        return self.parameter is not None
+
 
 class Subject:
     """function(*arguments) with its variables: the inputs that require grad and the parameters."""
@@ -53,12 +57,12 @@ class Subject:
         """One Tensor a variable, around its array (or around `arrays`); those wanted require grad. A parameter is lent
         the array until the block ends."""
         arrays = [variable.array for variable in self.variables] if arrays is None else arrays
-        owned = [v.parameter for v in self.variables if v.parameter is not None]
+        owned = [v.parameter for v in self.variables if v.is_parameter]
         before = [(p, p.data, p.requires_grad) for p in owned]
         made = []
         try:
             for variable, array in zip(self.variables, arrays, strict=True):
-                tensor = Tensor(array) if variable.parameter is None else variable.parameter
+                tensor = Tensor(array) if not variable.is_parameter else variable.parameter
                 tensor.data, tensor.requires_grad = array.view(), variable in wanted
                 made.append(tensor)
             yield made
