@@ -112,8 +112,8 @@ def _mean(image: np.ndarray) -> np.ndarray:
 def _canvas(image: np.ndarray, fill: Sequence[int] | None) -> np.ndarray:
     """An empty picture like `image` in the colour `fill`, by default the mean of `image`."""
     color = np.asarray(_mean(image) if fill is None else fill).astype(np.uint8)
-    row = np.tile(color, image.shape[1])
-    return np.tile(row, (image.shape[0], 1)).reshape(image.shape)
+    row = np.broadcast_to(color, (image.shape[1], 3)).reshape(1, -1)
+    return np.repeat(row, image.shape[0], axis=0).reshape(image.shape)
 
 
 def _overlap(shift: int, length: int) -> tuple[slice, slice]:
@@ -122,18 +122,19 @@ def _overlap(shift: int, length: int) -> tuple[slice, slice]:
     return slice(max(shift, 0), length + min(shift, 0)), slice(max(-shift, 0), length - max(shift, 0))
 
 
-def _moved(sample: Sample, image: np.ndarray, masks, factor: tuple, shift: tuple) -> Sample:
+def _moved(
+    sample: Sample, image: np.ndarray, masks: np.ndarray | None, factor: tuple[float, float], shift: tuple[float, float]
+) -> Sample:
     """The sample with a new image, and boxes and joints moved by new = factor * old + shift in continuous coordinates.
 
     Boxes are clipped to the image and dropped by the rule at MIN_VISIBLE; joints outside become not labelled.
     """
     height, width = image.shape[:2]
-    factor, shift = np.asarray(factor, np.float64), np.asarray(shift, np.float64)
-    moved = sample.boxes * np.tile(factor, 2) + np.tile(shift, 2)
-    boxes = np.clip(moved, 0, [width, height, width, height])
-    sides = boxes[:, 2:] - boxes[:, :2]
-    whole = (moved[:, 2:] - moved[:, :2]).prod(axis=1)
-    keep = (sides.prod(axis=1) >= MIN_VISIBLE * whole) & (sides >= 1).all(axis=1)
+    moved = sample.boxes * (factor * 2) + (shift * 2)  # (x, y) * 2 is the tuple (x, y, x, y)
+    boxes = np.clip(moved, 0, (width, height, width, height))
+    box_width, box_height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    left_over = box_width * box_height / ((moved[:, 2] - moved[:, 0]) * (moved[:, 3] - moved[:, 1]))
+    keep = (left_over >= MIN_VISIBLE) & (box_width >= 1) & (box_height >= 1)
     keypoints = sample.keypoints
     if keypoints is not None:
         keypoints = keypoints[keep]
@@ -150,7 +151,7 @@ def _moved(sample: Sample, image: np.ndarray, masks, factor: tuple, shift: tuple
         keypoints=keypoints,
         iscrowd=sample.iscrowd[keep],
         difficult=sample.difficult[keep],
-        areas=(sample.areas * factor.prod() * sides.prod(axis=1) / whole)[keep],
+        areas=(sample.areas * (factor[0] * factor[1]) * left_over)[keep],
         name=sample.name,
     )
 
