@@ -2,6 +2,7 @@
 
 from .anomaly import AnomalyError
 from .backward import backward, grad
+from .graph import graph_svg
 from .modes import detect_anomaly, enable_grad, is_grad_enabled, no_grad
 from .tensor import Function, Tensor, tensor
 
@@ -13,6 +14,7 @@ __all__ = [
     "detect_anomaly",
     "enable_grad",
     "grad",
+    "graph_svg",
     "is_grad_enabled",
     "no_grad",
     "tensor",
