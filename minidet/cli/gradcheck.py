@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+import minidet
+import minidet_kernels
 from minidet.autograd import Function
 from minidet.autograd.gradcheck import gradcheck, gradgradcheck
 from minidet.nn import Module
@@ -150,8 +152,8 @@ def _signature(callable_: Callable) -> str:
 
 def _told(error: BaseException) -> str:
     """The error with the user's own line, not the engine's."""
-    engine = str(Path(__file__).resolve().parents[1])
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((engine, "<frozen"))]
+    engine = tuple(str(Path(package.__file__).parent) for package in (minidet, minidet_kernels))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*engine, "<frozen"))]
     line = f"  {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}\n" if frames else ""
     notes = "".join(f"\n  ({note})" for note in getattr(error, "__notes__", []))
     return f"{line}  {type(error).__name__}: {error}{notes}"

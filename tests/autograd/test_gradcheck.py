@@ -118,15 +118,22 @@ def test_the_report_of_a_wrong_gradient_names_operation_input_index_numbers_and_
     assert text.count("\n") == 1 + 1 + 5  # the title, one problem, a header, five entries
 
 
-def test_a_gradient_a_thousandth_wrong_in_one_element_of_many_is_found_and_located():
+@pytest.mark.parametrize("element", [(0, 0), (7, 31), (13, 5), (19, 39)])
+def test_a_gradient_a_thousandth_wrong_in_one_element_of_many_is_found_and_located(element):
     def backward(grad, x):
         result = grad * np.cos(x)
-        result[7, 31] *= 1.001
+        result[element] *= 1.001
         return result
 
     report = gradcheck(function(np.sin, backward), x_of(20, 40), raise_error=False)
-    assert next((e.variable, e.index) for e in report.worst if e.index is not None) == ("input 0", (7, 31))
-    assert "input 0 at index (7, 31): wrong gradient" in report.problems[0]
+    assert next((e.variable, e.index) for e in report.worst if e.index is not None) == ("input 0", element)
+    assert f"input 0 at index {element}: wrong gradient" in report.problems[0]
+
+
+def test_a_small_gradient_beside_large_values_is_measured_by_its_own_size():
+    small = function(lambda x: 1 + 1e-5 * np.sin(x), lambda grad, x: 1.001e-5 * grad * np.cos(x))
+    report = gradcheck(small, x_of(3), raise_error=False)
+    assert report.relative_error == pytest.approx(0.001 / 1.001, rel=1e-3)
 
 
 def test_of_a_large_output_random_combinations_are_checked():
@@ -134,6 +141,13 @@ def test_of_a_large_output_random_combinations_are_checked():
     wrong = function(lambda x: np.outer(x, np.ones(300)), lambda grad, x: grad[:, 1:].sum(axis=1))
     assert gradcheck(right, x_of(3))
     assert "random cotangent" in problems(wrong, x_of(3))[0]
+
+
+def test_a_gradient_that_a_cotangent_of_ones_would_accept_is_refused():
+    """y[i, j] = x[i] for 200 j: summed over the wrong axis, ones still sum to 200."""
+    repeat = lambda x: np.repeat(x[:, None], 200, axis=1)  # noqa: E731
+    assert gradcheck(function(repeat, lambda grad, x: grad.sum(axis=1)), x_of(2))
+    assert "wrong gradient" in problems(function(repeat, lambda grad, x: grad.reshape(200, 2).sum(axis=0)), x_of(2))[0]
 
 
 def test_every_input_and_every_parameter_is_checked():
@@ -164,12 +178,14 @@ def test_parameters_of_a_closure_are_checked_when_given():
 def test_networks_with_batch_norm_pass_and_are_left_as_they_were():
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2))
     network.to(np.float64)
+    arrays = [parameter.data for parameter in network.parameters()]
     before = {key: array.copy() for key, array in network.state_dict().items()}
     assert gradcheck(network, x_of(2, 2, 4, 4))
     assert gradgradcheck(network, x_of(2, 2, 4, 4))
     for key, array in network.state_dict().items():
         np.testing.assert_array_equal(array, before[key])
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
+    assert all(parameter.data is array for parameter, array in zip(network.parameters(), arrays, strict=True))
 
 
 def test_tuples_and_dicts_of_outputs_each_get_their_own_cotangent():
@@ -278,6 +294,11 @@ def test_a_backward_that_assumes_contiguous_memory_is_refused():
     assert any("not contiguous" in problem for problem in problems(wrong, x_of(3, 4)))
 
 
+def test_a_backward_that_misreads_a_broadcast_cotangent_is_refused():
+    wrong = function(lambda x: x * 2, lambda grad, x: grad * (2 if grad.strides[0] else 3))
+    assert problems(wrong, x_of(3)) == ["input 0: another gradient for a broadcast cotangent than for its copy"]
+
+
 def test_a_backward_that_ignores_which_inputs_need_a_gradient_is_refused():
     class Product(Function):
         def forward(self, a, b):
@@ -324,6 +345,8 @@ def test_the_inputs_and_constants_of_the_caller_are_left_alone():
     np.testing.assert_array_equal(x, copies[0])
     np.testing.assert_array_equal(constant, copies[1])
     assert tensor.grad is None
+    x.flags.writeable = False
+    assert gradcheck(F.exp, x)
 
 
 # -------------------------------------------------------------------------------------- what cannot be checked
@@ -399,7 +422,9 @@ def sums(x):
 )  # fmt: skip
 def test_the_likely_cause_is_found(forward, backward, shape, cause):
     wrong = function(forward, lambda g, x: np.asarray(backward(g, x)))
-    assert cause in problems(wrong, x_of(*shape))[0].partition("likely cause: ")[2]
+    found = problems(wrong, x_of(*shape))[0].partition("likely cause: ")[2]
+    assert cause in found
+    assert "and everything has the factor 1:" not in found
 
 
 def test_a_gradient_where_nothing_depends_on_the_input_is_explained():
