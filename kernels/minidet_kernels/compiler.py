@@ -5,11 +5,13 @@ Only the `cpu.py` modules import this one, because importing Numba takes half a 
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import llvmlite.binding as llvm
 import numba
 import threadpoolctl
+from numba.core import event
 
 # `contract` lets LLVM turn a multiplication and an addition into one fused instruction, which rounds once
 # instead of twice. No other liberty is given: NaN and infinity stay what they are, and sums are taken in the
@@ -46,8 +48,25 @@ def _leave_the_cores_to_numba() -> None:
     threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
+class _Announcer(event.Listener):
+    """Tells a user at a terminal why a first call takes seconds. Code that comes from the cache makes no such event."""
+
+    def __init__(self) -> None:
+        self._announced: set[str] = set()
+
+    def on_start(self, compilation: event.Event) -> None:
+        package, _, operation = compilation.data["dispatcher"].__module__.rpartition(".")[0].rpartition(".")
+        if package == "minidet_kernels" and operation not in self._announced and sys.stderr.isatty():
+            self._announced.add(operation)
+            print(f"minidet: compiling {operation} for this machine (once) ...", file=sys.stderr)
+
+    def on_end(self, compilation: event.Event) -> None:
+        """Nothing to say: the result comes next."""
+
+
 _prefer_openmp()
 _leave_the_cores_to_numba()
+event.register("numba:compile", _Announcer())
 
 
 @parallel

@@ -1,9 +1,9 @@
 """The tile: the one piece of machine-near code, on which every fast convolution stands.
 
-A processor core with AVX-512 has 32 registers of 16 float32 each, and multiplies and adds 2 x 16 of them in every cycle, if the
-numbers are in registers. Loading is slower than that, so each number loaded must be used several times. A tile does this: it keeps
-8 rows of the result in registers (8 or 16 of them), and for every step of a long sum loads one vector of b, or two, and 8 single
-numbers of a, one a row, and multiplies each with each:
+A processor core with AVX-512 has 32 registers of 16 float32 each, and multiplies and adds 2 x 16 of them in every
+cycle, if the numbers are in registers. Loading is slower than that, so each number loaded must be used several times. A
+tile does this: it keeps 8 rows of the result in registers (8 or 16 of them), and for every step of a long sum loads one
+vector of b, or two, and 8 single numbers of a, one a row, and multiplies each with each:
 
                        b   [ 16 lanes | 16 lanes ]          2 loads
              a row 0   x   [   sum    |   sum    ]
@@ -13,19 +13,21 @@ numbers of a, one a row, and multiplies each with each:
 
 In symbols, for i < 8 and lane < 16 * vectors:
 
-    c[c_first + c_rows[i] + lane]  =  start + sum over o < outer, k < inner of
+    c[c_first + c_rows[i] + lane]  =  start[start_first + start_rows[i] + lane]  +  sum over o < outer, k < inner of
         a[a_first + a_rows[i] + o * a_outer + k * a_step]  *  b[b_first + (o * inner + k) * b_step + lane]
 
-In a convolution, the rows are 8 output pixels, the lanes output channels, and the sum runs over the pixels that the kernel covers:
-`inner` over a row of the kernel, which is contiguous in channels-last memory, `outer` over its rows. So no patch matrix is built.
-`a_rows` and `c_rows` say where each pixel lies: the 8 need not be neighbours. In the weight gradient, rows are weights and the sum
-runs over pixels. `start` is the bias, or what c already holds.
+In a convolution, the rows are 8 output pixels, the lanes output channels, and the sum runs over the pixels that the
+kernel covers: `inner` over a row of the kernel, which is contiguous in channels-last memory, `outer` over its rows. So
+no patch matrix is built. `a_rows` and `c_rows` say where each pixel lies: the 8 need not be neighbours. In the weight
+gradient, rows are weights and the sum runs over pixels. `start` is the bias, or c itself when a sum is continued.
 
-Numba cannot express vectors, so the tile is written as LLVM instructions. `builder.x(...)` appends the instruction x; the Python
-loops below run once, while compiling, and unroll the tile. The sums are variables in memory here, and LLVM moves them to registers.
-LLVM also splits 16 lanes into what the machine has, so that the same code works, slower, without AVX-512.
+Numba cannot express vectors, so the tile is written as LLVM instructions. `builder.x(...)` appends the instruction x;
+the Python loops below run once, while compiling, and unroll the tile. The sums are variables in memory here, and LLVM
+moves them to registers. LLVM also splits 16 lanes into what the machine has, so that the same code works, slower,
+without AVX-512.
 
-Numba's cache notices changes of the file that a kernel stands in, not of this one: after editing it, delete `__pycache__`.
+Numba's cache notices changes of the file that a kernel stands in, not of this one: after editing it, delete
+`__pycache__`.
 """
 
 from __future__ import annotations
@@ -45,24 +47,25 @@ _INTEGER = ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
-def _make_tile(vectors: int, accumulate: bool) -> Callable[..., None]:
-    """A tile of 8 rows and 16 * vectors lanes. It starts from c itself if `accumulate`, else from start[start_first + lane]."""
+def _make_tile(vectors: int) -> Callable[..., None]:
+    """A tile of 8 rows and 16 * vectors lanes."""
 
     @intrinsic
     def tile(
         typing_context, a, a_first, a_rows, a_step, a_outer, b, b_first, b_step, b_lane,
-        start, start_first, c, c_first, c_rows, row, inner, outer,
+        start, start_first, start_rows, c, c_first, c_rows, row, inner, outer,
     ):  # fmt: skip
-        """The equation above. `row` is where this tile's 8 entries of a_rows and c_rows begin; b_lane the distance of b's vectors."""
+        """The equation above. This tile's entries of the `_rows` begin at `row`; b's vectors lie b_lane apart."""
         i = types.intp
-        signature = types.void(a, i, a_rows, i, i, b, i, i, i, start, i, c, i, c_rows, i, i, i)
+        signature = types.void(a, i, a_rows, i, i, b, i, i, i, start, i, start_rows, c, i, c_rows, i, i, i)
 
         def generate(context, builder, signature, arguments):
-            a, a_first, a_rows, a_step, a_outer, b, b_first, b_step, b_lane = arguments[:9]
-            start, start_first, c, c_first, c_rows, row, inner, outer = arguments[9:]
+            _, a_first, _, a_step, a_outer, _, b_first, b_step, b_lane = arguments[:9]
+            _, start_first, _, _, c_first, _, row, inner, outer = arguments[9:]
+            names = {"a": 0, "a_rows": 2, "b": 5, "start": 9, "start_rows": 11, "c": 12, "c_rows": 14}
             data = {
                 name: context.make_array(signature.args[at])(context, builder, arguments[at]).data
-                for name, at in (("a", 0), ("a_rows", 2), ("b", 5), ("start", 9), ("c", 11), ("c_rows", 13))
+                for name, at in names.items()
             }
 
             def pointer(name, *offsets):
@@ -72,15 +75,11 @@ def _make_tile(vectors: int, accumulate: bool) -> Callable[..., None]:
                 return builder.load(pointer(name, row, _INTEGER(number)))
 
             a_pointers = [pointer("a", a_first, row_offset("a_rows", number)) for number in range(ROWS)]
-            c_pointers = [
-                [pointer("c", c_first, row_offset("c_rows", number), _INTEGER(LANES * v)) for v in range(vectors)]
-                for number in range(ROWS)
-            ]
             sums = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(ROWS)]
             for number in range(ROWS):
                 for v in range(vectors):
-                    first = c_pointers[number][v] if accumulate else pointer("start", start_first, _INTEGER(LANES * v))
-                    builder.store(_load(builder, first), sums[number][v])
+                    at = pointer("start", start_first, row_offset("start_rows", number), _INTEGER(LANES * v))
+                    builder.store(_load(builder, at), sums[number][v])
 
             with cgutils.for_range(builder, outer) as outer_loop:
                 a_start = builder.mul(outer_loop.index, a_outer)
@@ -99,12 +98,28 @@ def _make_tile(vectors: int, accumulate: bool) -> Callable[..., None]:
 
             for number in range(ROWS):
                 for v in range(vectors):
-                    _store(builder, builder.load(sums[number][v]), c_pointers[number][v])
+                    at = pointer("c", c_first, row_offset("c_rows", number), _INTEGER(LANES * v))
+                    _store(builder, builder.load(sums[number][v]), at)
             return context.get_dummy_value()
 
         return signature, generate
 
     return tile
+
+
+@intrinsic
+def copy_lanes(typing_context, target, target_at, source, source_at):
+    """target[target_at + lane] = source[source_at + lane] for the 16 lanes."""
+
+    def generate(context, builder, signature, arguments):
+        pointers = [
+            builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+            for kind, array, at in ((target, arguments[0], arguments[1]), (source, arguments[2], arguments[3]))
+        ]
+        _store(builder, _load(builder, pointers[1]), pointers[0])
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp), generate
 
 
 def _sum(builder, first, *others):
@@ -138,7 +153,5 @@ def _multiply_add(builder, x, y, z):
 
 
 # Made here and not where they are used, because Numba caches only what does not depend on the caller's variables.
-tile_of_16 = _make_tile(vectors=1, accumulate=False)
-tile_of_32 = _make_tile(vectors=2, accumulate=False)
-add_tile_of_16 = _make_tile(vectors=1, accumulate=True)
-add_tile_of_32 = _make_tile(vectors=2, accumulate=True)
+tile_of_16 = _make_tile(vectors=1)
+tile_of_32 = _make_tile(vectors=2)

@@ -129,6 +129,39 @@ def test_the_cpu_stays_in_channels_last_memory(version) -> None:
     assert mk.conv2d_input_grad(y, weight, (8, 8)).transpose(0, 2, 3, 1).flags.c_contiguous
 
 
+@pytest.mark.parametrize(
+    ("layer", "geometry"),
+    [
+        ((2, 300, 24, 9, 3), {"padding": 1}),  # more channels than one part of a sum takes
+        ((1, 40, 48, 70, 3), {"padding": 1, "stride": 2}),  # more rows than a thread's scratch memory holds
+        ((5, 3, 16, 33, 7), {"padding": 3, "stride": 4}),  # the input gradient has phases
+        ((3, 17, 33, 12, 1), {"stride": 2}),  # and empty ones
+        ((9, 16, 16, 4, 3), {"padding": 1}),  # images smaller than a tile
+    ],
+)
+def test_layers_larger_than_the_blocks_of_the_cpu_version(layer, geometry) -> None:
+    n, c, k, size, kernel = layer
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, c, size, size + 60), dtype=np.float32)
+    weight, bias = rng.standard_normal((k, c, kernel, kernel), dtype=np.float32), np.arange(k, dtype=np.float32)
+    y = mk.conv2d(x, weight, bias, **geometry)
+    results = [
+        y,
+        mk.conv2d_input_grad(y, weight, x.shape[2:], **geometry),
+        mk.conv2d_weight_grad(x, y, kernel, **geometry),
+    ]
+    x, weight, bias = x.astype(np.float64), weight.astype(np.float64), bias.astype(np.float64)
+    with mk.use("reference"):
+        grad = y.astype(np.float64)
+        expected = [
+            mk.conv2d(x, weight, bias, **geometry),
+            mk.conv2d_input_grad(grad, weight, x.shape[2:], **geometry),
+            mk.conv2d_weight_grad(x, grad, kernel, **geometry),
+        ]
+    for result, exact in zip(results, expected, strict=True):
+        assert_close(result, exact.astype(np.float32), "differs from float64")
+
+
 X, W = np.zeros((2, 3, 8, 8)), np.zeros((4, 3, 3, 3))
 
 

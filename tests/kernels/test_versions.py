@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -102,6 +103,24 @@ def test_importing_the_kernels_imports_neither_numba_nor_cupy() -> None:
     root = Path(mk.__file__).parents[1]
     answer = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_user_at_a_terminal_is_told_once_what_is_being_compiled(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    program = (
+        "import numpy as np, minidet_kernels as mk\n"
+        "mk.max_pool2d_gather(np.ones((1, 1, 1, 1)), np.zeros((1, 1, 1, 1), np.int64))"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    heard = []
+    for _ in range(2):
+        ours, theirs = os.openpty()
+        root = Path(mk.__file__).parents[1]
+        subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, stderr=theirs, check=True)
+        os.write(theirs, b"end")
+        heard.append(os.read(ours, 1000).decode())
+    assert heard == ["minidet: compiling pooling for this machine (once) ...\r\nend", "end"]
 
 
 def test_the_doctor_learns_how_the_cpu_version_runs() -> None:

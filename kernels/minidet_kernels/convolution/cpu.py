@@ -70,7 +70,7 @@ def conv2d_weight_grad(
 
 
 def _is_fast(x: np.ndarray, dilation: Pair, groups: int) -> bool:
-    """Gradient checks (float64), dilated and grouped kernels are rare: the plain loops below are good enough for them."""
+    """Gradient checks (float64), dilated and grouped kernels are rare: the loops below are good enough for them."""
     return x.dtype == np.float32 and dilation == (1, 1) and groups == 1
 
 

@@ -1,16 +1,19 @@
-"""Fast convolution in float32, directly on channels-last images: no patch matrix, one tile (see `simd.py`) for all three functions.
+"""Fast convolution in float32, directly on channels-last images: no patch matrix, one tile (`simd.py`) for all of it.
 
-**Forward and input gradient** are the same loop, `_correlate`. In the forward, output pixel (i, j) sums over the padded pixels from
-(i*stride, j*stride) on. In the input gradient, the roles are swapped: an image pixel sums over the output pixels that saw it. With
-stride 2 these depend on whether its row and its column are even or odd: in one row of pixels only taps 0, 2, ... of the kernel
-arrive, in the next only taps 1, 3, ... So the image falls into stride x stride *phases*, each a plain convolution of `grad` with some
-taps of the kernel, in reverse order, and no multiplication is wasted on zeros. The forward is the case of a single phase.
+**Forward and input gradient** are the same loop, `_correlate`. In the forward, output pixel (i, j) sums over the padded
+pixels from (i*stride, j*stride) on. In the input gradient, the roles are swapped: an image pixel sums over the output
+pixels that saw it. With stride 2 these depend on whether its row and its column are even or odd: in one row of pixels
+only taps 0, 2, ... of the kernel arrive, in the next only taps 1, 3, ... So the image falls into stride x stride
+*phases*, each a plain convolution of `grad` with some taps of the kernel, in reverse order, and no multiplication is
+wasted on zeros. The forward is the case of a single phase.
 
-**Weight gradient**: the rows of a tile are 8 weights (r, s, c), its lanes 32 output channels, and the sum runs over pixels.
+**Weight gradient**: the rows of a tile are 8 weights (r, s, c), its lanes 32 output channels, and the sum runs over
+pixels.
 
-The threads share out the images, or bands of rows of them. A thread copies its band with zeros around it into its own scratch memory,
-small enough to stay in the cache, so that the tile meets no borders. For the weight gradient every thread adds up its own partial
-result; they are summed in a fixed order, so that the bits depend on the number of threads only.
+The threads share out the images, or bands of rows of them. A thread copies its band with zeros around it into its own
+scratch memory, small enough to stay in the cache, so that the tile meets no borders. For the weight gradient every
+thread adds up its own partial result; they are summed in a fixed order, so that the bits depend on the number of
+threads only.
 """
 
 from __future__ import annotations
@@ -27,23 +30,26 @@ from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import conv2d_output_size
 from minidet_kernels.memory import to_channels_last, to_public
-from minidet_kernels.simd import (
-    LANES,
-    ROWS,
-    add_tile_of_16,
-    add_tile_of_32,
-    tile_of_16,
-    tile_of_32,
-)
+from minidet_kernels.simd import LANES, ROWS, copy_lanes, tile_of_16, tile_of_32
 
-# float32 in a thread's padded band: 512 KB, a quarter of the second-level cache of current servers. Larger bands copy fewer rows twice.
+# float32 in a thread's padded band: 512 KB, a quarter of the second-level cache of current servers. Larger bands copy
+# fewer rows twice.
 BAND_FLOATS = 1 << 17
-# Pixels that a weight-gradient tile sums over before it puts its result down: their 32 channels are 16 KB, half the first-level cache.
+# Steps of a tile's sum whose weights, 128 bytes a step, stay in the first-level cache while the tiles of a band pass
+# by: 36 KB of 48, or just the 3 x 3 x 32 weights of a small layer. Twice as many are read from the second level, 10 %
+# slower.
+CACHED_WEIGHTS = 288
+# Pixels that a weight-gradient tile sums over before it puts its result down: their 32 channels are 16 KB, half the
+# first-level cache.
 CHUNK_PIXELS = 128
 
 
 class Phase(NamedTuple):
-    """Along one axis: results first_result, first_result + step, ... take their sum over `taps` from first_source on."""
+    """Along one axis, some of the results, evenly spaced, and what they sum over.
+
+    Result number i of the phase lies at first_result + i * result_step. Its sum starts at first_source + i *
+    source_step of the padded source, and meets the kernel's `taps` in this order.
+    """
 
     first_result: int
     results: int
@@ -63,6 +69,7 @@ class Geometry(NamedTuple):
     margin_h: int  # rows above the source that are zero
     margin_w: int  # columns to the left of it
     padded_w: int
+    channels: int  # of the source
     span: int  # padded rows that one row of results needs
     grid_rows: int  # rows of results in the longest phase
     band: int  # rows of results that a thread works on at once
@@ -91,10 +98,11 @@ def conv2d_input_grad(
 def adjoint_phases(size: int, kernel: int, stride: int, padding: int) -> tuple[list[Phase], int]:
     """The phases of the input gradient along one axis, and the margin of zeros that they need before `grad`.
 
-    Image row h saw output row i through tap r if h + padding = i * stride + r: the taps of h are those with the same remainder.
+    Image row h saw output row i through tap r if h + padding = i * stride + r: the taps of h are those with the same
+    remainder.
     """
     phases = []
-    for remainder in range(min(stride, size + padding)):
+    for remainder in range(stride):
         taps = range(remainder, kernel, stride)
         first = (remainder - padding) % stride  # the first image row with this remainder
         if first < size:
@@ -144,7 +152,7 @@ def _plan(
     margin: Pair,
     threads: int,
 ) -> tuple[np.ndarray, np.ndarray, Geometry]:
-    """All that depends on shapes alone: a row of numbers for each phase, the taps in the order of the phases, the geometry."""
+    """All that depends on shapes alone: a row of numbers a phase, the taps in the order of the phases, the geometry."""
     n, c, height, width = source_shape
     table, taps = [], []
     for row in phases[0]:
@@ -161,13 +169,13 @@ def _plan(
     padded_width = max(padded_width, width + margin[1]) if copies else width
     band = band_rows(n, grid_rows, padded_width * c, source_step[0], span, threads)
     geometry = Geometry(
-        *result_step, *source_step, *size, *margin, padded_width, span, grid_rows, band, copies, threads
+        *result_step, *source_step, *size, *margin, padded_width, c, span, grid_rows, band, copies, threads
     )
     return np.array(table, np.int64), np.array(taps, np.int64).reshape(-1, 2), geometry
 
 
 def band_rows(n: int, rows: int, row_floats: int, step: int, span: int, threads: int) -> int:
-    """Rows of results in a band: as many as fit into the scratch memory, but at least two bands a thread if there are few images."""
+    """Rows of results in a band: as many as fit into the scratch memory; two bands a thread if there are few images."""
     fitting = (BAND_FLOATS // max(row_floats, 1) - span) // step + 1
     shared = rows if n >= 2 * threads else -(-rows * n // (2 * threads))
     return max(1, min(fitting, shared, rows))
@@ -184,13 +192,14 @@ def _correlate(source, weight, weight_strides, channels, taps, phases, geometry,
     flat = source.reshape(-1)
     for thread in prange(geometry.threads):
         scratch = np.empty(_scratch_size(geometry, c), np.float32)
-        rows = np.empty((2, _pixels_at_most(geometry, phases)), np.int64)
+        sources = np.empty(_pixels_at_most(geometry, phases), np.int64)
+        results, zeros = np.empty_like(sources), np.zeros_like(sources)
         for task in range(n * bands * thread // geometry.threads, n * bands * (thread + 1) // geometry.threads):
             image, first = task // bands, task % bands * geometry.band
             seen, offset = _padded_band(source, flat, image, first, geometry, scratch)
             for phase in range(len(phases)):
-                pixels = _place_pixels(phases[phase], image, first, offset, c, lanes, geometry, rows, result.size)
-                _sum_band(seen, packed, start, result, phases[phase], pixels, rows, c, len(taps), geometry)
+                pixels = _place_pixels(phases[phase], image, first, c, lanes, geometry, sources, results, result.size)
+                _sum_band(seen, offset, packed, start, result, phases[phase], pixels, sources, results, zeros, geometry)
 
 
 @serial
@@ -219,7 +228,7 @@ def _pixels_at_most(geometry, phases):
 
 @serial
 def _padded_band(source, flat, image, first, geometry, scratch):
-    """Where the rows from grid row `first` on lie: the array, and the offset of the first. Copied with zeros around if need be."""
+    """The array, and the offset in it, where the band from grid row `first` on lies: a padded copy if need be."""
     _, height, width, c = source.shape
     top = first * geometry.source_step_h - geometry.margin_h
     if not geometry.copies:
@@ -239,10 +248,11 @@ def _padded_band(source, flat, image, first, geometry, scratch):
 
 
 @serial
-def _place_pixels(phase, image, first, offset, c, lanes, geometry, rows, result_size):
-    """rows[0] = where the sum of each pixel of the band starts, rows[1] = where its result goes; returns how many there are.
+def _place_pixels(phase, image, first, c, lanes, geometry, sources, results, result_size):
+    """Fills in where the sum of each pixel of the band starts and where its result goes; returns how many there are.
 
-    A tile has 8 rows: what is missing to a multiple of 8 computes the first pixel again and puts it into the spare one at the end.
+    A tile has 8 rows: what is missing to a multiple of 8 computes the first pixel again and puts it into the spare one
+    at the end.
     """
     first_row, row_count, source_row, _, first_column, columns, source_column, _, _ = phase
     pixels = 0
@@ -251,33 +261,49 @@ def _place_pixels(phase, image, first, offset, c, lanes, geometry, rows, result_
         source_start = ((i - first) * geometry.source_step_h + source_row) * geometry.padded_w + source_column
         result_start = (image * geometry.result_h + h) * geometry.result_w + first_column
         for j in range(columns):
-            rows[0, pixels] = offset + (source_start + j * geometry.source_step_w) * c
-            rows[1, pixels] = (result_start + j * geometry.result_step_w) * lanes
+            sources[pixels] = (source_start + j * geometry.source_step_w) * c
+            results[pixels] = (result_start + j * geometry.result_step_w) * lanes
             pixels += 1
     for missing in range(pixels, -(-pixels // ROWS) * ROWS):
-        rows[0, missing] = rows[0, 0]
-        rows[1, missing] = result_size - lanes
+        sources[missing] = sources[0]
+        results[missing] = result_size - lanes
     return pixels
 
 
 @serial
-def _sum_band(seen, packed, start, result, phase, pixels, rows, c, tap_count, geometry):
-    """The sums of all pixels of a band: 32 output channels at a time, so that their weights stay in the cache."""
+def _sum_band(seen, offset, packed, start, result, phase, pixels, sources, results, zeros, geometry):
+    """The sums of all pixels of a band, over as many weights at a time as stay in the first-level cache."""
     tap_rows, tap_columns, first_tap = phase[3], phase[7], phase[8]
-    inner, outer = tap_columns * c, tap_rows
-    lane_step = tap_count * c * LANES  # from the weights of 16 output channels to those of the next 16
-    lane = 0
-    while lane < start.size:
+    c = geometry.channels
+    inner, outer, row_floats = tap_columns * c, tap_rows, geometry.padded_w * c
+    parts, part_outer = 1, outer
+    if inner * outer > CACHED_WEIGHTS:  # one row of the kernel after the other, each in equal parts
+        parts, part_outer = -(-inner // CACHED_WEIGHTS), 1
+    part = max(-(-inner // parts), 1)
+    lane_step = packed.size // (start.size // LANES)  # from the weights of 16 output channels to those of the next 16
+    for lane in range(0, start.size, 2 * LANES):
         weights = lane // LANES * lane_step + first_tap * c * LANES
-        wide = lane + 2 * LANES <= start.size
+        lanes = min(2 * LANES, start.size - lane)
+        _tiles(seen, offset, packed, weights, lane_step, start, zeros, result, lane, lanes,
+               sources, results, pixels, min(part, inner), part_outer, row_floats)  # fmt: skip
+        for step in range(part, inner * outer if part_outer == 1 else 0, part):
+            at = offset + step // inner * row_floats + step % inner
+            _tiles(seen, at, packed, weights + step * LANES, lane_step, result, results, result, lane, lanes,
+                   sources, results, pixels, min(part, inner - step % inner), 1, row_floats)  # fmt: skip
+
+
+@serial
+def _tiles(seen, at, packed, weights, lane_step, start, starts, result, lane, lanes,
+           sources, results, pixels, inner, outer, row_floats):  # fmt: skip
+    """One part of the sum, for 32 (or the last 16) channels of all pixels of a band."""
+    if lanes == 2 * LANES:
         for row in range(0, pixels, ROWS):
-            if wide:
-                tile_of_32(seen, 0, rows[0], 1, geometry.padded_w * c, packed, weights, LANES, lane_step,
-                           start, lane, result, lane, rows[1], row, inner, outer)  # fmt: skip
-            else:
-                tile_of_16(seen, 0, rows[0], 1, geometry.padded_w * c, packed, weights, LANES, lane_step,
-                           start, lane, result, lane, rows[1], row, inner, outer)  # fmt: skip
-        lane += 2 * LANES if wide else LANES
+            tile_of_32(seen, at, sources, 1, row_floats, packed, weights, LANES, lane_step,
+                       start, lane, starts, result, lane, results, row, inner, outer)  # fmt: skip
+    else:
+        for row in range(0, pixels, ROWS):
+            tile_of_16(seen, at, sources, 1, row_floats, packed, weights, LANES, lane_step,
+                       start, lane, starts, result, lane, results, row, inner, outer)  # fmt: skip
 
 
 def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
@@ -286,72 +312,91 @@ def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, kernel_size: Pair, strid
         (Phase(0, results, 0, tuple(range(taps))),) for results, taps in zip((ho, wo), kernel_size, strict=True)
     )
     _, taps, geometry = _plan(x.shape, phases, (ho, wo), (1, 1), stride, padding, numba.get_num_threads())
-    grad = to_channels_last(grad)
-    lanes = -(-k // LANES) * LANES
-    if lanes != k:
-        grad = np.pad(grad, ((0, 0), (0, 0), (0, 0), (0, lanes - k)))
     weight_grad = np.empty((k, c, len(taps)), np.float32)
-    _correlate_images(to_channels_last(x), grad, taps, geometry, weight_grad)
+    _correlate_images(to_channels_last(x), to_channels_last(grad), taps, geometry, weight_grad)
     return weight_grad.reshape(k, c, *kernel_size)
 
 
 @parallel
 def _correlate_images(source, grad, taps, geometry, weight_grad):
     n, _, _, c = source.shape
-    lanes = grad.shape[3]
+    k_size = grad.shape[3]
+    lanes = -(-k_size // LANES) * LANES
     weights = -(-len(taps) * c // ROWS) * ROWS  # of one output channel, rounded up to whole tiles
     partial = np.zeros((geometry.threads, weights * lanes), np.float32)
     bands = -(-geometry.grid_rows // geometry.band)
     flat, flat_grad = source.reshape(-1), grad.reshape(-1)
     for thread in prange(geometry.threads):
         scratch = np.empty(_scratch_size(geometry, c), np.float32)
-        rows = _place_weights(taps, c, lanes, weights, geometry)
+        copy = np.empty(max(CHUNK_PIXELS, geometry.result_w) * 2 * LANES, np.float32)
+        sources, results = _place_weights(taps, lanes, weights, geometry)
+        total = partial[thread]
         for task in range(n * bands * thread // geometry.threads, n * bands * (thread + 1) // geometry.threads):
             image, first = task // bands, task % bands * geometry.band
             seen, offset = _padded_band(source, flat, image, first, geometry, scratch)
-            _add_band(seen, offset, flat_grad, image, first, rows, c, lanes, geometry, partial[thread])
-    for k in prange(weight_grad.shape[0]):
-        for channel in range(c):
-            for tap in range(len(taps)):
-                total = partial[0, (tap * c + channel) * lanes + k]
-                for thread in range(1, geometry.threads):
-                    total += partial[thread, (tap * c + channel) * lanes + k]
-                weight_grad[k, channel, tap] = total
+            _add_band(seen, offset, flat_grad, image, first, sources, results, lanes, k_size, geometry, copy, total)
+    for k in prange(k_size):
+        _add_partials(partial, k, lanes, weight_grad[k])
 
 
 @serial
-def _place_weights(taps, c, lanes, weights, geometry):
-    """rows[0] = the first padded pixel and channel that each weight (r, s, c) meets, rows[1] = where its gradient goes."""
-    rows = np.zeros((2, weights), np.int64)
+def _add_partials(partial, k, lanes, weight_grad):
+    """weight_grad (C, taps) of output channel k = the sum of what the threads found, in the order of the threads."""
+    c_size, taps = weight_grad.shape
+    for c in range(c_size):
+        for tap in range(taps):
+            at = (tap * c_size + c) * lanes + k
+            weight_grad[c, tap] = partial[0, at]
+            for thread in range(1, len(partial)):
+                weight_grad[c, tap] += partial[thread, at]
+
+
+@serial
+def _place_weights(taps, lanes, weights, geometry):
+    """Where the first padded pixel and channel lies that each weight (r, s, c) meets, and where its gradient goes."""
+    c = geometry.channels
+    sources, results = np.zeros(weights, np.int64), np.empty(weights, np.int64)
     for weight in range(weights):
-        rows[1, weight] = weight * lanes
-        if (
-            weight < len(taps) * c
-        ):  # what is missing to a multiple of 8 meets the first pixel, and is dropped at the end
+        results[weight] = weight * lanes
+        if weight < len(taps) * c:  # beyond, to fill the last tile: meets the first pixel, and is dropped at the end
             tap = weight // c
-            rows[0, weight] = (taps[tap, 0] * geometry.padded_w + taps[tap, 1]) * c + weight % c
-    return rows
+            sources[weight] = (taps[tap, 0] * geometry.padded_w + taps[tap, 1]) * c + weight % c
+    return sources, results
 
 
 @serial
-def _add_band(seen, offset, grad, image, first, rows, c, lanes, geometry, partial):
-    """partial (weights, lanes) += products of the band's pixels with grad, a chunk of rows at a time."""
-    height, width = geometry.result_h, geometry.result_w
-    step, row_step = geometry.source_step_w * c, geometry.source_step_h * geometry.padded_w * c
-    last = min(first + geometry.band, height)
+def _add_band(seen, offset, grad, image, first, sources, results, lanes, k_size, geometry, copy, partial):
+    """partial (weights, lanes) += products of the band's pixels with grad; a chunk of rows, 32 channels at a time."""
+    width, step = geometry.result_w, geometry.source_step_w * geometry.channels
+    row_step = geometry.source_step_h * geometry.padded_w * geometry.channels
+    last = min(first + geometry.band, geometry.result_h)
     chunk = max(1, CHUNK_PIXELS // width)
     for i in range(first, last, chunk):
-        count = min(chunk, last - i)
-        pixels = offset + (i - first) * row_step
-        lane = 0
-        while lane < lanes:
-            grads = (image * height + i) * width * lanes + lane
-            wide = lane + 2 * LANES <= lanes
-            for row in range(0, rows.shape[1], ROWS):
-                if wide:
-                    add_tile_of_32(seen, pixels, rows[0], step, row_step, grad, grads, lanes, LANES,
-                                   partial, 0, partial, lane, rows[1], row, width, count)  # fmt: skip
-                else:
-                    add_tile_of_16(seen, pixels, rows[0], step, row_step, grad, grads, lanes, LANES,
-                                   partial, 0, partial, lane, rows[1], row, width, count)  # fmt: skip
-            lane += 2 * LANES if wide else LANES
+        rows = min(chunk, last - i)
+        at = offset + (i - first) * row_step
+        pixel = (image * geometry.result_h + i) * width
+        for lane in range(0, lanes, 2 * LANES):
+            if lane + 2 * LANES <= lanes:
+                _copy_channels(grad, pixel, rows * width, k_size, lane, 2 * LANES, copy)
+                for row in range(0, sources.size, ROWS):
+                    tile_of_32(seen, at, sources, step, row_step, copy, 0, 2 * LANES, LANES,
+                               partial, lane, results, partial, lane, results, row, width, rows)  # fmt: skip
+            else:
+                _copy_channels(grad, pixel, rows * width, k_size, lane, LANES, copy)
+                for row in range(0, sources.size, ROWS):
+                    tile_of_16(seen, at, sources, step, row_step, copy, 0, LANES, LANES,
+                               partial, lane, results, partial, lane, results, row, width, rows)  # fmt: skip
+
+
+@serial
+def _copy_channels(grad, pixel, pixels, k_size, lane, lanes, copy):
+    """Some channels of neighbouring pixels, side by side: lying apart, they would compete for the same cache lines."""
+    for block in range(0, lanes, LANES):
+        available = min(LANES, k_size - lane - block)
+        for p in range(pixels):
+            source, target = (pixel + p) * k_size + lane + block, p * lanes + block
+            if available == LANES:
+                copy_lanes(copy, target, grad, source)
+            else:
+                for k in range(LANES):
+                    copy[target + k] = grad[source + k] if k < available else 0
