@@ -1,5 +1,6 @@
 """Data sets on disk: find the annotation files of a folder, read them at once, and each image when it is asked for."""
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -196,3 +196,12 @@ def test_the_pixel_limit_reaches_the_reader(tmp_path, coco_tables, write_coco_ta
     write_image(tmp_path / "images" / "train" / "000000.png", np.zeros((30, 40, 3), np.uint8))
     with pytest.raises(ImageError, match="at most 1,000 pixels"):
         open_dataset(tmp_path, "train", max_pixels=1000)[0]
+
+
+def test_a_subset_holds_the_chosen_samples_in_their_order(tmp_path, coco_tables, write_coco_tables):
+    write_coco_tables(coco_tables)
+    dataset = open_dataset(tmp_path, "train")
+    part = dataset.subset([1, 0])
+    assert [part[0].name, part[1].name] == [dataset[1].name, dataset[0].name]
+    assert len(dataset.subset(np.array([1]))) == 1
+    assert part.classes == dataset.classes
