@@ -25,7 +25,7 @@ from minidet.training.system import System
 
 CHECKPOINT_SECONDS = 30.0  # between checkpoints within an epoch: at most so much work is lost in a crash
 PICTURE_SECONDS = 10.0  # between redrawings of losses.png, because Matplotlib takes a good part of a second
-SAMPLES_DRAWN = 16  # images of the validation split in predictions.png: always the first ones, to compare epochs
+SAMPLES_DRAWN = 18  # images of the validation split in predictions.png: always the first ones, to compare epochs
 
 
 class Interrupted(Exception):

@@ -105,7 +105,5 @@ def make_optimizer(model: Any, settings: dict[str, Any]) -> optim.Optimizer:
     rate, decay = settings["learning_rate"], settings["weight_decay"]
     if settings["optimizer"] == "sgd":
         return optim.SGD(parameters, rate, momentum=settings["momentum"], weight_decay=decay)
-    if settings["optimizer"] in ("adam", "adamw"):
-        kind = optim.Adam if settings["optimizer"] == "adam" else optim.AdamW
-        return kind(parameters, rate, weight_decay=decay)
-    raise ValueError(f"optimizer: expected sgd, adam or adamw, got {settings['optimizer']!r}")
+    kind = optim.Adam if settings["optimizer"] == "adam" else optim.AdamW
+    return kind(parameters, rate, weight_decay=decay)

@@ -5,7 +5,7 @@ Its model is called as in torchvision: in training `model(images, targets)` give
 minimised; in evaluation `model(images)` gives a list of dicts (boxes, labels, scores, ...).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minidet.data.dataset import Sample
+from minidet.training.schedules import SCHEDULES
 
 # Settings that every system has; a System's own `defaults` override and extend them, `--set key=value` both.
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -32,6 +33,10 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "test_images": 300,  # held out to report
 }
 
+# What the command line refuses before anything is made: words that are not in the list, numbers below 1.
+CHOICES = {"optimizer": ("sgd", "adam", "adamw"), "schedule": tuple(SCHEDULES)}
+AT_LEAST_ONE = ("epochs", "batch_size", "log_every", "size", "images", "val_images", "test_images")
+
 SYSTEMS: dict[str, str] = {"localizer": "minidet.training.recipes.localizer"}
 
 
@@ -42,7 +47,9 @@ class System:
     build(classes, config, rng) -> Module      a new model; classes[0] is "__background__"
     transform(config) -> f(sample, rng)        the augmentation, or None
     evaluate(model, dataset, batch_size)       -> (metrics by name, one prediction a sample), model in evaluation mode
+    predict(model, samples, batch_size)        -> one prediction a sample, of any size, in the sample's own pixels
     draw(samples, predictions, classes)        -> (H, W, 3) uint8, predictions beside the truth
+    masks: whether the model looks at the data set's masks; painting them takes time
     metric: the one of evaluate's metrics by which the best weights are chosen; larger is better
     """
 
@@ -51,14 +58,16 @@ class System:
     transform: Callable[[dict[str, Any]], Callable[[Sample, np.random.Generator], Sample] | None]
     evaluate: Callable[[Any, Any, int], tuple[dict[str, float], list[dict]]]
     draw: Callable[[list[Sample], list[dict], tuple[str, ...]], np.ndarray]
+    predict: Callable[[Any, Sequence[Sample], int], list[dict]]
     task: str = "localization"
+    masks: bool = False
     metric: str = "mean_iou"
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def configure(self, overrides: Iterable[str] = ()) -> dict[str, Any]:
         """All settings, after `key=value` overrides, each converted to the type of its default.
 
-        Raises ValueError for an unknown key (listing the known ones) or a value of another type.
+        Raises ValueError for an unknown key (listing the known ones) and for a value that cannot be.
         """
         config = TRAINING_DEFAULTS | self.defaults
         for override in overrides:
@@ -68,6 +77,12 @@ class System:
             if key not in config:
                 raise ValueError(f"--set: {self.name} has no setting {key!r}; it has {', '.join(sorted(config))}")
             config[key] = _parse(key, text, type(config[key]))
+        for key, choices in CHOICES.items():
+            if config[key] not in choices:
+                raise ValueError(f"{key}: expected {', '.join(choices)}, got {config[key]!r}")
+        for key in AT_LEAST_ONE:
+            if config[key] < 1:
+                raise ValueError(f"{key}: expected 1 or more, got {config[key]}")
         return config
 
 

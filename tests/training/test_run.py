@@ -123,6 +123,8 @@ def test_settings_are_overridden_in_the_type_of_their_default():
         ("epochs", "expected key=value, got 'epochs'"),
         ("epochs=many", "epochs: expected a value of type int, got 'many'"),
         ("epochs=1.5", "epochs: expected a value of type int, got '1.5'"),
+        ("schedule=linear", "schedule: expected constant, step, cosine, got 'linear'"),
+        ("batch_size=0", "batch_size: expected 1 or more, got 0"),
         ("learning_rate=nan", "learning_rate: expected a finite number"),
     ],
 )

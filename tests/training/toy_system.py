@@ -62,15 +62,19 @@ class ToyDataset:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample:  # raises IndexError at the end, so that `for` loops stop
         return self.samples[index]
 
 
 def evaluate(model, dataset, batch_size):
-    images = np.stack([sample.image for sample in dataset.samples]).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    images = np.stack([sample.image for sample in dataset]).transpose(0, 3, 1, 2).astype(np.float32) / 255
     predictions = model(Tensor(images))
-    right = [p["labels"][0] == s.labels[0] for p, s in zip(predictions, dataset.samples, strict=True)]
+    right = [p["labels"][0] == s.labels[0] for p, s in zip(predictions, dataset, strict=True)]
     return {"accuracy": np.mean(right)}, predictions
+
+
+def predict(model, samples, batch_size):
+    return evaluate(model.eval(), samples, batch_size)[1]
 
 
 def draw(samples, predictions, classes):
@@ -83,6 +87,7 @@ SYSTEM = System(
     transform=lambda config: RandomFlip(),
     evaluate=evaluate,
     draw=draw,
+    predict=predict,
     metric="accuracy",
     defaults={"epochs": 3, "batch_size": 4, "warmup": 2, "log_every": 2, "learning_rate": 0.01},
 )

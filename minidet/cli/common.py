@@ -1,0 +1,97 @@
+"""What several commands share: options, data sets, tables."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SPLITS = ("train", "val", "test")
+DATA_SEED = 0  # of the data set that is made where none is given: published, so that results can be compared
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """--device and --kernels."""
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda", "emulated"), default="cpu", help="where to compute (default: cpu)"
+    )
+    parser.add_argument(
+        "--kernels",
+        choices=("reference", "cpu", "cuda"),
+        help="version of the kernels: reference is plain NumPy, to be read and stepped through (default: the fastest)",
+    )
+
+
+def add_debug_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show where in the program an error happened")
+
+
+def add_seed_option(parser: argparse.ArgumentParser, default: int | None = 0) -> None:
+    parser.add_argument("--seed", type=seed, default=default, metavar="S", help="of all random numbers (default: 0)")
+
+
+def add_set_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; a wrong key lists them all"
+    )
+
+
+def add_out_option(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder for {what} (default: {default})")
+
+
+def seed(text: str) -> int:
+    """An argparse type: a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def use_machine(args: argparse.Namespace) -> None:
+    """Chooses the kernels as the options say. Raises ValueError, saying why, for what cannot run here."""
+    import minidet_kernels
+
+    if args.device == "emulated":
+        raise ValueError(
+            "--device emulated: expected cpu; the emulator runs the CUDA kernels, and this version has none yet"
+        )
+    for option in ("device", "kernels"):
+        if getattr(args, option) == "cuda":
+            reason = minidet_kernels.available()["cuda"]
+            why = reason or "a GPU is there, but this version has no CUDA kernels yet"
+            raise ValueError(f"--{option} cuda: expected cpu, because {why}")
+    if args.kernels is not None:
+        reason = minidet_kernels.available()[args.kernels]
+        if reason is not None:
+            raise ValueError(f"--kernels {args.kernels}: cannot run here, {reason}")
+        minidet_kernels.use(args.kernels)
+
+
+def make_training_data(folder: Path, system: Any, settings: Mapping[str, Any]) -> Path:
+    """The textured data set that the system is trained on where the user gives none; made once, then reused."""
+    from minidet.data import make_dataset
+
+    splits = {"train": settings["images"], "val": settings["val_images"], "test": settings["test_images"]}
+    return make_dataset(
+        folder, task=system.task, level="textured", seed=DATA_SEED, size=settings["size"], splits=splits
+    )
+
+
+def open_splits(folder: Path, system: Any) -> tuple[Any, Any, Any]:
+    """The splits train, val and test (None if it is not there) of a data set's folder."""
+    from minidet.data import find_splits, open_dataset
+
+    found = find_splits(folder)
+    if not {"train", "val"} <= set(found):
+        raise ValueError(
+            f"{folder}: expected a data set with the splits train and val, found {', '.join(found) or 'none'}; "
+            "`minidet data make` shows what one looks like"
+        )
+    splits = {split: open_dataset(folder, split, masks=system.masks) for split in SPLITS if split in found}
+    return splits["train"], splits["val"], splits.get("test")
+
+
+def print_table(values: Mapping[str, Any]) -> None:
+    """Names and values, one a line, numbers aligned."""
+    width = max(map(len, values), default=0)
+    for name, value in values.items():
+        print(f"  {name:<{width}}  {f'{value:.4f}' if isinstance(value, float) else value}")

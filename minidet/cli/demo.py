@@ -1,0 +1,58 @@
+"""minidet demo: pictures are made, a network learns to name and box what they show, and draws what it found."""
+
+import argparse
+from pathlib import Path
+
+from minidet.cli.common import add_machine_options, add_out_option, add_seed_option, use_machine
+
+EPILOG = """example:
+  minidet demo
+  minidet demo --out somewhere --seed 3
+
+Started again it continues where it was stopped; when it had finished, it trains anew on the same pictures."""
+
+SYSTEM = "localizer"
+
+# Little enough for a minute on two cores, enough to be good: more epochs make the boxes tighter.
+SETTINGS = ["images=3000", "epochs=8", "batch_size=32", "warmup=40"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    add_out_option(parser, "minidet-demo", "data and results")
+    add_seed_option(parser)
+    add_machine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    use_machine(args)
+    from minidet.cli.common import make_training_data
+    from minidet.cli.train import start_run, train_and_tell
+    from minidet.training import load_system
+
+    out = args.out or Path("minidet-demo")
+    system = load_system(SYSTEM)
+    print("1. Pictures: scenes with one object each, as files like those of any data set")
+    data = make_training_data(out / "data", system, system.configure(SETTINGS))
+    print(f"   in {data}\n\n2. A network learns to say what is in them, and where")
+    unfinished, folder = find_run(out)
+    demo = unfinished or start_run(system, folder, data, args.seed, SETTINGS)
+    code = train_and_tell(system, demo, resume=unfinished is not None)
+    if code == 0:
+        print(f"\nnext: minidet predict {demo.folder} YOUR-IMAGE.png, or read minidet/models/localizer.py")
+    return code
+
+
+def find_run(out: Path):
+    """(the unfinished run to continue or None, the folder for a new one): run, run-2, run-3, ..."""
+    from minidet.training import open_run
+
+    number = 1
+    while True:
+        folder = out / ("run" if number == 1 else f"run-{number}")
+        if not (folder / "config.json").is_file():
+            return None, folder
+        found = open_run(folder)
+        if not found.finished:
+            return found, folder
+        number += 1

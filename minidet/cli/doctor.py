@@ -1,0 +1,125 @@
+"""minidet doctor: what is installed, what can run and why not; with --data, whether a network learns eight images."""
+
+import argparse
+from pathlib import Path
+
+from minidet.cli.common import (
+    add_machine_options,
+    add_out_option,
+    add_seed_option,
+    add_set_option,
+    print_table,
+    use_machine,
+)
+
+EPILOG = """example:
+  minidet doctor
+  minidet doctor --data scenes --out scenes-doctor
+
+With --data a network has to learn eight images by heart: if it cannot, something is wrong with the data or the
+training, and no longer training will help. The exit code is 1 if it cannot."""
+
+IMAGES = 8
+STEPS = 100  # enough for a healthy network to learn eight images by heart
+LOSS_FALLS_TO = 0.1  # of what it was at the beginning, at most
+METRIC_REACHES = 0.8  # the system's metric on the same images: boxes are decoded and match
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data set whose first eight images are to be learned")
+    parser.add_argument("--split", default="train", help="part of the data set (default: train)")
+    parser.add_argument("--system", default="localizer", help="the network that learns them (default: localizer)")
+    add_set_option(parser)
+    add_out_option(parser, "minidet-doctor", "the picture of the eight images")
+    add_seed_option(parser)
+    add_machine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    use_machine(args)
+    describe_installation()
+    return 0 if args.data is None else overfit(args)
+
+
+def describe_installation() -> None:
+    """Versions, processor, threads, and for each version of the kernels whether it can run."""
+    import minidet_kernels
+    from minidet.training.run import describe_environment
+
+    environment = describe_environment()
+    compiler = environment.pop("compiler", None)
+    packages = environment.pop("packages")
+    print_table(environment | packages)
+    print("\nkernels:")
+    runs = {name: "can run" if reason is None else f"cannot run: {reason}"
+            for name, reason in minidet_kernels.available().items()}  # fmt: skip
+    runs[minidet_kernels.current()] += ", is used"
+    print_table(runs)
+    if compiler is not None:
+        print("\ncompiler:")
+        print_table(compiler)
+        if compiler["threading_layer"] == "workqueue":
+            print("  the threading layer workqueue is slow to start: install the OpenMP runtime (libgomp, libomp)")
+
+
+def overfit(args: argparse.Namespace) -> int:
+    """Trains on eight images and draws what was learned; 1 if the loss does not fall or the boxes do not match."""
+    from minidet.data import open_dataset
+    from minidet.data.dataset import Dataset
+    from minidet.data.files import write_atomic
+    from minidet.data.formats.record import Annotations
+    from minidet.training import Training, evaluate, load_system
+    from minidet.training.run import encode_png
+
+    system = load_system(args.system)
+    whole = open_dataset(args.data, args.split, masks=system.masks)
+    eight = Dataset(Annotations(whole.records[:IMAGES], whole.classes), masks=system.masks)
+    overrides = [f"epochs={STEPS}", f"batch_size={IMAGES}", "warmup=10", "weight_decay=0"]
+    if "augment" in system.defaults:
+        overrides.append("augment=false")
+    training = Training(system, system.configure(overrides + args.set), whole.classes, eight, args.seed)
+    losses = learn(training)
+    metrics, predictions = evaluate(system, training.model, eight, IMAGES)
+    out = args.out or Path("minidet-doctor")
+    out.mkdir(parents=True, exist_ok=True)
+    picture = system.draw([eight[index] for index in range(len(eight))], predictions, whole.classes)
+    write_atomic(out / "eight-images.png", encode_png(picture))
+    print(f"\n{args.system} on {len(eight)} images of {args.data}, {STEPS} steps:")
+    print_table({"loss at first": losses[0], "loss at last": losses[-1], **metrics})
+    print(f"\nto look at: {out / 'eight-images.png'}")
+    return verdict(system, losses, metrics)
+
+
+def learn(training) -> list[float]:
+    """All steps of the training; returns the loss of each."""
+    from tqdm import tqdm
+
+    from minidet.training.report import waiting
+
+    losses = []
+    training.model.train()
+    with waiting("compiling the kernels"):
+        losses.append(sum(training.step(next(iter(training.loader))).values()))
+    with tqdm(total=training.total_steps, initial=1, desc="learning eight images", disable=None) as bar:
+        while not training.finished:
+            for batch in training.loader:
+                losses.append(sum(training.step(batch).values()))
+                bar.update()
+    return losses
+
+
+def verdict(system, losses: list[float], metrics: dict[str, float]) -> int:
+    """Says what is wrong, if anything; returns the exit code."""
+    complaints = []
+    if not losses[-1] <= LOSS_FALLS_TO * losses[0]:
+        complaints.append(
+            f"the loss fell from {losses[0]:.4g} to {losses[-1]:.4g} only: check the labels and the learning rate"
+        )
+    if not metrics[system.metric] >= METRIC_REACHES:
+        complaints.append(
+            f"{system.metric} is {metrics[system.metric]:.3f}, expected {METRIC_REACHES} or more on images learned by "
+            "heart: look at the picture whether the boxes belong to the objects"
+        )
+    print("\n" + ("\n".join(complaints) or "healthy: the loss falls and the predictions match"))
+    return 1 if complaints else 0

@@ -1,0 +1,68 @@
+"""minidet eval RUN: the metrics of a trained network on a data set, and pictures of what it found."""
+
+import argparse
+import json
+from pathlib import Path
+
+from minidet.cli.common import add_machine_options, add_out_option, print_table, use_machine
+
+EPILOG = """example:
+  minidet eval runs/first
+  minidet eval runs/first --data other-scenes --split val --out runs/first-on-others"""
+
+SAMPLES_DRAWN = 36
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="folder that `minidet train` wrote")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data set (default: the run's own)")
+    parser.add_argument("--split", help="part of the data set (default: test, or val if there is no test)")
+    parser.add_argument("--weights", choices=("best", "last"), default="best", help="which weights (default: best)")
+    add_out_option(parser, "RUN/eval-SPLIT", "metrics and pictures")
+    add_machine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    use_machine(args)
+    from minidet.data import find_splits, open_dataset
+    from minidet.data.files import write_atomic
+    from minidet.training import evaluate
+    from minidet.training.run import encode_png
+
+    system, trained, model = load_trained(args.run_folder, args.weights)
+    data = args.data or trained.data
+    split = args.split or ("test" if "test" in find_splits(data) else "val")
+    dataset = open_dataset(data, split, masks=system.masks)
+    if list(dataset.classes) != trained.config["classes"]:
+        raise ValueError(
+            f"{data}: expected the classes that the run was trained on, {', '.join(trained.config['classes'][1:])}, "
+            f"got {', '.join(dataset.classes[1:])}"
+        )
+    metrics, predictions = evaluate(system, model, dataset, trained.config["settings"]["batch_size"])
+    out = args.out or trained.path(f"eval-{split}")
+    out.mkdir(parents=True, exist_ok=True)
+    result = metrics | {"split": split, "images": len(dataset), "weights": args.weights}
+    samples = [dataset[index] for index in range(min(SAMPLES_DRAWN, len(dataset)))]
+    picture = system.draw(samples, predictions[: len(samples)], dataset.classes)
+    write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
+    write_atomic(out / "predictions.png", encode_png(picture))
+    print(f"{args.run_folder} on {len(dataset)} images of {data} ({split}):")
+    print_table(metrics)
+    print(f"\nto look at:\n  {out / 'predictions.png'}\n  {out / 'metrics.json'}")
+    return 0
+
+
+def load_trained(folder: Path, weights: str):
+    """(system, run, model) of a run, with its best or last weights, ready to predict."""
+    from minidet.random import manual_seed
+    from minidet.training import load_system, open_run, read_arrays
+
+    run = open_run(folder)
+    system = load_system(run.config["system"])
+    path = run.path(f"{weights}.safetensors")
+    if not path.is_file():
+        raise ValueError(f"{folder}: has no {path.name} yet; train it first, or continue it with --resume")
+    model = system.build(tuple(run.config["classes"]), run.config["settings"], manual_seed(0))
+    model.load_state_dict(read_arrays(path)[0])
+    return system, run, model.eval()

@@ -1,0 +1,100 @@
+"""minidet train SYSTEM: from data to a folder with weights, curves, pictures and metrics."""
+
+import argparse
+import os
+from pathlib import Path
+
+from minidet.cli.common import (
+    add_machine_options,
+    add_out_option,
+    add_seed_option,
+    add_set_option,
+    make_training_data,
+    open_splits,
+    print_table,
+    use_machine,
+)
+
+EPILOG = """example:
+  minidet train localizer --out runs/first
+  minidet train localizer --data scenes --set epochs=30 --set learning_rate=0.001 --out runs/longer
+  minidet train localizer --out runs/longer --resume        after Ctrl-C, a crash or a power cut"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.add_argument("system", metavar="SYSTEM", help="what to train: localizer")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data set (default: generated scenes in OUT/data)")
+    add_set_option(parser)
+    parser.add_argument("--resume", action="store_true", help="continue the run in OUT where it was stopped")
+    add_out_option(parser, "runs/SYSTEM", "everything that is written")
+    add_seed_option(parser, default=None)
+    add_machine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    use_machine(args)
+    from minidet.training import load_system, open_run
+
+    system = load_system(args.system)
+    out = args.out or Path("runs") / system.name
+    if not args.resume:
+        return train_and_tell(system, start_run(system, out, args.data, args.seed or 0, args.set), resume=False)
+    started = open_run(out)
+    refuse_other_settings(args, system, started)
+    if started.finished:
+        print(f"{out}: the run is finished, nothing to resume; `minidet eval {out}` measures it")
+        return 0
+    return train_and_tell(system, started, resume=True)
+
+
+def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str]):
+    """A new run in `out`, on the data given or on generated ones."""
+    from minidet.training import create_run
+    from minidet.training.run import check_free
+
+    settings = system.configure(overrides)
+    check_free(out)  # before data are made for nothing
+    if data is None:
+        data = make_training_data(out / "data", system, settings)
+    classes = open_splits(data, system)[0].classes
+    inside = data.resolve().is_relative_to(out.resolve())
+    place = os.path.relpath(data, out) if inside else str(data.resolve())
+    config = {"system": system.name, "data": place, "seed": seed, "classes": list(classes), "settings": settings}
+    return create_run(out, config)
+
+
+def refuse_other_settings(args: argparse.Namespace, system, run) -> None:
+    """A resumed run goes on as it began: options that would change it are errors."""
+    if run.config["system"] != system.name:
+        raise ValueError(f"--resume: {run.folder} is a run of {run.config['system']}, not of {system.name}")
+    if args.seed not in (None, run.config["seed"]):
+        raise ValueError(f"--resume: the run has seed {run.config['seed']}, got --seed {args.seed}; leave it out")
+    if args.data is not None and args.data.resolve() != run.data.resolve():
+        raise ValueError(f"--resume: the run trains on {run.data}, got --data {args.data}; leave it out")
+    wanted, settings = system.configure(args.set), run.config["settings"]
+    for key in (override.partition("=")[0] for override in args.set):
+        if wanted[key] != settings.get(key):
+            raise ValueError(
+                f"--resume: the run has {key}={settings.get(key)}, got {wanted[key]}; leave it out or start a new run"
+            )
+
+
+def train_and_tell(system, run, resume: bool) -> int:
+    """Trains, and says what came out and where it lies."""
+    from minidet.training import Interrupted, train
+
+    dataset, validation, test = open_splits(run.data, system)
+    print(f"training {system.name} on {len(dataset)} images, {len(validation)} to validate")
+    try:
+        metrics = train(system, run, dataset, validation, test, resume=resume)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(f"{stop or 'stopped at once; the state of the last checkpoint is kept'}")
+        print(f"continue with: minidet train {system.name} --out {run.folder} --resume")
+        return 130
+    print(f"\nthe best weights, on the {len(validation if test is None else test)} images of {metrics['split']}:")
+    print_table(metrics)
+    print("\nto look at:")
+    for name in ("predictions.png", "losses.png"):
+        print(f"  {run.path(name)}")
+    return 0

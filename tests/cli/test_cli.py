@@ -1,0 +1,271 @@
+"""The command line: every command works, says what it did, and tells errors in one line."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SET_OPTIONS
+from PIL import Image
+
+import minidet_kernels
+from minidet.cli import COMMANDS, demo, doctor, main
+from minidet.cli.predict import picture_names
+from minidet.training import read_arrays
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
+MINIDET = [sys.executable, "-m", "minidet"]
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["data", "make"], ["data", "check"], []])
+def test_the_help_of_every_command_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^examples?:\n  minidet " + " ".join(command), told, re.MULTILINE)
+
+
+def test_the_package_runs_as_a_module():
+    result = subprocess.run([*MINIDET, "--version"], env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.returncode == 0
+    assert result.stdout.startswith("minidet ")
+
+
+def test_help_imports_nothing_slow():
+    script = (
+        "import sys; from minidet.cli import build_parser\n"
+        "build_parser(['train', 'demo', 'eval', 'predict', 'data', 'doctor'])\n"
+        "print(sorted({'numba', 'matplotlib', 'scipy', 'PIL', 'tqdm'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+# ------------------------------------------------------------------------------------------------------- train
+
+
+def test_training_leaves_a_run_with_its_data_and_nothing_else(trained):
+    names = files_below(trained)
+    assert {"config.json", "environment.json", "log.csv", "losses.png", "predictions.png", "metrics.json"} <= names
+    assert {"best.safetensors", "last.safetensors", "data/dataset.json"} <= names
+    config = json.loads((trained / "config.json").read_text())
+    assert config["data"] == "data"  # inside the run, so relative: the folder can be moved
+    assert config["seed"] == 4
+    assert config["settings"]["images"] == 16
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert {"accuracy", "mean_iou", "train_seconds"} <= metrics.keys()
+    assert metrics["split"] == "test"
+
+
+def test_training_twice_gives_the_same_weights(trained, tmp_path):
+    command = ["train", "localizer", "--data", str(trained / "data"), "--out", str(tmp_path / "run"), "--seed", "4"]
+    assert main([*command, *SET_OPTIONS]) == 0
+    first, _ = read_arrays(trained / "last.safetensors")
+    second, _ = read_arrays(tmp_path / "run/last.safetensors")
+    assert first.keys() == second.keys()
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_a_finished_run_is_neither_overwritten_nor_resumed(trained, capsys):
+    before = (trained / "best.safetensors").read_bytes()
+    assert main(["train", "localizer", "--out", str(trained)]) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+    assert main(["train", "localizer", "--out", str(trained), "--resume"]) == 0
+    assert "nothing to resume" in capsys.readouterr().out
+    assert (trained / "best.safetensors").read_bytes() == before
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_resume(trained, tmp_path):
+    command = ["train", "localizer", "--data", str(trained / "data"), "--out", str(tmp_path / "run"), "--seed", "4"]
+    many = [*SET_OPTIONS, "--set", "epochs=500"]
+    process = subprocess.Popen(
+        [*MINIDET, *command, *many], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not any((tmp_path / "run/checkpoints").glob("step-*2.safetensors")):  # it is in its second epoch at least
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    told, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "the state is saved" in told
+    assert f"continue with: minidet train localizer --out {tmp_path / 'run'} --resume" in told
+
+
+# ---------------------------------------------------------------------------------------------- eval, predict
+
+
+def test_eval_repeats_the_metrics_of_the_run(trained, tmp_path, capsys):
+    assert main(["eval", str(trained), "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    result = json.loads((tmp_path / "metrics.json").read_text())
+    reported = json.loads((trained / "metrics.json").read_text())
+    assert result["mean_iou"] == reported["mean_iou"]
+    assert f"{reported['mean_iou']:.4f}" in told
+    assert files_below(tmp_path) == {"metrics.json", "predictions.png"}
+
+
+def test_eval_measures_another_split_into_the_run(trained):
+    assert main(["eval", str(trained), "--split", "val", "--weights", "last"]) == 0
+    result = json.loads((trained / "eval-val/metrics.json").read_text())
+    assert (result["split"], result["images"], result["weights"]) == ("val", 6, "last")
+
+
+def test_predict_draws_every_image_and_lists_boxes_in_its_pixels(trained, tmp_path):
+    Image.fromarray(np.full((50, 200, 3), 90, np.uint8)).save(tmp_path / "wide.png")
+    Image.fromarray(np.full((32, 32), 90, np.uint8)).save(tmp_path / "gray.jpg")
+    images = [str(tmp_path / "wide.png"), str(tmp_path / "gray.jpg")]
+    assert main(["predict", str(trained), *images, "--out", str(tmp_path / "found")]) == 0
+    assert files_below(tmp_path / "found") == {"wide.png", "gray.png", "predictions.json"}
+    found = json.loads((tmp_path / "found/predictions.json").read_text())
+    assert [entry["image"] for entry in found] == images
+    _, y1, x2, y2 = found[0]["objects"][0]["box"]
+    assert x2 > 50  # a network of one epoch boxes about the middle half: beyond 50 only in the image's own pixels
+    assert 0 <= y1 <= y2 <= 50
+
+
+def test_pictures_of_images_with_one_name_do_not_overwrite_each_other():
+    names = picture_names([Path("a/x.png"), Path("b/x.jpg"), Path("y.png"), Path("x.png")])
+    assert names == ["x.png", "x-2.png", "y.png", "x-3.png"]
+
+
+# ------------------------------------------------------------------------------------------------ data, doctor
+
+
+def test_data_made_are_found_healthy(tmp_path, capsys):
+    folder = str(tmp_path / "scenes")
+    assert main(["data", "make", folder, "--images", "12", "--level", "flat", "--seed", "3"]) == 0
+    assert main(["data", "check", folder, "--out", str(tmp_path / "check")]) == 0
+    assert "no problems" in capsys.readouterr().out
+    assert any((tmp_path / "check").glob("*.png"))
+
+
+def test_data_that_were_damaged_are_found_ill(tmp_path, capsys):
+    assert main(["data", "make", str(tmp_path), "--images", "12", "--level", "flat"]) == 0
+    (tmp_path / "images/train/000002.png").write_bytes(b"")
+    assert main(["data", "check", str(tmp_path)]) == 1
+    assert "000002.png" in capsys.readouterr().out
+
+
+def test_the_doctor_says_what_is_installed_and_what_cannot_run(capsys):
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert f"numpy        {np.__version__}" in told
+    for version, reason in minidet_kernels.available().items():
+        line = next(line for line in told.splitlines() if line.split()[:1] == [version] and "can" in line)
+        assert reason is None or reason in line
+
+
+def test_the_doctor_finds_that_a_network_learns_healthy_images(trained, tmp_path, capsys):
+    code = main(["doctor", "--data", str(trained / "data"), "--set", "size=32", "--out", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert code == 0, told
+    assert "healthy" in told
+    assert files_below(tmp_path) == {"eight-images.png"}
+
+
+def test_the_doctor_finds_that_a_network_which_does_not_learn_is_ill(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "STEPS", 5)
+    hopeless = ["--set", "size=32", "--set", "learning_rate=1e-9"]
+    assert main(["doctor", "--data", str(trained / "data"), *hopeless, "--out", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert "the loss fell from" in told
+    assert "mean_iou is" in told
+
+
+# ---------------------------------------------------------------------------------------------------- the demo
+
+
+def test_the_demo_trains_evaluates_and_says_where_the_pictures_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "SETTINGS", [part for part in SET_OPTIONS if part != "--set"])
+    for name in ("run", "run-2"):  # the second time it trains anew, on the same pictures
+        assert main(["demo", "--out", str(tmp_path)]) == 0
+        told = capsys.readouterr().out
+        assert str(tmp_path / name / "predictions.png") in told
+        assert (tmp_path / name / "predictions.png").is_file()
+
+
+def test_a_demo_that_was_stopped_is_continued(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "SETTINGS", [part for part in SET_OPTIONS if part != "--set"])
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    (tmp_path / "run/metrics.json").unlink()  # written last: without it the run is unfinished
+    capsys.readouterr()
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    assert "continuing from" in capsys.readouterr().out
+    assert not (tmp_path / "run-2").exists()
+
+
+# -------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train localiser", "expected one of the systems localizer, got 'localiser'"),
+        ("train localizer --set epoch=3", "localizer has no setting 'epoch'; it has alpha, augment, batch_size"),
+        ("train localizer --set epochs=three", "expected a value of type int, got 'three'"),
+        ("train localizer --set optimizer=sdg", "optimizer: expected sgd, adam, adamw, got 'sdg'"),
+        ("train localizer --set epochs=0", "epochs: expected 1 or more, got 0"),
+        ("train localizer --data nowhere", "expected a data set with the splits train and val, found none"),
+        ("train localizer --out {tmp}/notes", "holds notes.txt; name a new folder"),
+        ("train localizer --out {tmp}/notes --resume", "expected the folder of a run"),
+        ("train localizer --out {run} --resume --seed 5", "the run has seed 4, got --seed 5"),
+        ("train localizer --out {run} --resume --set epochs=9", "the run has epochs=1, got 9"),
+        ("train localizer --device cuda", "--device cuda: expected cpu, because"),
+        ("train localizer --device emulated", "--device emulated: expected cpu"),
+        ("train localizer --kernels cuda", "--kernels cuda: expected cpu, because"),
+        ("eval {tmp}/notes", "expected the folder of a run"),
+        ("eval {run} --split training", "no data set with a split 'training'"),
+        ("predict {run} {tmp}/notes/notes.txt", "notes.txt: expected a PNG or JPEG"),
+        ("predict {run} missing.png", "missing.png"),
+        ("data make {tmp}/notes", "other files"),
+        ("data make {tmp}/new --task everything", "expected task"),
+        ("data make {tmp}/new --images 0", "at least one image"),
+        ("doctor --data nowhere", "no data set with a split 'train'"),
+    ],
+)
+def test_bad_input_is_told_in_one_line_with_exit_code_2(trained, tmp_path, monkeypatch, capsys, command, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/notes.txt").write_text("hello")
+    assert main(command.format(tmp=tmp_path, run=trained).split()) == 2
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1].startswith("error: ")
+    assert message in told.err
+    assert "Traceback" not in told.err
+    assert (tmp_path / "notes/notes.txt").read_text() == "hello"
+
+
+@pytest.mark.parametrize("command", [["train"], ["fly"], [], ["train", "localizer", "--seed", "-1"]])
+def test_a_wrong_command_line_is_refused_with_exit_code_2(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_damaged_weights_are_refused_by_name(trained, tmp_path, capsys):
+    for name in ("config.json", "best.safetensors"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    content = bytearray((tmp_path / "best.safetensors").read_bytes())
+    content[-100] ^= 4
+    (tmp_path / "best.safetensors").write_bytes(content)
+    assert main(["eval", str(tmp_path), "--data", str(trained / "data")]) == 2
+    assert f"{tmp_path / 'best.safetensors'}: the checksum does not fit" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(ValueError, match="expected the folder of a run"):
+        main(["eval", str(tmp_path), "--debug"])
