@@ -96,25 +96,13 @@ class Comparison:
         self, variable: Variable, indices: Sequence[Index], analytic: np.ndarray, measured: Derivative
     ) -> list[Entry]:
         """Compares (k, p) derivatives. Returns the worst, each element that has no derivative, and not the rest."""
-        rtol = self.report.rtol
         self.report.checked += analytic.size
-        with np.errstate(invalid="ignore"):
-            larger = np.maximum(np.abs(analytic), np.abs(measured.value))
-            allowed = np.maximum(larger, measured.noise / rtol)
-            errors = np.abs(analytic - measured.value) / np.maximum(allowed, np.finfo(float).tiny)
-            slack = rtol * np.maximum(np.abs(measured.left), np.abs(measured.right))
-            between = (analytic >= np.minimum(measured.left, measured.right) - slack) & (
-                analytic <= np.maximum(measured.left, measured.right) + slack
-            )
-        errors[~np.isfinite(errors)] = np.inf
-        faults = measured.fault.copy()
-        faults[(faults == "unsettled") & (errors <= rtol)] = ""  # not settled to a tenth of it, but agreeing within it
-        faults[(faults == "kink") & ~between] = ""  # neither side's derivative nor between: wrong, kink or not
+        errors, faults = _compared(analytic, measured, self.report.rtol)
         worst_first = np.argsort(-errors, axis=None, kind="stable")[:5]
         faulty_columns = np.flatnonzero((faults != "").any(axis=0))
         places = {(int(i // errors.shape[1]), int(i % errors.shape[1])) for i in worst_first}
         places |= {(int(np.argmax(faults[:, column] != "")), int(column)) for column in faulty_columns}
-        places |= {(int(i), int(j)) for i, j in np.argwhere((errors > rtol) & (faults == ""))[:20]}
+        places |= {(int(i), int(j)) for i, j in np.argwhere((errors > self.report.rtol) & (faults == ""))[:20]}
         entries = []
         for row, column in sorted(places):
             fault = faults[row, column]
@@ -190,6 +178,22 @@ class Comparison:
             lengths[int(np.prod(shape))] = f"the number of elements of {what}"
             lengths.update({n: f"the length of axis {axis} of {what}" for axis, n in enumerate(shape)})
         return lengths
+
+
+def _compared(analytic: np.ndarray, measured: Derivative, rtol: float) -> tuple[np.ndarray, np.ndarray]:
+    """The relative errors, and the faults that there are to report in place of an error: (k, p) each."""
+    with np.errstate(invalid="ignore"):
+        larger = np.maximum(np.abs(analytic), np.abs(measured.value))
+        allowed = np.maximum(larger, measured.noise / rtol)  # below, an entry is compared with what rounding makes
+        errors = np.abs(analytic - measured.value) / np.maximum(allowed, np.finfo(float).tiny)
+        slack = rtol * np.maximum(np.abs(measured.left), np.abs(measured.right))
+        above = analytic >= np.minimum(measured.left, measured.right) - slack
+        below = analytic <= np.maximum(measured.left, measured.right) + slack
+    errors[~np.isfinite(errors)] = np.inf
+    faults = measured.fault.copy()
+    faults[(faults == "unsettled") & (errors <= rtol)] = ""  # it did not settle to a tenth of rtol, but agrees within
+    faults[(faults == "kink") & ~(above & below)] = ""  # neither side's derivative nor between: wrong, kink or not
+    return errors, faults
 
 
 def one_hot(size: int, element: int) -> np.ndarray:
