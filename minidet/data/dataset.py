@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +113,12 @@ class Dataset:
             except (ImageError, AnnotationError) as error:
                 on_problem(error)
         self.records = good
+
+    def subset(self, indices: Sequence[int]) -> "Dataset":
+        """Some of the samples, in the given order, as a data set of their own; decoded images are shared."""
+        part = copy.copy(self)
+        part.records = [self.records[int(index)] for index in indices]
+        return part
 
     def _image(self, record: Record) -> np.ndarray:
         """The decoded image. The cache is filled and never emptied: in shuffled epochs each image is as likely as
