@@ -8,6 +8,7 @@ of its memory layouts. A ratio above 1 means that minidet is faster.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -100,6 +101,8 @@ def run_in_a_process(engine: str) -> list[list[list[float]]] | None:
 
 
 def main() -> None:
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        print(f"The machine is busy (load average {os.getloadavg()[0]:.1f}): expect wrong ratios.")
     rounds: dict[str, list] = {engine: [] for engine in ENGINES}
     for _ in range(ROUNDS):
         for engine in ENGINES:
