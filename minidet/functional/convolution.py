@@ -81,6 +81,12 @@ def conv2d(
     H' = (H + 2*padding - dilation*(R - 1) - 1) // stride + 1.
     """
     biases = () if bias is None else (bias,)
+    channels = weight.shape[1] * groups if weight.ndim == 4 else None
+    if x.ndim == 4 and x.shape[1] != channels == x.shape[3]:
+        raise ValueError(
+            f"conv2d: expected x (N, C, H, W) with C = {channels}, got {x.shape}; looks channels-last, "
+            "use x.transpose(0, 3, 1, 2)"
+        )
     return Conv2d.apply(x, weight, *biases, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 

@@ -66,7 +66,8 @@ class Module:
                 self._parameters[name] = value
             elif isinstance(value, Module):
                 self._modules[name] = value
-                value._place = (weakref.ref(self), name)
+                if value._place is None or value._place[0]() is None:  # a slice of a Sequential is not a new home
+                    value._place = (weakref.ref(self), name)
             elif name in self.__dict__.get("_buffers", {}):
                 self._buffers[name] = value
         object.__setattr__(self, name, value)

@@ -17,10 +17,14 @@ LAYOUTS = ("contiguous", "channels-last", "strided")
 
 
 def assert_close(got: Any, expected: Any, what: str) -> None:
-    """Equal in shape and dtype, and in value to the tolerance of the dtype, relative to the largest value (or 1)."""
+    """Equal in shape and dtype, and in value to the tolerance of the dtype, relative to the largest value (or 1);
+    integers exactly."""
     got, expected = np.asarray(got), np.asarray(expected)
     assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
     assert got.dtype == expected.dtype, f"{what}: dtype {got.dtype}, expected {expected.dtype}"
+    if expected.dtype.kind in "iu":
+        np.testing.assert_array_equal(got, expected, err_msg=what)
+        return
     scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0)))
     tolerance = TOLERANCES[expected.dtype.name] * scale
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance, err_msg=what)
