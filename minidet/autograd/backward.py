@@ -132,7 +132,8 @@ def _propagate(
 
 def _step(node: Function, gradient: Any, grads: dict, queue: list, create_graph: bool) -> None:
     """One node: calls its rule, adds what it returns to the gradients of its parents, and queues those it reaches."""
-    if node.parents is None:
+    parents = node.parents
+    if parents is None:
         raise RuntimeError(_freed(node))
     try:
         results = node.backward(gradient, *(node.saved_in_graph() if create_graph else node.saved))
@@ -140,14 +141,14 @@ def _step(node: Function, gradient: Any, grads: dict, queue: list, create_graph:
         raise anomaly.inside_backward(node, error) from error
     if results.__class__ is not tuple:
         results = (results,)
-    if len(results) != len(node.parents):
+    if len(results) != len(parents):
         raise ValueError(
-            f"{node.name}.backward: expected {len(node.parents)} gradients, one an input, got {len(results)}; "
+            f"{node.name}.backward: expected {len(parents)} gradients, one an input, got {len(results)}; "
             "return None for an input without a gradient"
         )
     if modes.detecting_anomalies:
         anomaly.check_backward(node, [array_of(result) for result in results], array_of(gradient))
-    for parent, result in zip(node.parents, results):  # noqa: B905 (the lengths were compared above; this loop is hot)
+    for parent, result in zip(parents, results):  # noqa: B905 (the lengths were compared above; this loop is hot)
         if parent is None or result is None:
             continue
         collected = grads.get(parent)

@@ -330,10 +330,13 @@ class MatMul(Function):
     broadcasts = True
 
     def forward(self, a, b):
-        if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
-            raise ValueError(f"matmul: expected (..., M, K) @ (..., K, N), got {a.shape} @ {b.shape}")
         self.save(a, b)
-        return a @ b
+        try:
+            if a.ndim > 1 and b.ndim > 1:
+                return a @ b
+        except ValueError:
+            pass
+        raise ValueError(f"matmul: expected (..., M, K) @ (..., K, N), got {a.shape} @ {b.shape}")
 
     def backward(self, grad, a, b):
         needs_a, needs_b = self.needs

@@ -43,6 +43,7 @@ def test_a_forward_anomaly_names_operation_index_and_the_callers_line():
     assert "its inputs: (2, 2) between 0 and 10" in str(error)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 def test_a_line_inside_a_function_of_functional_is_not_the_callers():
     def model(x):
         return F.cross_entropy(x, np.array([0]))  # several operations deep in minidet

@@ -189,6 +189,7 @@ def test_classes_that_do_not_exist_are_refused(target, message):
 
 def test_regression_losses_by_hand():
     x, target = leaf([0.0, 0.5, -3.0]), np.zeros(3)
+    np.testing.assert_allclose(F.smooth_l1_loss(leaf([0.1]), np.zeros(1), beta=0.25).item(), 0.5 * 0.01 / 0.25)
     np.testing.assert_array_equal(F.l1_loss(x, target, "none").data, [0, 0.5, 3])
     np.testing.assert_array_equal(F.mse_loss(x, target, "none").data, [0, 0.25, 9])
     np.testing.assert_array_equal(F.smooth_l1_loss(x, target, "none").data, [0, 0.125, 2.5])

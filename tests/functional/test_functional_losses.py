@@ -28,7 +28,8 @@ ACTIVATIONS = {
     "leaky_relu of YOLO": (lambda x: F.leaky_relu(x, 0.1), lambda x: T.leaky_relu(x, 0.1)),
     "sigmoid": (F.sigmoid, torch.sigmoid),
     "tanh": (F.tanh, torch.tanh),
-    "softplus": (F.softplus, lambda x: T.softplus(x, threshold=1e9)),
+    # torch approximates softplus above a threshold; this is the same function without it
+    "softplus": (F.softplus, lambda x: -T.logsigmoid(-x)),
 }
 
 
