@@ -16,7 +16,7 @@ from typing import Any
 
 from minidet.autograd import no_grad
 from minidet.data.files import write_atomic
-from minidet.training.checkpoint import CheckpointError, load_newest, read_arrays, save_checkpoint, write_arrays
+from minidet.training.checkpoint import load_newest, read_arrays, save_checkpoint, write_arrays
 from minidet.training.report import Report
 from minidet.training.run import Run
 from minidet.training.state import Training
@@ -198,9 +198,7 @@ class Trainer:
         """Last weights, then the best ones evaluated; metrics.json makes the run finished."""
         training, progress = self.training, self.training.progress
         self.count_time()
-        last_row = [row for row in progress.rows if row["event"] == "epoch"][-1:]
-        if not last_row:
-            raise CheckpointError(f"{self.run.folder}: no epoch was trained; set epochs to 1 or more")
+        self.report.doing("measuring the best weights")
         self.write_weights("last.safetensors", {"epoch": training.loader.epoch})
         training.model.load_state_dict(read_arrays(self.run.path("best.safetensors"))[0])
         metrics, predictions = evaluate(self.system, training.model, self.validation, self.settings["batch_size"])

@@ -76,6 +76,6 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def _print(text: str, terminal: bool) -> None:
-    """On a terminal over the last text, else as a line."""
-    sys.stderr.write(f"\r\x1b[2K{text}" if terminal else f"{text}\n")
+    """On a terminal over the last text, with the cursor left at its start for whoever prints next; else as a line."""
+    sys.stderr.write(f"\r\x1b[2K{text}\r" if terminal else f"{text}\n")
     sys.stderr.flush()

@@ -86,6 +86,7 @@ def create_run(folder: Path | str, config: dict[str, Any]) -> Run:
     check_free(folder)
     run = Run(folder, config)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
+    run.remove_leftovers()  # of a start that was killed at once
     run.write_json("environment.json", describe_environment())
     run.write_json("config.json", config)  # last: with it the folder is a run
     return run

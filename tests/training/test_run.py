@@ -39,8 +39,10 @@ def test_the_log_has_a_row_for_every_epoch_and_every_second_step(finished):
     for row in epochs:
         assert 0 <= float(row["val_accuracy"]) <= 1
         assert float(row["class"]) > 0
-    rates = [float(row["learning_rate"]) for row in rows]
-    assert rates == sorted(rates, reverse=True)
+    rates = {row["step"]: float(row["learning_rate"]) for row in rows}
+    assert rates["2"] == 0.01  # the second of two warm-up steps
+    assert rates["4"] == pytest.approx(0.01 * (1 + np.cos(np.pi * 1 / 13)) / 2, rel=1e-4)  # 13 steps on the cosine
+    assert rates["15"] == pytest.approx(0.01 * (1 + np.cos(np.pi * 12 / 13)) / 2, rel=1e-4)
 
 
 def test_the_losses_are_a_picture_of_the_promised_size(finished):
