@@ -1,7 +1,7 @@
 """Optimisers: SGD with momentum, Adam, AdamW, with torch.optim's rules and defaults.
 
-Each keeps its state as arrays by name, so that a checkpoint holds all of it. `learning_rate` may be set between steps,
-which is what a schedule does.
+Each keeps its state as arrays by name, so that a checkpoint holds all of it. `lr`, the learning rate, may be set
+between steps, which is what a schedule does.
 """
 
 from collections.abc import Iterable
@@ -11,34 +11,32 @@ import numpy as np
 
 from .autograd import Tensor
 
-
-# Elements updated at a time: 128 kB of float32. An update of Adam holds about six such arrays; larger ones leave the cache.
+# Elements updated at a time: 128 kB of float32. Adam holds about six such arrays, and larger ones leave the cache.
 BLOCK = 1 << 15
 
 
 class Optimizer:
     """Updates parameters in place from their gradients; parameters without a gradient are left alone.
 
-    parameters: Tensors, or (name, Tensor) pairs as `model.named_parameters()` gives; the names then name the state.
+    params: Tensors, or (name, Tensor) pairs as `model.named_parameters()` gives; the names then name the state.
     """
 
     slots: tuple[str, ...] = ()  # the arrays kept for each parameter
 
-    def __init__(self, parameters: Iterable, learning_rate: float, weight_decay: float = 0.0) -> None:
-        entries = list(parameters.items() if isinstance(parameters, dict) else parameters)
+    def __init__(self, params: Iterable, lr: float, weight_decay: float = 0.0) -> None:
+        entries = list(params.items() if isinstance(params, dict) else params)
         named = [entry if isinstance(entry, tuple) else (str(i), entry) for i, entry in enumerate(entries)]
         self.parameters: dict[str, Tensor] = dict(named)
         if not self.parameters or len(self.parameters) < len(named):
             raise ValueError(
                 f"{type(self).__name__}: expected parameters with distinct names, got {len(named)} entries"
             )
-        if learning_rate < 0 or weight_decay < 0:
+        if lr < 0 or weight_decay < 0:
             raise ValueError(
-                f"{type(self).__name__}: expected learning_rate and weight_decay of at least 0, "
-                f"got {learning_rate} and {weight_decay}"
+                f"{type(self).__name__}: expected lr and weight_decay of at least 0, got {lr} and {weight_decay}"
             )
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.steps = 0
+        self.lr, self.weight_decay = lr, weight_decay
+        self.steps = dict.fromkeys(self.parameters, 0)  # updates of each parameter: a frozen one does not count
         self.state = {
             name: {slot: np.zeros_like(parameter.data) for slot in self.slots}
             for name, parameter in self.parameters.items()
@@ -51,29 +49,29 @@ class Optimizer:
 
     def step(self) -> None:
         """One update of every parameter that has a gradient and is not frozen."""
-        self.steps += 1
         for name, parameter in self.parameters.items():
             if parameter.grad is not None and parameter.requires_grad:
-                self._update_in_blocks(parameter.data, parameter.grad.data, self.state[name])
+                self.steps[name] += 1
+                self._update_in_blocks(parameter.data, parameter.grad.data, self.steps[name], self.state[name])
 
-    def _update_in_blocks(self, weights: Any, grad: Any, state: dict[str, Any]) -> None:
+    def _update_in_blocks(self, weights: Any, grad: Any, step: int, state: dict[str, Any]) -> None:
         """Blocks small enough that all the temporary arrays of an update stay in the cache: twice as fast."""
         if not weights.flags.c_contiguous:
-            return self.update(weights, grad, **state)
+            return self.update(weights, grad, step, **state)
         weights, grad = weights.reshape(-1), grad.reshape(-1)
         state = {slot: array.reshape(-1) for slot, array in state.items()}
         for start in range(0, weights.size, BLOCK):
             block = slice(start, start + BLOCK)
-            self.update(weights[block], grad[block], **{slot: array[block] for slot, array in state.items()})
+            self.update(weights[block], grad[block], step, **{slot: array[block] for slot, array in state.items()})
 
-    def update(self, weights: Any, grad: Any, **state: Any) -> None:
-        """Writes the new weights, and the new state, in place."""
-        raise TypeError(f"{type(self).__name__}: an Optimizer must define update(self, weights, grad, **state)")
+    def update(self, weights: Any, grad: Any, step: int, **state: Any) -> None:
+        """Writes the new weights, and the new state, in place. step: updates of this parameter, this one included."""
+        raise TypeError(f"{type(self).__name__}: an Optimizer must define update(self, weights, grad, step, **state)")
 
     def state_dict(self) -> dict[str, Any]:
-        """Arrays by "slot/parameter", and the numbers "steps" and "learning_rate"."""
+        """Arrays by "slot/parameter", and the numbers "steps/parameter" and "lr"."""
         arrays = {f"{slot}/{name}": state[slot] for name, state in self.state.items() for slot in state}
-        return {"steps": self.steps, "learning_rate": self.learning_rate, **arrays}
+        return {"lr": self.lr, **{f"steps/{name}": count for name, count in self.steps.items()}, **arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what state_dict gave; the parameters must be the same ones."""
@@ -83,14 +81,15 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__}: expected the state of the same parameters; differing: {differing[:8]}"
             )
-        self.steps, self.learning_rate = int(state["steps"]), float(state["learning_rate"])
-        for key, array in mine.items():
-            if key not in ("steps", "learning_rate"):
-                array[...] = state[key]
+        self.lr = float(state["lr"])
+        self.steps = {name: int(state[f"steps/{name}"]) for name in self.steps}
+        for name, slots in self.state.items():
+            for slot, array in slots.items():
+                array[...] = state[f"{slot}/{name}"]
 
 
 class SGD(Optimizer):
-    """v = momentum * v + grad;  w = w - learning_rate * v.  Weight decay is added to the gradient (l2 penalty).
+    """v = momentum * v + grad;  w = w - lr * v.  Weight decay is added to the gradient (l2 penalty).
 
     nesterov looks ahead: the step is grad + momentum * v (Sutskever et al. 2013).
     """
@@ -99,51 +98,51 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable,
-        learning_rate: float,
+        params: Iterable,
+        lr: float,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        super().__init__(parameters, learning_rate, weight_decay)
+        super().__init__(params, lr, weight_decay)
         self.momentum, self.nesterov = momentum, nesterov
 
-    def update(self, weights: Any, grad: Any, velocity: Any) -> None:
+    def update(self, weights: Any, grad: Any, step: int, velocity: Any) -> None:
         grad = grad + self.weight_decay * weights if self.weight_decay else grad
         velocity *= self.momentum
         velocity += grad
-        weights -= self.learning_rate * (grad + self.momentum * velocity if self.nesterov else velocity)
+        weights -= self.lr * (grad + self.momentum * velocity if self.nesterov else velocity)
 
 
 class Adam(Optimizer):
     """Kingma and Ba 2015, algorithm 1. m and v are running means of the gradient and of its square, corrected for
-    their start at 0; the step is learning_rate * m / (sqrt(v) + eps). Weight decay is added to the gradient."""
+    their start at 0; the step is lr * m / (sqrt(v) + eps). Weight decay is added to the gradient."""
 
     slots = ("mean", "square")
     decoupled = False
 
     def __init__(
         self,
-        parameters: Iterable,
-        learning_rate: float = 1e-3,
+        params: Iterable,
+        lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(parameters, learning_rate, weight_decay)
+        super().__init__(params, lr, weight_decay)
         self.betas, self.eps = betas, eps
 
-    def update(self, weights: Any, grad: Any, mean: Any, square: Any) -> None:
+    def update(self, weights: Any, grad: Any, step: int, mean: Any, square: Any) -> None:
         if self.weight_decay and self.decoupled:
-            weights *= 1 - self.learning_rate * self.weight_decay
+            weights *= 1 - self.lr * self.weight_decay
         elif self.weight_decay:
             grad = grad + self.weight_decay * weights
         first, second = self.betas
         mean += (1 - first) * (grad - mean)
         square *= second
         square += (1 - second) * grad * grad
-        step = self.learning_rate / (1 - first**self.steps)
-        weights -= step * mean / (np.sqrt(square) / (1 - second**self.steps) ** 0.5 + self.eps)
+        rate = self.lr / (1 - first**step)
+        weights -= rate * mean / (np.sqrt(square) / (1 - second**step) ** 0.5 + self.eps)
 
 
 class AdamW(Adam):
@@ -153,10 +152,10 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        parameters: Iterable,
-        learning_rate: float = 1e-3,
+        params: Iterable,
+        lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        super().__init__(parameters, learning_rate, betas, eps, weight_decay)
+        super().__init__(params, lr, betas, eps, weight_decay)

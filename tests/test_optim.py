@@ -40,8 +40,7 @@ def test_twenty_steps_follow_torchs_trajectory(name, dtype):
     other = [torch.tensor(p.data.copy(), requires_grad=True) for p in mine]
     target = TARGET.astype(dtype)
     theirs = getattr(torch.optim, kind)(other, **options)
-    ours_options = {"learning_rate" if key == "lr" else key: value for key, value in options.items()}
-    ours = getattr(optim, kind)(mine, **ours_options)
+    ours = getattr(optim, kind)(mine, **options)
     tolerance = 1e-5 if dtype is np.float32 else 1e-10
     for step in range(STEPS):
         ours.zero_grad()
@@ -51,7 +50,7 @@ def test_twenty_steps_follow_torchs_trajectory(name, dtype):
         loss_of(*other, torch.tensor(target)).backward()
         theirs.step()
         if step == STEPS // 2:  # a schedule
-            ours.learning_rate *= 0.5
+            ours.lr *= 0.5
             for group in theirs.param_groups:
                 group["lr"] *= 0.5
         for p, q in zip(mine, other, strict=True):
@@ -63,8 +62,8 @@ def test_twenty_steps_follow_torchs_trajectory(name, dtype):
 def test_defaults_are_torchs(kind):
     torch = pytest.importorskip("torch", reason="torch is the oracle; pip install '.[oracle]'")
     theirs = getattr(torch.optim, kind)([torch.zeros(1)], **({"lr": 1.0} if kind == "SGD" else {})).defaults
-    ours = getattr(optim, kind)(parameters(), **({"learning_rate": 1.0} if kind == "SGD" else {}))
-    assert ours.learning_rate == theirs["lr"]
+    ours = getattr(optim, kind)(parameters(), **({"lr": 1.0} if kind == "SGD" else {}))
+    assert ours.lr == theirs["lr"]
     for name in {"momentum", "nesterov", "weight_decay", "betas", "eps"} & set(theirs):
         assert getattr(ours, name) == theirs[name], name
 
@@ -135,7 +134,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(kind):
 
     def start():
         x = tensor([0.5, 1.5], requires_grad=True)
-        return x, kind({"weight": x}, **{"learning_rate": 0.01} | ({"momentum": 0.9} if kind is optim.SGD else {}))
+        return x, kind({"weight": x}, **{"lr": 0.01} | ({"momentum": 0.9} if kind is optim.SGD else {}))
 
     x, optimizer = start()
     advance(optimizer, x, 3)
@@ -148,14 +147,30 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(kind):
     restored.load_state_dict(saved)
     advance(restored, again, 3)
     np.testing.assert_array_equal(again.data, x.data)
-    assert restored.steps == optimizer.steps == 6
+    assert restored.steps == optimizer.steps == {"weight": 6}
+
+
+@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+def test_a_parameter_that_joins_late_starts_its_own_count(kind):
+    torch = pytest.importorskip("torch", reason="torch is the oracle; pip install '.[oracle]'")
+    mine = [tensor([1.0, -2.0], requires_grad=True), tensor([3.0], requires_grad=True)]
+    other = [torch.tensor(p.data.copy(), requires_grad=True) for p in mine]
+    ours, theirs = getattr(optim, kind)(mine, lr=0.1), getattr(torch.optim, kind)(other, lr=0.1)
+    for step in range(12):
+        for (x, late), optimizer in ((mine, ours), (other, theirs)):
+            optimizer.zero_grad()
+            loss = (x * x).sum()
+            (loss + (late * late * late).sum() if step >= 6 else loss).backward()
+            optimizer.step()
+    for p, q in zip(mine, other, strict=True):
+        np.testing.assert_allclose(p.data, q.detach().numpy(), atol=1e-5)
 
 
 def test_the_state_is_named_by_the_parameters_names():
     layer = nn.Linear(2, 3)
     state = optim.Adam(layer.named_parameters(), 0.1).state_dict()
-    assert set(state) == {"steps", "learning_rate"} | {
-        f"{slot}/{name}" for slot in ("mean", "square") for name in ("weight", "bias")
+    assert set(state) == {"lr"} | {
+        f"{slot}/{name}" for slot in ("mean", "square", "steps") for name in ("weight", "bias")
     }
     assert state["mean/weight"].shape == (3, 2)
 
@@ -172,5 +187,5 @@ def test_no_parameters_double_names_and_negative_rates_are_refused():
         optim.SGD([], 0.1)
     with pytest.raises(ValueError, match="got 2 entries"):
         optim.SGD([("a", x), ("a", x)], 0.1)
-    with pytest.raises(ValueError, match="Adam: expected learning_rate and weight_decay of at least 0, got -1"):
+    with pytest.raises(ValueError, match="Adam: expected lr and weight_decay of at least 0, got -1"):
         optim.Adam([x], -1)

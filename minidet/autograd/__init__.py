@@ -1,5 +1,6 @@
-"""The engine: Tensors, Functions, the backward pass. Read tensor.py, then backward.py, then operations.py."""
+"""The engine. Read tensor.py, then backward.py, then operations.py; methods.py hangs the operations on Tensor."""
 
+from . import methods  # noqa: F401  (gives Tensor its operators)
 from .anomaly import AnomalyError
 from .backward import backward, grad
 from .graph import graph_svg

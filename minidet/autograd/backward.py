@@ -235,6 +235,3 @@ def _run_hooks(hooks: list, gradient: Any, create_graph: bool) -> Any:
             raise ValueError(f"hook: expected None or a Tensor of {gradient.shape} {gradient.dtype}, got {got}")
         gradient = replaced if create_graph else replaced.data
     return gradient
-
-
-Tensor.backward = backward

@@ -127,7 +127,7 @@ class Trainer:
     def row(self, event: str, epoch: int) -> dict[str, Any]:
         """The first columns of a row of log.csv."""
         self.count_time()
-        progress, rate = self.training.progress, self.training.optimizer.learning_rate
+        progress, rate = self.training.progress, self.training.optimizer.lr
         return {
             "event": event, "epoch": epoch, "step": progress.step, "seconds": progress.seconds, "learning_rate": rate
         }  # fmt: skip

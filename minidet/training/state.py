@@ -65,7 +65,7 @@ class Training:
     def step(self, batch: Any) -> dict[str, float]:
         """Trains on one batch; returns its losses. Raises RefusedStepError."""
         factor = self.schedule(self.progress.step, self.total_steps)
-        self.optimizer.learning_rate = self.settings["learning_rate"] * factor
+        self.optimizer.lr = self.settings["learning_rate"] * factor
         losses = take_step(self.model, self.optimizer, batch, self.settings["clip_norm"])
         self.progress.add(losses)
         return losses

@@ -59,7 +59,7 @@ def test_a_loss_that_is_not_finite_is_refused_before_anything_changes():
         take_step(model, optimizer, batch, 1.0)
     for name, parameter in model.named_parameters():
         np.testing.assert_array_equal(parameter.data, before[name])
-    assert optimizer.steps == 0
+    assert not any(optimizer.steps.values())
     report = str(error.value)
     assert "class inf" in report
     assert "Multiply (forward) made inf" in report
