@@ -7,6 +7,7 @@ from typing import Any
 
 import minidet.functional as F
 
+LEAST_AREA = 1e-9  # square pixels, in place of 0 as a divisor: 0/0 becomes 0
 _FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
@@ -47,15 +48,33 @@ def paired_iou(boxes: Any, others: Any) -> Any:
     0 where the boxes do not touch, and where both are empty. There its gradient is 0 too: as a loss, 1 - IoU tells a
     prediction that misses its target nothing.
     """
-    _check(boxes, "paired_iou")
+    return _overlap(boxes, others, "paired_iou")[0]
+
+
+def paired_giou(boxes: Any, others: Any) -> Any:
+    """Generalized IoU of box i with other box i, in (-1, 1]: IoU - (hull - union) / hull, where the hull is the
+    smallest box around both (Rezatofighi et al. 2019, algorithm 1).
+
+    Equal to IoU when the hull is filled; below 0 for boxes apart, and falling with their distance: as a loss,
+    1 - GIoU pulls a prediction that misses its target towards it.
+    """
+    iou, union = _overlap(boxes, others, "paired_giou")
+    hull = F.concatenate([F.minimum(boxes[..., :2], others[..., :2]), F.maximum(boxes[..., 2:], others[..., 2:])], -1)
+    hull_area = F.maximum(box_area(hull), LEAST_AREA)
+    return iou - (hull_area - union) / hull_area
+
+
+def _overlap(boxes: Any, others: Any, function: str) -> tuple[Any, Any]:
+    """IoU and union of each pair."""
+    _check(boxes, function)
     if boxes.shape != others.shape:
-        raise ValueError(f"paired_iou: expected boxes of one shape, got {boxes.shape} and {others.shape}")
+        raise ValueError(f"{function}: expected boxes of one shape, got {boxes.shape} and {others.shape}")
     top_left = F.maximum(boxes[..., :2], others[..., :2])
     bottom_right = F.minimum(boxes[..., 2:], others[..., 2:])
     sides = F.clip(bottom_right - top_left, 0.0)
     intersection = sides[..., 0] * sides[..., 1]
-    union = box_area(boxes) + box_area(others) - intersection
-    return intersection / F.maximum(union, 1e-9)  # 1e-9 square pixels: 0/0 becomes 0
+    union = F.maximum(box_area(boxes) + box_area(others) - intersection, LEAST_AREA)
+    return intersection / union, union
 
 
 def _check(boxes: Any, function: str) -> None:

@@ -96,47 +96,47 @@ class LogSoftmax(Function):
         return grad - exp(y) * grad.sum(axis=self.axis, keepdims=True)
 
 
-def relu(x: Any) -> Any:
-    """max(x, 0)."""
-    return ReLU.apply(x)
+def relu(input: Any) -> Any:
+    """max(input, 0)."""
+    return ReLU.apply(input)
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
-    """x where positive, negative_slope * x elsewhere. (YOLO uses 0.1.)"""
-    return LeakyReLU.apply(x, slope=negative_slope)
+def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
+    """input where positive, negative_slope * input elsewhere. (YOLO uses 0.1.)"""
+    return LeakyReLU.apply(input, slope=negative_slope)
 
 
-def sigmoid(x: Any) -> Any:
-    """1 / (1 + e^-x), in (0, 1)."""
-    return Sigmoid.apply(x)
+def sigmoid(input: Any) -> Any:
+    """1 / (1 + e^-input), in (0, 1)."""
+    return Sigmoid.apply(input)
 
 
-def tanh(x: Any) -> Any:
+def tanh(input: Any) -> Any:
     """The hyperbolic tangent, in (-1, 1)."""
-    return Tanh.apply(x)
+    return Tanh.apply(input)
 
 
-def softplus(x: Any) -> Any:
-    """log(1 + e^x), without overflow."""
-    return Softplus.apply(x)
+def softplus(input: Any) -> Any:
+    """log(1 + e^input), without overflow."""
+    return Softplus.apply(input)
 
 
-def softmax(x: Any, dim: int) -> Any:
-    """Probabilities along one axis: e^x / sum e^x."""
-    return Softmax.apply(x, axis=dim)
+def softmax(input: Any, dim: int) -> Any:
+    """Probabilities along one axis: e^input / sum e^input."""
+    return Softmax.apply(input, axis=dim)
 
 
-def log_softmax(x: Any, dim: int) -> Any:
+def log_softmax(input: Any, dim: int) -> Any:
     """The logarithm of softmax, without underflow."""
-    return LogSoftmax.apply(x, axis=dim)
+    return LogSoftmax.apply(input, axis=dim)
 
 
-def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Any:
+def dropout(input: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Any:
     """In training, zeroes each element with probability p and divides the others by 1 - p, so that the mean stays
-    (Srivastava et al. 2014, "inverted"). In evaluation, returns x. rng: the shared generator by default."""
+    (Srivastava et al. 2014, "inverted"). In evaluation, returns input. rng: the shared generator by default."""
     if not 0 <= p < 1:
         raise ValueError(f"dropout: expected a probability 0 <= p < 1, got {p}")
     if not training or p == 0:
-        return x
-    keep = (rng or generator()).random(x.shape, dtype=np.float32) >= p
-    return where(keep, x * (1 / (1 - p)), 0.0)
+        return input
+    keep = (rng or generator()).random(input.shape, dtype=np.float32) >= p
+    return where(keep, input * (1 / (1 - p)), 0.0)

@@ -65,7 +65,7 @@ class Conv2dWeightGrad(Function):
 
 
 def conv2d(
-    x: Any,
+    input: Any,
     weight: Any,
     bias: Any = None,
     stride: IntPair = 1,
@@ -75,23 +75,24 @@ def conv2d(
 ) -> Any:
     """2-D convolution (cross-correlation, as all networks call it), as torch.nn.functional.conv2d.
 
-        y[n, k, i, j] = bias[k] + sum over c, r, s of x[n, c, i*stride + r*dilation - padding, ...] * weight[k, c, r, s]
+        y[n, k, i, j] = bias[k] + sum over c, r, s of weight[k, c, r, s] * input[n, c, i*stride + r*dilation - padding,
+                                                                              j*stride + s*dilation - padding]
 
-    x (N, C, H, W), weight (K, C/groups, R, S), bias (K,) or None, one dtype for all; returns (N, K, H', W') with
+    input (N, C, H, W), weight (K, C/groups, R, S), bias (K,) or None, one dtype for all; returns (N, K, H', W') with
     H' = (H + 2*padding - dilation*(R - 1) - 1) // stride + 1.
     """
     biases = () if bias is None else (bias,)
     channels = weight.shape[1] * groups if weight.ndim == 4 else None
-    if x.ndim == 4 and x.shape[1] != channels == x.shape[3]:
+    if input.ndim == 4 and input.shape[1] != channels == input.shape[3]:
         raise ValueError(
-            f"conv2d: expected x (N, C, H, W) with C = {channels}, got {x.shape}; looks channels-last, "
-            "use x.transpose(0, 3, 1, 2)"
+            f"conv2d: expected input (N, C, H, W) with C = {channels}, got {input.shape}; looks channels-last, "
+            "use input.transpose(0, 3, 1, 2)"
         )
-    return Conv2d.apply(x, weight, *biases, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return Conv2d.apply(input, weight, *biases, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def conv_transpose2d(
-    x: Any,
+    input: Any,
     weight: Any,
     bias: Any = None,
     stride: IntPair = 1,
@@ -102,16 +103,16 @@ def conv_transpose2d(
 ) -> Any:
     """Transposed convolution: the adjoint of conv2d, which turns a small map into a large one.
 
-    x (N, C, H, W), weight (C, K/groups, R, S), bias (K,) or None; returns (N, K, H', W') with
+    input (N, C, H, W), weight (C, K/groups, R, S), bias (K,) or None; returns (N, K, H', W') with
     H' = (H - 1)*stride - 2*padding + dilation*(R - 1) + output_padding + 1. A convolution with a stride maps several
     heights to one; output_padding (less than the stride) says which of them to go back to.
     """
     pairs = [value if isinstance(value, tuple) else (value, value) for value in (stride, padding, dilation)]
     extra = output_padding if isinstance(output_padding, tuple) else (output_padding, output_padding)
-    if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[0]:
+    if input.ndim != 4 or weight.ndim != 4 or input.shape[1] != weight.shape[0]:
         raise ValueError(
-            f"conv_transpose2d: expected x (N, C, H, W) and weight (C, K/groups, R, S) with the same C, "
-            f"got {x.shape} and {weight.shape}"
+            f"conv_transpose2d: expected input (N, C, H, W) and weight (C, K/groups, R, S) with the same C, "
+            f"got {input.shape} and {weight.shape}"
         )
     if not all(0 <= more < step for more, step in zip(extra, pairs[0], strict=True)):
         raise ValueError(
@@ -120,10 +121,10 @@ def conv_transpose2d(
         )
     input_size = tuple(
         (n - 1) * step - 2 * around + spread * (r - 1) + more + 1
-        for n, r, more, step, around, spread in zip(x.shape[2:], weight.shape[2:], extra, *pairs, strict=True)
+        for n, r, more, step, around, spread in zip(input.shape[2:], weight.shape[2:], extra, *pairs, strict=True)
     )
     y = Conv2dInputGrad.apply(
-        x, weight, input_size=input_size, stride=stride, padding=padding, dilation=dilation, groups=groups
+        input, weight, input_size=input_size, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
     return y if bias is None else y + bias.reshape((1, -1, 1, 1))
 
@@ -147,10 +148,12 @@ class Linear(Function):
         )
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> Any:
-    """y = x weight' + bias: x (..., C), weight (K, C), bias (K,) or None; returns (..., K)."""
-    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"linear: expected x (..., C) and weight (K, C) of the same C, got {x.shape}, {weight.shape}")
-    rows = x if x.ndim == 2 else x.reshape((-1, x.shape[-1]))
+def linear(input: Any, weight: Any, bias: Any = None) -> Any:
+    """y = input weight' + bias: input (..., C), weight (K, C), bias (K,) or None; returns (..., K)."""
+    if weight.ndim != 2 or input.ndim < 1 or input.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"linear: expected input (..., C) and weight (K, C) of the same C, got {input.shape}, {weight.shape}"
+        )
+    rows = input if input.ndim == 2 else input.reshape((-1, input.shape[-1]))
     y = Linear.apply(rows, weight, *(() if bias is None else (bias,)))
-    return y if x.ndim == 2 else y.reshape((*x.shape[:-1], weight.shape[0]))
+    return y if input.ndim == 2 else y.reshape((*input.shape[:-1], weight.shape[0]))

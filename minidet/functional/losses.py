@@ -29,62 +29,62 @@ def _same_shape(name: str, x: Any, target: Any) -> None:
 
 
 def cross_entropy(
-    logits: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    """-log softmax(logits)[target], the negative log-likelihood of the true class.
+    """-log softmax(input)[target], the negative log-likelihood of the true class.
 
-    logits (N, K, ...) scores before the softmax; target (N, ...) integer classes; weight (K,) or None scales each class
+    input (N, K, ...) scores before the softmax; target (N, ...) integer classes; weight (K,) or None scales each class
     (the mean is then weighted too). Where target == ignore_index the loss is 0 and not counted.
     """
     target = np.asarray(array_of(target))
-    if target.dtype.kind not in "iu" or target.shape != (logits.shape[0], *logits.shape[2:]):
-        expected = (logits.shape[0], *logits.shape[2:])
+    if target.dtype.kind not in "iu" or target.shape != (input.shape[0], *input.shape[2:]):
+        expected = (input.shape[0], *input.shape[2:])
         raise ValueError(f"cross_entropy: expected integer targets {expected}, got {target.dtype} {target.shape}")
     counted = target != ignore_index
     classes = np.where(counted, target, 0)
-    if classes.size and (classes.min() < 0 or classes.max() >= logits.shape[1]):
+    if classes.size and (classes.min() < 0 or classes.max() >= input.shape[1]):
         raise ValueError(
-            f"cross_entropy: expected classes 0 to {logits.shape[1] - 1}, got {classes.min()} to {classes.max()}"
+            f"cross_entropy: expected classes 0 to {input.shape[1] - 1}, got {classes.min()} to {classes.max()}"
         )
-    log_likelihood = take_along_axis(log_softmax(logits, 1), np.expand_dims(classes, 1), 1).reshape(target.shape)
-    scale = counted.astype(logits.dtype)
+    log_likelihood = take_along_axis(log_softmax(input, 1), np.expand_dims(classes, 1), 1).reshape(target.shape)
+    scale = counted.astype(input.dtype)
     if weight is not None:
-        scale = scale * np.asarray(array_of(weight), dtype=logits.dtype)[classes]
+        scale = scale * np.asarray(array_of(weight), dtype=input.dtype)[classes]
     losses = -log_likelihood * scale
     if reduction == "mean":
         return losses.sum() * (1 / max(float(scale.sum()), 1e-12))
     return _reduce(losses, reduction)
 
 
-def binary_cross_entropy_with_logits(logits: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
     """-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)) = softplus(x) - t x, for targets t in [0, 1]."""
-    _same_shape("binary_cross_entropy_with_logits", logits, target)
-    losses = softplus(logits) - logits * target
+    _same_shape("binary_cross_entropy_with_logits", input, target)
+    losses = softplus(input) - input * target
     return _reduce(losses if weight is None else losses * weight, reduction)
 
 
-def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
-    """The squared error (x - target)^2: the l2 loss."""
-    _same_shape("mse_loss", x, target)
-    difference = x - target
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """The squared error (input - target)^2: the l2 loss."""
+    _same_shape("mse_loss", input, target)
+    difference = input - target
     return _reduce(difference * difference, reduction)
 
 
-def l1_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
-    """The absolute error |x - target|."""
-    _same_shape("l1_loss", x, target)
-    return _reduce(abs(x - target), reduction)
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """The absolute error |input - target|."""
+    _same_shape("l1_loss", input, target)
+    return _reduce(abs(input - target), reduction)
 
 
-def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
-    """0.5 d^2 / beta where |d| < beta, |d| - 0.5 beta elsewhere, d = x - target (Girshick 2015, equation 3, beta = 1).
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+    """0.5 d^2 / beta where |d| < beta, |d| - 0.5 beta elsewhere, d = input - target (Girshick 2015, equation 3).
 
     beta is where the parabola meets the line: smaller is closer to l1 (Faster R-CNN's RPN uses 1/9).
     """
-    _same_shape("smooth_l1_loss", x, target)
+    _same_shape("smooth_l1_loss", input, target)
     if beta == 0:
-        return l1_loss(x, target, reduction)
-    difference = x - target
+        return l1_loss(input, target, reduction)
+    difference = input - target
     size = abs(difference)
     losses = where(size < beta, difference * difference * (0.5 / beta), size - 0.5 * beta)
     return _reduce(losses, reduction)
@@ -96,15 +96,15 @@ def hinge_loss(scores: Any, target: Any, margin: float = 1.0, reduction: str = "
     return _reduce(maximum(margin - scores * target, 0.0), reduction)
 
 
-def multi_margin_loss(logits: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
-    """sum over wrong classes k of max(0, margin - x[target] + x[k]) / K: the hinge loss of several classes.
+def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, reduction: str = "mean") -> Any:
+    """sum over wrong classes k of max(0, margin - x[target] + x[k])^p / K: the hinge loss of several classes.
 
-    logits (N, K), target (N,) integer classes.
+    input (N, K), target (N,) integer classes.
     """
     target = np.asarray(array_of(target))
     rows = np.arange(len(target))
-    truth = logits[rows, target].reshape((-1, 1))
-    violations = maximum(margin - truth + logits, 0.0)
-    wrong = np.ones(logits.shape, dtype=logits.dtype)
+    truth = input[rows, target].reshape((-1, 1))
+    violations = maximum(margin - truth + input, 0.0) ** p
+    wrong = np.ones(input.shape, dtype=input.dtype)
     wrong[rows, target] = 0
-    return _reduce((violations * wrong).sum(axis=1) * (1 / logits.shape[1]), reduction)
+    return _reduce((violations * wrong).sum(axis=1) * (1 / input.shape[1]), reduction)

@@ -42,46 +42,50 @@ class BatchNorm(Function):
 
 
 def batch_norm(
-    x: Any,
+    input: Any,
     running_mean: Any,
     running_var: Any,
-    weight: Any,
-    bias: Any,
+    weight: Any = None,
+    bias: Any = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """Normalises each channel of x (N, C, H, W), then scales and shifts it by weight and bias (C,).
+    """Normalises each channel of input (N, C, H, W), then scales and shifts it by weight and bias, (C,) or None.
 
     In training with the batch's own statistics, and running_mean and running_var (arrays, or None) move towards them:
     new = (1 - momentum) * old + momentum * batch, with the unbiased variance, as in torch. In evaluation with the
     running ones. eps keeps a constant channel from dividing by zero.
     """
-    if x.ndim != 4 or weight.shape != (x.shape[1],) or bias.shape != (x.shape[1],):
+    if input.ndim != 4:
+        raise ValueError(f"batch_norm: expected input (N, C, H, W), got {input.shape}")
+    weight = np.ones(input.shape[1], input.dtype) if weight is None else weight
+    bias = np.zeros(input.shape[1], input.dtype) if bias is None else bias
+    if weight.shape != (input.shape[1],) or bias.shape != (input.shape[1],):
         raise ValueError(
-            f"batch_norm: expected x (N, C, H, W), weight and bias (C,), got {x.shape}, {weight.shape}, {bias.shape}"
+            f"batch_norm: expected weight and bias (C,) for input {input.shape}, got {weight.shape} and {bias.shape}"
         )
     if not training:
         scale = weight / np.sqrt(running_var + np.asarray(eps, running_var.dtype))
         shift = bias - scale * running_mean
-        return x * scale.reshape((1, -1, 1, 1)) + shift.reshape((1, -1, 1, 1))
-    count = x.shape[0] * x.shape[2] * x.shape[3]
+        return input * scale.reshape((1, -1, 1, 1)) + shift.reshape((1, -1, 1, 1))
+    count = input.shape[0] * input.shape[2] * input.shape[3]
     if count == 0:  # nothing to normalise, as when an image has no proposals: empty, with gradients of zero
-        return x * weight.reshape((1, -1, 1, 1)) + bias.reshape((1, -1, 1, 1))
+        return input * weight.reshape((1, -1, 1, 1)) + bias.reshape((1, -1, 1, 1))
     if count == 1:
-        raise ValueError(f"batch_norm: expected more than one value a channel in training, got x {x.shape}")
+        raise ValueError(f"batch_norm: expected more than one value a channel in training, got input {input.shape}")
     running = None if running_mean is None else (running_mean, running_var)
-    return BatchNorm.apply(x, weight, bias, eps=eps, running=running, momentum=momentum)
+    return BatchNorm.apply(input, weight, bias, eps=eps, running=running, momentum=momentum)
 
 
-def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
-    """y[c] = x[c] / (k + alpha/size * sum of x[c']^2 over the `size` channels around c) ^ beta.
+def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
+    """y[c] = input[c] / (k + alpha/size * sum of input[c']^2 over the `size` channels around c) ^ beta.
 
     Krizhevsky et al. 2012, section 3.3, where size = 5, alpha = 1e-4, beta = 0.75, k = 2. As in torch, alpha is divided
     by size; the paper's and Caffe's alpha differ by that factor.
     """
-    channels = x.shape[1]
+    channels = input.shape[1]
     before = size // 2
-    squares = pad(x * x, [(0, 0), (before, size - 1 - before), (0, 0), (0, 0)])
+    squares = pad(input * input, [(0, 0), (before, size - 1 - before), (0, 0), (0, 0)])
     total = sum((squares[:, i : i + channels] for i in range(1, size)), squares[:, :channels])
-    return x * exp(log(total * (alpha / size) + k) * -beta)
+    return input * exp(log(total * (alpha / size) + k) * -beta)

@@ -60,32 +60,32 @@ class AvgPool2dAdjoint(Function):
 
 
 def max_pool2d(
-    x: Any,
+    input: Any,
     kernel_size: IntPair,
     stride: IntPair | None = None,
     padding: IntPair = 0,
     dilation: IntPair = 1,
     ceil_mode: bool = False,
 ) -> Any:
-    """The maximum of each window, as torch.nn.functional.max_pool2d: x (N, C, H, W) -> (N, C, H', W').
+    """The maximum of each window, as torch.nn.functional.max_pool2d: input (N, C, H, W) -> (N, C, H', W').
 
     The gradient goes to the first maximum of a window, in reading order."""
     return MaxPool2d.apply(
-        x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+        input, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
 
 
 def avg_pool2d(
-    x: Any,
+    input: Any,
     kernel_size: IntPair,
     stride: IntPair | None = None,
     padding: IntPair = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Any:
-    """The mean of each window, as torch.nn.functional.avg_pool2d: x (N, C, H, W) -> (N, C, H', W')."""
+    """The mean of each window, as torch.nn.functional.avg_pool2d: input (N, C, H, W) -> (N, C, H', W')."""
     return AvgPool2d.apply(
-        x,
+        input,
         kernel_size=kernel_size,
         stride=stride,
         padding=padding,
@@ -94,11 +94,11 @@ def avg_pool2d(
     )
 
 
-def global_avg_pool2d(x: Any) -> Any:
+def global_avg_pool2d(input: Any) -> Any:
     """The mean of each map (GAP): (N, C, H, W) -> (N, C). Zhou et al. 2016, "Learning Deep Features"."""
-    return x.mean(axis=(2, 3))
+    return input.mean(axis=(2, 3))
 
 
-def global_max_pool2d(x: Any) -> Any:
+def global_max_pool2d(input: Any) -> Any:
     """The maximum of each map (GMP): (N, C, H, W) -> (N, C); the gradient goes to the first maximum."""
-    return max_pool2d(x, tuple(x.shape[2:])).reshape(x.shape[:2])
+    return max_pool2d(input, tuple(input.shape[2:])).reshape(input.shape[:2])

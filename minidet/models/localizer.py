@@ -16,9 +16,9 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn, watch
-from ..boxes import box_convert, paired_iou
+from ..boxes import box_convert, paired_giou, paired_iou
 
-BOX_LOSSES = ("l1", "l2", "smooth_l1", "iou")
+BOX_LOSSES = ("l1", "l2", "smooth_l1", "iou", "giou")
 
 # Where smooth-l1 turns from a parabola into a line, in fractions of the image: 0.05 is 3 pixels of 64. Larger values
 # forgive small errors, which are the ones that decide a high IoU.
@@ -32,7 +32,8 @@ class Localizer(nn.Module):
     classes     K, the number of object classes (there is no background: every image shows an object)
     image_size  S: the heads read the whole map, so it is fixed
     alpha       weight of the class loss in (0, 1); 1 - alpha goes to the box
-    box_loss    "l1", "l2", "smooth_l1" or "iou" (1 - IoU)
+    box_loss    "l1", "l2", "smooth_l1", "iou" (1 - IoU) or "giou" (1 - generalized IoU, which also pulls a box that
+                misses its target)
 
     Training: model(images, targets) -> {"class": alpha S, "box": (1 - alpha) R}; their sum is the lecture's loss.
     targets: dicts with boxes (1, 4) in pixels and labels (1,) in 1..K, as the data sets give them.
@@ -58,7 +59,7 @@ class Localizer(nn.Module):
         self.classes, self.image_size, self.alpha, self.box_loss = classes, image_size, alpha, box_loss
         self.backbone = backbone
         cells = (image_size // backbone.stride) ** 2
-        self.class_head = head(backbone.out_channels * cells, hidden, classes)
+        self.class_head = head(backbone.out_channels, hidden, classes)
         self.box_head = head(backbone.out_channels * cells, hidden, 4)
         # Start from the whole image: it overlaps every true box, without which 1 - IoU has no gradient.
         nn.init.normal_(self.box_head[-1].weight, std=0.01)
@@ -72,9 +73,11 @@ class Localizer(nn.Module):
             )
         features = self.backbone(images)  # (N, C, S/8, S/8)
         watch.emit("localizer.features", features)
-        flat = features.flatten(1)  # (N, C * S/8 * S/8): unlike an average over the map, it knows where
-        logits = self.class_head(flat)  # (N, K)
-        boxes = box_convert(self.box_head(flat), "cxcywh", "xyxy")  # (N, 4) in fractions of the image
+        # What it is does not depend on where it is: the class head reads the average over the map. The box head reads
+        # the whole map, because where is all that it wants to know.
+        logits = self.class_head(F.global_avg_pool2d(features))  # (N, C) -> (N, K)
+        box = self.box_head(features.flatten(1))  # (N, C * S/stride * S/stride) -> (N, 4): cx, cy, w, h
+        boxes = box_convert(box, "cxcywh", "xyxy")  # in fractions of the image
         watch.emit("localizer.logits", logits)
         watch.emit("localizer.boxes", lambda: boxes.data * self.image_size)
         if targets is None:
@@ -91,8 +94,9 @@ class Localizer(nn.Module):
 
     def regression(self, boxes: Any, truth: Any) -> Any:
         """R: how far boxes (N, 4) are from the truth (N, 4), both in fractions of the image."""
-        if self.box_loss == "iou":
-            return 1 - paired_iou(boxes, truth).mean()
+        if self.box_loss in ("iou", "giou"):
+            overlap = paired_iou if self.box_loss == "iou" else paired_giou
+            return 1 - overlap(boxes, truth).mean()
         if self.box_loss == "smooth_l1":
             return F.smooth_l1_loss(boxes, truth, beta=SMOOTH_L1_BETA)
         return F.l1_loss(boxes, truth) if self.box_loss == "l1" else F.mse_loss(boxes, truth)

@@ -25,7 +25,7 @@ DEFAULTS = {
     "size": 64,
     "images": 8000,
     "alpha": 0.5,  # the class loss's weight; chosen on mean IoU by examples/localization.py
-    "box_loss": "smooth_l1",  # l1, l2, smooth_l1, iou
+    "box_loss": "smooth_l1",  # l1, l2, smooth_l1, iou, giou
     "augment": True,  # off: the network sees each image as it is, and learns it by heart
 }
 
