@@ -66,15 +66,13 @@ def describe_installation() -> None:
 def overfit(args: argparse.Namespace) -> int:
     """Trains on eight images and draws what was learned; 1 if the loss does not fall or the boxes do not match."""
     from minidet.data import open_dataset
-    from minidet.data.dataset import Dataset
     from minidet.data.files import write_atomic
-    from minidet.data.formats.record import Annotations
     from minidet.training import Training, evaluate, load_system
     from minidet.training.run import encode_png
 
     system = load_system(args.system)
     whole = open_dataset(args.data, args.split, masks=system.masks)
-    eight = Dataset(Annotations(whole.records[:IMAGES], whole.classes), masks=system.masks)
+    eight = whole.subset(range(min(IMAGES, len(whole))))
     overrides = [f"epochs={STEPS}", f"batch_size={IMAGES}", "warmup=10", "weight_decay=0"]
     if "augment" in system.defaults:
         overrides.append("augment=false")

@@ -130,3 +130,17 @@ def test_a_refused_step_stops_the_run_with_a_report_and_keeps_the_last_good_stat
     assert newest.name == "step-00000007.safetensors"
     assert all(np.isfinite(array).all() for array in read_arrays(newest)[0].values())
     assert not run.finished
+
+
+def displacement(warmup):
+    """How far one step of plain gradient descent moves the weights."""
+    overrides = ["optimizer=sgd", "momentum=0", "weight_decay=0", "schedule=constant", f"warmup={warmup}"]
+    training = Training(SYSTEM, SYSTEM.configure(overrides), toy_system.CLASSES, ToyDataset(8, seed=1), seed=0)
+    before = training.model.scores.weight.data.copy()
+    training.step(next(iter(training.loader)))
+    return training.model.scores.weight.data - before
+
+
+def test_the_schedule_sets_how_far_a_step_goes():
+    np.testing.assert_allclose(displacement(warmup=0), 4 * displacement(warmup=4), rtol=1e-3, atol=1e-6)
+    assert np.abs(displacement(warmup=0)).max() > 1e-4
