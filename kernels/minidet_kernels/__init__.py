@@ -14,6 +14,7 @@ from minidet_kernels.pooling import (
     max_pool2d_gather,
     max_pool2d_scatter,
 )
+from minidet_kernels.relu import relu, relu_backward
 from minidet_kernels.versions import available, current, use
 
 __all__ = [
@@ -29,5 +30,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",
+    "relu",
+    "relu_backward",
     "use",
 ]

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Function
+import minidet_kernels as kernels
+
+from ..autograd import Function, Tensor
 from ..autograd.operations import Elementwise, exp, where
 from ..random import generator
 
@@ -13,12 +15,14 @@ class ReLU(Elementwise):
     """max(x, 0); the slope at 0 is 0."""
 
     def forward(self, x):
-        y = np.maximum(x, 0)
-        self.passes = x > 0
+        y = kernels.relu(x)
+        self.save(y)
         return y
 
-    def backward(self, grad):
-        return grad * self.passes
+    def backward(self, grad, y):
+        if isinstance(grad, Tensor):
+            return where(y > 0, grad, 0.0)
+        return kernels.relu_backward(grad, y)
 
 
 class LeakyReLU(Elementwise):

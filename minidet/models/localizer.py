@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn, watch
+from ..backbones.tiny import ConvBlock
 from ..boxes import box_convert, paired_giou, paired_iou
 
 BOX_LOSSES = ("l1", "l2", "smooth_l1", "iou", "giou")
@@ -23,6 +24,11 @@ BOX_LOSSES = ("l1", "l2", "smooth_l1", "iou", "giou")
 # Where smooth-l1 turns from a parabola into a line, in fractions of the image: 0.05 is 3 pixels of 64. Larger values
 # forgive small errors, which are the ones that decide a high IoU.
 SMOOTH_L1_BETA = 0.05
+
+
+# Channels that the heads read, after a 1x1 convolution. The fully connected layers grow with them: with all 128 they
+# would hold nine tenths of the weights and learn more slowly.
+SQUEEZED = 32
 
 
 class Localizer(nn.Module):
@@ -58,12 +64,13 @@ class Localizer(nn.Module):
             raise ValueError(f"Localizer: expected box_loss among {', '.join(BOX_LOSSES)}, got {box_loss!r}")
         self.classes, self.image_size, self.alpha, self.box_loss = classes, image_size, alpha, box_loss
         self.backbone = backbone
+        self.squeeze = ConvBlock(backbone.out_channels, SQUEEZED, kernel_size=1)
         cells = (image_size // backbone.stride) ** 2
-        self.class_head = head(backbone.out_channels, hidden, classes)
-        self.box_head = head(backbone.out_channels * cells, hidden, 4)
-        # Start from the whole image: it overlaps every true box, without which 1 - IoU has no gradient.
+        self.class_head = head(SQUEEZED * cells, hidden, classes)
+        self.box_head = head(SQUEEZED * cells, hidden, 4)
+        # Start near the average box: a large first error would throw the backbone off before it has learned anything.
         nn.init.normal_(self.box_head[-1].weight, std=0.01)
-        self.box_head[-1].bias.data[...] = (0.5, 0.5, 1.0, 1.0)  # cx, cy, w, h
+        self.box_head[-1].bias.data[...] = (0.5, 0.5, 0.5, 0.5)  # cx, cy, w, h
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         if tuple(images.shape[2:]) != (self.image_size, self.image_size):
@@ -73,11 +80,10 @@ class Localizer(nn.Module):
             )
         features = self.backbone(images)  # (N, C, S/8, S/8)
         watch.emit("localizer.features", features)
-        # What it is does not depend on where it is: the class head reads the average over the map. The box head reads
-        # the whole map, because where is all that it wants to know.
-        logits = self.class_head(F.global_avg_pool2d(features))  # (N, C) -> (N, K)
-        box = self.box_head(features.flatten(1))  # (N, C * S/stride * S/stride) -> (N, 4): cx, cy, w, h
-        boxes = box_convert(box, "cxcywh", "xyxy")  # in fractions of the image
+        # Flattened, the map still knows where things are, which an average over it would not.
+        flat = self.squeeze(features).flatten(1)  # (N, 32, S/stride, S/stride) -> (N, 32 * cells)
+        logits = self.class_head(flat)  # (N, K)
+        boxes = box_convert(self.box_head(flat), "cxcywh", "xyxy")  # (N, 4) in fractions of the image
         watch.emit("localizer.logits", logits)
         watch.emit("localizer.boxes", lambda: boxes.data * self.image_size)
         if targets is None:
@@ -118,11 +124,8 @@ class Localizer(nn.Module):
 
 
 def head(features: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Fully connected layers that read a flattened feature map."""
-    layers = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-    nn.init.kaiming_normal_(layers[0].weight)
-    nn.init.zeros_(layers[0].bias)
-    return layers
+    """Two fully connected layers."""
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 def one_object_each(targets: list[dict], classes: int) -> tuple[np.ndarray, np.ndarray]:

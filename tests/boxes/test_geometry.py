@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidet import Tensor, gradcheck
-from minidet.boxes import box_area, box_convert, paired_iou
+from minidet.boxes import box_area, box_convert, paired_giou, paired_iou
 
 SIDE = 12
 
@@ -57,11 +57,31 @@ def test_empty_boxes_have_no_overlap_and_no_nan() -> None:
     assert box_area(np.array([[5.0, 5.0, 2.0, 9.0]])).tolist() == [0]  # turned inside out
 
 
+@settings(max_examples=100, deadline=None)
+@given(integer_boxes(), integer_boxes())
+def test_generalized_iou_counts_the_pixels_of_the_hull(boxes: np.ndarray, others: np.ndarray) -> None:
+    giou = paired_giou(boxes, others)
+    for i, (box, other) in enumerate(zip(boxes, others, strict=True)):
+        union = (painted(box) | painted(other)).sum()
+        hull = (max(box[2], other[2]) - min(box[0], other[0])) * (max(box[3], other[3]) - min(box[1], other[1]))
+        if union:
+            expected = (painted(box) & painted(other)).sum() / union - (hull - union) / hull
+            assert abs(giou[i] - expected) < 1e-9
+
+
+def test_generalized_iou_of_boxes_apart_falls_with_their_distance() -> None:
+    box = np.array([[0.0, 0.0, 2.0, 2.0]])
+    near, far = paired_giou(box, box + 3), paired_giou(box, box + 6)
+    assert near == pytest.approx((8 - 25) / 25)  # hull 5 x 5, union 4 + 4
+    assert far < near < 0
+
+
 def test_iou_is_differentiable() -> None:
     rng = np.random.default_rng(0)
     boxes = np.array([[1.0, 1.0, 8.0, 9.0], [2.0, 3.0, 6.0, 7.0], [0.0, 0.0, 5.0, 5.0]])
     others = boxes + rng.uniform(-1, 1, boxes.shape)
-    assert gradcheck(paired_iou, [Tensor(boxes, requires_grad=True), Tensor(others, requires_grad=True)])
+    for overlap in (paired_iou, paired_giou):
+        assert gradcheck(overlap, [Tensor(boxes, requires_grad=True), Tensor(others, requires_grad=True)])
 
 
 def test_wrong_shapes_and_formats_are_refused() -> None:

@@ -94,7 +94,9 @@ def test_linear_by_hand():
 
 
 def test_linear_with_unfitting_weights_is_refused_with_both_shapes():
-    with pytest.raises(ValueError, match=r"linear: expected input \(\.\.\., C\) and weight \(K, C\).*\(2, 3\), \(4, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"linear: expected input \(\.\.\., C\) and weight \(K, C\).*\(2, 3\), \(4, 2\)"
+    ):
         F.linear(leaf(np.ones((2, 3))), leaf(np.ones((4, 2))))
 
 

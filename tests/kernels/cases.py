@@ -113,6 +113,13 @@ def average_pools(draw: st.DrawFn, adjoint: bool) -> Call:
 
 
 @st.composite
+def rectified(draw: st.DrawFn, backward: bool) -> Call:
+    dtype = draw(DTYPES)
+    shape = (draw(st.integers(0, 3)), draw(CHANNELS), draw(st.integers(1, 9)), draw(st.sampled_from([1, 7, 300])))
+    return Call(tuple(draw(images(shape, dtype)) for _ in range(1 + backward)))
+
+
+@st.composite
 def normalized(draw: st.DrawFn, backward: bool) -> Call:
     dtype = draw(DTYPES)
     shape = (draw(st.integers(1, 4)), draw(CHANNELS), draw(st.integers(1, 9)), draw(st.integers(1, 9)))
@@ -174,6 +181,12 @@ CASES = [
         "avg_pool2d_adjoint",
         average_pools(adjoint=True),
         {0: lambda call, y: mk.avg_pool2d(y, **_without(call.options, "input_size"))},
+    ),
+    Case("relu", rectified(backward=False)),
+    Case(
+        "relu_backward",
+        rectified(backward=True),
+        {0: lambda call, y: mk.relu_backward(y, call.arrays[1])},
     ),
     Case("batch_norm", normalized(backward=False)),
     Case("batch_norm_backward", normalized(backward=True)),

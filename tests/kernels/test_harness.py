@@ -41,6 +41,17 @@ def test_every_exported_kernel_is_in_the_harness() -> None:
 
 # Each is the text of a reference, one place changed: (folder, kernel it spoils, what stands there, what is put there).
 MUTANTS = {
+    "slope 1 at 0": ("relu", "relu_backward", "y > 0", "y >= 0"),
+    "negatives kept": ("relu", "relu", "np.maximum(x, 0)", "np.maximum(x, -1)"),
+    "mean not subtracted": ("batch_norm", "batch_norm", "z = (x - _per_channel(mean))", "z = x"),
+    "eps outside the root": (
+        "batch_norm",
+        "batch_norm",
+        "np.sqrt(variance + np.asarray(eps, x.dtype))",
+        "np.sqrt(variance) + eps",
+    ),
+    "term of the variance dropped": ("batch_norm", "batch_norm_backward", " - z * _per_channel(mean_product)", ""),
+    "term of the mean dropped": ("batch_norm", "batch_norm_backward", "(grad - _per_channel(mean_grad)", "(grad"),
     "kernel shifted by one column": (
         "convolution",
         "conv2d",

@@ -16,16 +16,16 @@ from minidet.models.localizer import Localizer, one_object_each
 from minidet.training.system import System
 
 DEFAULTS = {
-    "epochs": 16,
-    "batch_size": 64,
+    "epochs": 12,
+    "batch_size": 32,
     "optimizer": "adamw",
-    "learning_rate": 2e-3,
+    "learning_rate": 1e-3,
     "weight_decay": 1e-2,
     "warmup": 100,
     "size": 64,
     "images": 8000,
     "alpha": 0.5,  # the class loss's weight; chosen on mean IoU by examples/localization.py
-    "box_loss": "smooth_l1",  # l1, l2, smooth_l1, iou, giou
+    "box_loss": "giou",  # l1, l2, smooth_l1, iou, giou
     "augment": True,  # off: the network sees each image as it is, and learns it by heart
 }
 
