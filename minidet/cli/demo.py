@@ -14,7 +14,7 @@ Started again it continues where it was stopped; when it had finished, it trains
 SYSTEM = "localizer"
 
 # Little enough for a minute on two cores, enough to be good: more epochs make the boxes tighter.
-SETTINGS = ["images=3000", "epochs=8", "batch_size=32", "warmup=40"]
+SETTINGS = ["images=4000", "epochs=6", "warmup=50"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
