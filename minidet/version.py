@@ -1,3 +1,3 @@
-"""The version, as in setup.cfg (a test holds the two together)."""
+"""The version, alone in a file so that the packaging can read it without importing anything."""
 
 __version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""How each of the systems is trained: one recipe a file."""
