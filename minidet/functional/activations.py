@@ -15,14 +15,13 @@ class ReLU(Elementwise):
     """max(x, 0); the slope at 0 is 0."""
 
     def forward(self, x):
-        y = kernels.relu(x)
-        self.save(y)
-        return y
+        self.y = kernels.relu(x)
+        return self.y
 
-    def backward(self, grad, y):
+    def backward(self, grad):  # linear in grad: y only says where, so it is a constant to the second derivative
         if isinstance(grad, Tensor):
-            return where(y > 0, grad, 0.0)
-        return kernels.relu_backward(grad, y)
+            return where(self.y > 0, grad, 0.0)
+        return kernels.relu_backward(grad, self.y)
 
 
 class LeakyReLU(Elementwise):

@@ -48,7 +48,7 @@ def test_output_padding_as_large_as_the_stride_is_refused():
 
 
 def test_channels_last_images_are_recognised_in_the_message():
-    with pytest.raises(ValueError, match=r"looks channels-last, use x.transpose\(0, 3, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"looks channels-last, use input.transpose\(0, 3, 1, 2\)"):
         F.conv2d(leaf(np.ones((2, 8, 8, 3))), leaf(np.ones((4, 3, 3, 3))))
 
 
@@ -112,7 +112,7 @@ def test_batch_norm_by_hand_and_its_running_statistics():
 
 def test_batch_norm_of_one_value_a_channel_cannot_train_and_an_empty_batch_can():
     statistics = np.array([1.0, 2.0]), np.array([3.0, 4.0])
-    with pytest.raises(ValueError, match=r"more than one value a channel in training, got x \(1, 2, 1, 1\)"):
+    with pytest.raises(ValueError, match=r"more than one value a channel in training, got input \(1, 2, 1, 1\)"):
         F.batch_norm(leaf(np.ones((1, 2, 1, 1))), *statistics, leaf([1.0, 1.0]), leaf([0.0, 0.0]), training=True)
     weight = leaf([1.0, 1.0])
     y = F.batch_norm(leaf(np.ones((0, 2, 3, 3))), *statistics, weight, leaf([0.0, 0.0]), training=True)
