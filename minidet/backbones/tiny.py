@@ -6,20 +6,19 @@ from typing import Any
 from .. import nn
 
 # Each stage halves the map; more channels recognise more and cost in proportion to their square.
-CHANNELS = (32, 64, 128)
+CHANNELS = (32, 64, 128, 128)
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution, batch norm, ReLU: VGG's unit as everybody builds it since Ioffe and Szegedy 2015."""
+    """3x3 convolution, batch norm, ReLU: VGG's unit as everybody builds it since Ioffe and Szegedy 2015."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3) -> None:
-        padding = kernel_size // 2  # the map keeps its size at stride 1
-        convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        convolution = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         super().__init__(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
 class TinyBackbone(nn.Module):
-    """images (N, 3, H, W) -> features (N, out_channels, H/8, W/8).
+    """images (N, 3, H, W) -> features (N, out_channels, H/16, W/16).
 
     A stem, then stages. Each begins with a stride-2 convolution that halves the map and, after the stem, refines it by
     another: full resolution costs most and says least.
@@ -38,5 +37,5 @@ class TinyBackbone(nn.Module):
     def forward(self, images: Any) -> Any:
         x = self.stem(images)  # (N, 32, H/2, W/2)
         for stage in self.stages:
-            x = stage(x)  # (N, 64, H/4, W/4), (N, 128, H/8, W/8)
+            x = stage(x)  # (N, 64, H/4, W/4), (N, 128, H/8, W/8), (N, 128, H/16, W/16)
         return x

@@ -16,7 +16,6 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn, watch
-from ..backbones.tiny import ConvBlock
 from ..boxes import box_convert, paired_giou, paired_iou
 
 BOX_LOSSES = ("l1", "l2", "smooth_l1", "iou", "giou")
@@ -24,11 +23,6 @@ BOX_LOSSES = ("l1", "l2", "smooth_l1", "iou", "giou")
 # Where smooth-l1 turns from a parabola into a line, in fractions of the image: 0.05 is 3 pixels of 64. Larger values
 # forgive small errors, which are the ones that decide a high IoU.
 SMOOTH_L1_BETA = 0.05
-
-
-# Channels that the heads read, after a 1x1 convolution. The fully connected layers grow with them: with all 128 they
-# would hold nine tenths of the weights and learn more slowly.
-SQUEEZED = 32
 
 
 class Localizer(nn.Module):
@@ -64,10 +58,9 @@ class Localizer(nn.Module):
             raise ValueError(f"Localizer: expected box_loss among {', '.join(BOX_LOSSES)}, got {box_loss!r}")
         self.classes, self.image_size, self.alpha, self.box_loss = classes, image_size, alpha, box_loss
         self.backbone = backbone
-        self.squeeze = ConvBlock(backbone.out_channels, SQUEEZED, kernel_size=1)
         cells = (image_size // backbone.stride) ** 2
-        self.class_head = head(SQUEEZED * cells, hidden, classes)
-        self.box_head = head(SQUEEZED * cells, hidden, 4)
+        self.class_head = head(backbone.out_channels * cells, hidden, classes)
+        self.box_head = head(backbone.out_channels * cells, hidden, 4)
         # Start near the average box: a large first error would throw the backbone off before it has learned anything.
         nn.init.normal_(self.box_head[-1].weight, std=0.01)
         self.box_head[-1].bias.data[...] = (0.5, 0.5, 0.5, 0.5)  # cx, cy, w, h
@@ -78,10 +71,10 @@ class Localizer(nn.Module):
                 f"Localizer: expected images (N, 3, {self.image_size}, {self.image_size}), got {images.shape}; "
                 "resize them, or build the model with image_size"
             )
-        features = self.backbone(images)  # (N, C, S/8, S/8)
+        features = self.backbone(images)  # (N, C, S/stride, S/stride)
         watch.emit("localizer.features", features)
         # Flattened, the map still knows where things are, which an average over it would not.
-        flat = self.squeeze(features).flatten(1)  # (N, 32, S/stride, S/stride) -> (N, 32 * cells)
+        flat = features.flatten(1)  # (N, C, S/stride, S/stride) -> (N, C * cells)
         logits = self.class_head(flat)  # (N, K)
         boxes = box_convert(self.box_head(flat), "cxcywh", "xyxy")  # (N, 4) in fractions of the image
         watch.emit("localizer.logits", logits)

@@ -29,7 +29,7 @@ def fit(
         system = replace(system, build=lambda *_: model)
     training = Training(system, settings, dataset.classes, dataset, seed)
     training_mode(training.model)
-    with tqdm(total=training.total_steps, desc=title, disable=quiet, leave=False) as bar:
+    with tqdm(total=training.total_steps, desc=title, disable=quiet or None, leave=False) as bar:
         while not training.finished:
             for batch in training.loader:
                 losses = training.step(batch)
