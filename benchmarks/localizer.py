@@ -28,7 +28,10 @@ def main() -> None:
     results = []
     for seed in range(arguments.seeds):
         run = start_run(system, arguments.out / f"seed-{seed}", data, seed, arguments.set)
-        results.append(train(system, run, *open_splits(data, system)))
+        splits = open_splits(data, system)
+        for split in splits:
+            split.verify()  # reads the images, which is not training
+        results.append(train(system, run, *splits))
         print(f"seed {seed}: " + ", ".join(f"{name} {results[-1][name]:.4g}" for name in COLUMNS), flush=True)
     print("mean:   " + ", ".join(f"{name} {fmean(result[name] for result in results):.4g}" for name in COLUMNS))
 

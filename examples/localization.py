@@ -40,7 +40,7 @@ def main() -> None:
     train, test = open_dataset(folder, "train", masks=False), open_dataset(folder, "test", masks=False)
     epochs = {"full": 1, "fold": 1, "pretraining": 1, "heads": 1, "tuning": 1}
     if not arguments.quick:
-        epochs = {"full": 16, "fold": 6, "pretraining": 8, "heads": 4, "tuning": 8}
+        epochs = {"full": 8, "fold": 6, "pretraining": 6, "heads": 3, "tuning": 6}
 
     print("\n1. One network, two heads, trained jointly from scratch")
     model = fit(SYSTEM, train, {"epochs": epochs["full"]}, seed=arguments.seed, title="joint training")
@@ -62,7 +62,7 @@ def main() -> None:
     heads_only, _ = evaluate(model, test)
     report("heads only", heads_only)
     model.backbone.requires_grad_(True)
-    fit(SYSTEM, train, {"epochs": epochs["tuning"], "learning_rate": 1e-3}, model, arguments.seed, "fine-tuning")
+    fit(SYSTEM, train, {"epochs": epochs["tuning"], "learning_rate": 5e-4}, model, arguments.seed, "fine-tuning")
     tuned, _ = evaluate(model, test)
     report("fine-tuned jointly", tuned)
 

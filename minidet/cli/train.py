@@ -86,6 +86,9 @@ def train_and_tell(system, run, resume: bool) -> int:
 
     dataset, validation, test = open_splits(run.data, system)
     print(f"training {system.name} on {len(dataset)} images, {len(validation)} to validate")
+    for split in (dataset, validation, test):
+        if split is not None:
+            split.verify()  # a broken image ends the training now, not in the middle of an epoch
     try:
         metrics = train(system, run, dataset, validation, test, resume=resume)
     except (Interrupted, KeyboardInterrupt) as stop:

@@ -59,7 +59,7 @@ def clip_gradients(parameters: Iterable[Tensor], clip_norm: float) -> float:
     Returns the length before. Gradients may share memory with others, so shortened ones are new arrays.
     """
     trained = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = math.sqrt(sum(float(np.square(p.grad.data, dtype=np.float64).sum()) for p in trained))
+    norm = math.sqrt(sum(float(np.vdot(p.grad.data, p.grad.data)) for p in trained))
     if 0 < clip_norm < norm < math.inf:
         for parameter in trained:
             parameter.grad = Tensor(parameter.grad.data * parameter.grad.dtype.type(clip_norm / norm))

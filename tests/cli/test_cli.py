@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,17 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(trained, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------- eval, predict
+
+
+def test_a_broken_image_is_named_before_the_training_begins(trained, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(trained / "data", data)
+    broken = sorted((data / "images" / "test").iterdir())[-1]
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert main(["train", "localizer", "--data", str(data), "--out", str(tmp_path / "run"), *SET_OPTIONS]) == 2
+    captured = capsys.readouterr()
+    assert broken.name in captured.err
+    assert "epoch" not in captured.out
 
 
 def test_eval_repeats_the_metrics_of_the_run(trained, tmp_path, capsys):

@@ -16,7 +16,7 @@ from minidet.models.localizer import Localizer, one_object_each
 from minidet.training.system import System
 
 DEFAULTS = {
-    "epochs": 11,
+    "epochs": 9,
     "batch_size": 32,
     "optimizer": "adamw",
     "learning_rate": 1e-3,
@@ -39,7 +39,7 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
 def augmentation(config: dict[str, Any]) -> transforms.Compose:
     """Mirrored and moved, never so far that a part of the object leaves the picture.
 
-    Zoom and colour are left out: eight thousand images vary enough, and so few epochs learn less from harder ones.
+    Zoom and colour are left out: eight thousand images vary enough, and nine epochs learn less from harder ones.
     """
     resize = transforms.Resize(config["size"], config["size"])
     if not config["augment"]:
