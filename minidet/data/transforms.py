@@ -77,8 +77,10 @@ def scale(
 
 
 def resize(sample: Sample, height: int, width: int) -> Sample:
-    """Stretch to height x width pixels; the proportions are not kept."""
+    """Stretch to height x width pixels; the proportions are not kept. A sample of that size is returned as it is."""
     old_height, old_width = sample.image.shape[:2]
+    if (old_height, old_width) == (height, width):
+        return sample
     picture = Image.fromarray(np.ascontiguousarray(sample.image)).resize((width, height), Image.Resampling.BILINEAR)
     masks = sample.masks
     if masks is not None:

@@ -24,7 +24,7 @@ DEFAULTS = {
     "warmup": 100,
     "size": 64,
     "images": 8000,
-    "alpha": 0.5,  # the class loss's weight; chosen on mean IoU by examples/localization.py
+    "alpha": 0.5,  # the class loss's weight; examples/localization.py compares others by mean IoU
     "box_loss": "giou",  # l1, l2, smooth_l1, iou, giou
     "augment": True,  # off: the network sees each image as it is, and learns it by heart
 }
