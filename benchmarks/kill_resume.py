@@ -20,7 +20,7 @@ from minidet.cli.train import start_run
 from minidet.training import load_system, open_run, train
 from minidet.training.checkpoint import list_checkpoints
 
-SETTINGS = ["images=256", "val_images=32", "test_images=32", "size=32", "batch_size=32", "epochs=50", "warmup=20"]
+SETTINGS = ["images=256", "val_images=32", "test_images=32", "size=32", "batch_size=32", "epochs=80", "warmup=20"]
 CHECKPOINT_SECONDS = 0.3  # often, so that kills meet saves
 LONGEST_LIFE = 4.0  # seconds between the start of training and a random kill; loading the kernels takes one
 WEIGHTS = ("last.safetensors", "best.safetensors")
