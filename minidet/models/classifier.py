@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import functional as F
 from .. import nn, watch
-from .localizer import one_object_each
+from .localizer import best_classes, one_object_each
 
 
 class Classifier(nn.Module):
@@ -31,9 +31,4 @@ class Classifier(nn.Module):
         if targets is not None:
             labels, _ = one_object_each(targets, self.classes)
             return {"class": F.cross_entropy(logits, labels)}
-        scores = F.softmax(logits.data, dim=1)
-        best = scores.argmax(axis=1)
-        return [
-            {"labels": best[i : i + 1] + 1, "scores": row[best[i], None], "class_scores": row}
-            for i, row in enumerate(scores)
-        ]
+        return best_classes(logits)

@@ -102,23 +102,23 @@ class Localizer(nn.Module):
 
     def predictions(self, logits: Any, boxes: Any) -> list[dict]:
         """The best class of each image with its probability, and the box in pixels, cut to the image."""
-        scores = F.softmax(logits.data, dim=1)
         pixels = np.clip(boxes.data, 0, 1) * self.image_size
-        best = scores.argmax(axis=1)
-        return [
-            {
-                "boxes": pixels[i : i + 1],
-                "labels": best[i : i + 1] + 1,
-                "scores": row[best[i], None],
-                "class_scores": row,
-            }
-            for i, row in enumerate(scores)
-        ]
+        return [{"boxes": pixels[i : i + 1]} | best for i, best in enumerate(best_classes(logits))]
 
 
 def head(features: int, hidden: int, outputs: int) -> nn.Sequential:
     """Two fully connected layers."""
     return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def best_classes(logits: Any) -> list[dict]:
+    """Of scores (N, K) before the softmax: for each image labels (1,) in 1..K, scores (1,), class_scores (K,)."""
+    scores = F.softmax(logits.data, dim=1)
+    best = scores.argmax(axis=1)
+    return [
+        {"labels": best[i : i + 1] + 1, "scores": row[best[i], None], "class_scores": row}
+        for i, row in enumerate(scores)
+    ]
 
 
 def one_object_each(targets: list[dict], classes: int) -> tuple[np.ndarray, np.ndarray]:
