@@ -100,13 +100,14 @@ def _propagate(
             seed = _seed(output, cotangent, create_graph)
             grads[root] = grads[root] + seed if root in grads else seed
 
-    # The newest node first: by then, all nodes that use its result have handed their gradients down.
-    queue = [(-root.order, root) for root in grads if isinstance(root, Function)]
+    # The newest node first, which has the least order: by then, all nodes that use its result have handed their
+    # gradients down.
+    queue = [(root.order, root) for root in grads if isinstance(root, Function)]
     heapify(queue)
     wanted = None if targets is None else set(targets)
     leading = None if targets is None else _leading_to(wanted, queue)
     found: dict[Any, Any] = {}
-    recorded_before = modes.recording
+    recorded_before, checking = modes.recording, modes.detecting_anomalies
     modes.recording = create_graph
     try:
         while queue:
@@ -117,7 +118,7 @@ def _propagate(
             if wanted is not None and node in wanted:
                 found[node] = gradient
             if leading is None or node in leading:
-                _step(node, gradient, grads, queue, create_graph)
+                _step(node, gradient, grads, queue, create_graph, checking)
             if not retain_graph:
                 node.saved = node.parents = None
         for leaf, gradient in grads.items():
@@ -130,7 +131,7 @@ def _propagate(
     return found
 
 
-def _step(node: Function, gradient: Any, grads: dict, queue: list, create_graph: bool) -> None:
+def _step(node: Function, gradient: Any, grads: dict, queue: list, create_graph: bool, checking: bool) -> None:
     """One node: calls its rule, adds what it returns to the gradients of its parents, and queues those it reaches."""
     parents = node.parents
     if parents is None:
@@ -146,7 +147,7 @@ def _step(node: Function, gradient: Any, grads: dict, queue: list, create_graph:
             f"{node.name}.backward: expected {len(parents)} gradients, one an input, got {len(results)}; "
             "return None for an input without a gradient"
         )
-    if modes.detecting_anomalies:
+    if checking:
         anomaly.check_backward(node, [array_of(result) for result in results], array_of(gradient))
     for parent, result in zip(parents, results):  # noqa: B905 (the lengths were compared above; this loop is hot)
         if parent is None or result is None:
@@ -165,7 +166,7 @@ def _step(node: Function, gradient: Any, grads: dict, queue: list, create_graph:
             continue
         grads[parent] = result
         if isinstance(parent, Function):
-            heappush(queue, (-parent.order, parent))
+            heappush(queue, (parent.order, parent))
 
 
 def _fitted(node: Function, result: Any, parent: Function | Tensor) -> Any:
@@ -201,7 +202,7 @@ def _leading_to(targets: set, roots: list[tuple[int, Function]]) -> set[Function
         seen |= fresh
         stack.extend(fresh)
     leading: set[Function] = set()
-    for node in sorted(seen, key=attrgetter("order")):  # parents before children
+    for node in sorted(seen, key=attrgetter("order"), reverse=True):  # parents before children
         if any(parent in targets or parent in leading for parent in node.parents):
             leading.add(node)
     return leading

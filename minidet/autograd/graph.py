@@ -98,7 +98,8 @@ def _collect(root: Function | Tensor) -> list[Function | Tensor]:
                 f"graph_svg: expected at most {LIMIT} operations and leaves, got more; draw a part of the model, "
                 "or a smaller one"
             )
-    functions = sorted((node for node in seen if isinstance(node, Function)), key=lambda node: node.order)
+    functions = [node for node in seen if isinstance(node, Function)]
+    functions.sort(key=lambda node: node.order, reverse=True)  # the oldest first
     inputs = (parent for function in functions for parent in function.parents)
     leaves = dict.fromkeys(parent for parent in inputs if isinstance(parent, Tensor)) if functions else [root]
     return [*leaves, *functions]

@@ -22,7 +22,8 @@ import numpy as np
 from . import anomaly
 from .modes import modes
 
-_creation_order = count().__next__
+# Newer nodes have smaller numbers: the backward pass wants the newest first, and Python's heaps give the least.
+_creation_order = count(0, -1).__next__
 
 
 class Tensor:
@@ -173,9 +174,9 @@ class Function:
     between is a constant to the second derivative: recompute it from an input inside `backward`.
     """
 
-    # Set by `apply`: needs, parents (one an input, None for a constant), and for a node of the graph order (of
-    # creation), shape and dtype (of the result), identity (the result's `id`, to recognise it where it was saved).
-    # As slots they are quicker to set; `__dict__` takes whatever else a forward stores on self.
+    # Set by `apply`: needs, parents (one an input, None for a constant), and for a node of the graph order (less than
+    # its parents' orders), shape and dtype (of the result), identity (the result's `id`, to recognise it where it was
+    # saved). As slots they are quicker to set; `__dict__` takes whatever else a forward stores on self.
     __slots__ = ("__dict__", "__weakref__", "dtype", "identity", "needs", "order", "parents", "shape")
     saved: tuple | None = ()  # what forward kept; None once a backward pass has freed the graph
     hooks: list | None = None

@@ -164,6 +164,17 @@ def test_slopes_at_the_kinks():
     np.testing.assert_array_equal(gradient(F.clip(x, -1, 0.5).sum(), x), [1, 1, 0])
 
 
+def test_a_large_relu_is_the_small_one_over_and_over():
+    """Above F.activations.SMALL elements a kernel does the work."""
+    few, cotangent = [-1.0, 0.0, 2.0, np.nan], [5.0, 6.0, 7.0, 8.0]
+    for times in (1, 100_000):
+        x = leaf(np.tile(few, times))
+        y = F.relu(x)
+        y.backward(np.tile(cotangent, times))
+        np.testing.assert_array_equal(y.data, np.tile([0, 0, 2, np.nan], times))
+        np.testing.assert_array_equal(x.grad.data, np.tile([0, 0, 7, 0], times))
+
+
 def test_cross_entropy_by_hand():
     logits = leaf(np.log([[0.2, 0.3, 0.5], [0.1, 0.8, 0.1]]))
     losses = F.cross_entropy(logits, np.array([2, 0]), reduction="none")
