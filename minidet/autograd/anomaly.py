@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _ENGINE = tuple(str(_PACKAGE / name) + os.sep for name in ("autograd", "functional", "nn"))
 
 
-class AnomalyError(ArithmeticError):
+class AnomalyError(FloatingPointError):
     """The first value that is not finite. Its attributes: operation, phase ("forward" or "backward"), line, index."""
 
     def __init__(self, message: str, operation: str, phase: str, line: str, index: tuple[int, ...]) -> None:

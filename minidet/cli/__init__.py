@@ -19,7 +19,7 @@ COMMANDS = {
 _MODULES = {"eval": "evaluate"}  # where it is not called like the command
 
 # What goes wrong by the input or the machine: told in one line. Anything else is a bug and shows its traceback.
-_EXPECTED = (ValueError, TypeError, ArithmeticError, OSError, ImportError)
+_EXPECTED = (ValueError, FloatingPointError, OSError, ImportError)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,6 @@ from ..autograd import Function, Tensor
 from ..autograd.operations import Elementwise, exp, where
 from ..random import generator
 
-
 # Elements up to which NumPy's three passes take less time than starting a kernel.
 SMALL = 1 << 15
 

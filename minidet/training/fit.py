@@ -28,7 +28,7 @@ def fit(
     if model is not None:
         system = replace(system, build=lambda *_: model)
     training = Training(system, settings, dataset.classes, dataset, seed)
-    training_mode(training.model)
+    training.train_mode()
     with tqdm(total=training.total_steps, desc=title, disable=quiet or None, leave=False) as bar:
         while not training.finished:
             for batch in training.loader:
@@ -36,12 +36,3 @@ def fit(
                 bar.update()
                 bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
     return training.model
-
-
-def training_mode(model: Module) -> None:
-    """Training behaviour, but not for parts whose parameters are all frozen: a frozen batch norm keeps its averages."""
-    model.train()
-    for module in model.modules():
-        parameters = list(module.parameters())
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
-            module.eval()

@@ -62,6 +62,15 @@ class Training:
     def finished(self) -> bool:
         return self.loader.epoch >= self.settings["epochs"]
 
+    def train_mode(self) -> None:
+        """Training behaviour, but not for parts whose parameters are all frozen: a frozen batch norm keeps its
+        averages."""
+        self.model.train()
+        for module in self.model.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
+
     def step(self, batch: Any) -> dict[str, float]:
         """Trains on one batch; returns its losses. Raises RefusedStepError."""
         factor = self.schedule(self.progress.step, self.total_steps)

@@ -13,7 +13,7 @@ from minidet.random import generator
 NAMES_SHOWN = 8  # images of a refused batch that the report lists
 
 
-class RefusedStepError(ArithmeticError):
+class RefusedStepError(FloatingPointError):
     """A step whose loss or gradient was not finite, and so was not taken. The message is the report."""
 
 

@@ -149,5 +149,5 @@ def test_it_belongs_to_its_thread():
     assert len(results) == 1
 
 
-def test_an_anomaly_is_an_arithmetic_error():
-    assert issubclass(minidet.AnomalyError, ArithmeticError)
+def test_an_anomaly_is_a_floating_point_error():
+    assert issubclass(minidet.AnomalyError, FloatingPointError)

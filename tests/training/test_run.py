@@ -2,13 +2,15 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from toy_system import SYSTEM, toy_run, train_toy
+from toy_system import SYSTEM, ToyDataset, ToyModel, toy_run, train_toy
 
-from minidet.training import RunError, load_system, open_run
+from minidet.training import RunError, load_system, open_run, train
+from minidet.training.checkpoint import read_arrays
 from minidet.training.system import TRAINING_DEFAULTS
 
 
@@ -138,3 +140,19 @@ def test_overrides_that_make_no_sense_are_refused(override, message):
 def test_an_unknown_system_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="systems localizer, got 'localiser'"):
         load_system("localiser")
+
+
+def test_a_frozen_part_keeps_its_weights_and_its_averages(tmp_path):
+    """A frozen batch norm stays in evaluation mode, also in the epochs after an evaluation."""
+
+    def build(classes, config, rng):
+        model = ToyModel()
+        model.norm.requires_grad_(False)
+        return model
+
+    run = toy_run(tmp_path / "run")
+    train(replace(SYSTEM, build=build), run, ToyDataset(22, seed=1), ToyDataset(9, seed=2), quiet=True)
+    weights, _ = read_arrays(run.path("last.safetensors"))
+    np.testing.assert_array_equal(weights["norm.running_mean"], np.zeros(3))
+    np.testing.assert_array_equal(weights["norm.weight"], np.ones(3))
+    assert np.any(weights["hidden.bias"] != 0)
