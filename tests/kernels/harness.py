@@ -6,7 +6,8 @@ Of every case, for every version that can run here:
 - the adjoint identity <A u, y> = <u, A* y> holds for random u and y, for each operand that the kernel is linear in;
 - no input is changed, and a second run gives the same bits.
 
-To enter a new kernel, add its `Case` to `tests/kernels/cases.py`; test_harness.py fails as long as one is missing.
+To enter a new kernel, put its `Case` into a module of `tests/kernels/cases/`; test_harness.py fails as long as one is
+missing.
 """
 
 from __future__ import annotations
