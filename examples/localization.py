@@ -56,7 +56,7 @@ def main() -> None:
 
     print("\n3. A pretrained backbone: heads alone, then everything together")
     classifier = fit(PRETRAINING, train, {"epochs": epochs["pretraining"]}, seed=arguments.seed, title="pretraining")
-    model = Localizer(classifier.backbone, len(train.classes) - 1)
+    model = Localizer(classifier.backbone, len(train.classes) - 1, box_loss=SYSTEM.defaults["box_loss"])
     model.backbone.requires_grad_(False)
     fit(SYSTEM, train, {"epochs": epochs["heads"]}, model, arguments.seed, "heads only")
     heads_only, _ = evaluate(model, test)
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def cross_validate(dataset, epochs: int, seed: int) -> dict[float, dict[str, float]]:
-    """For each alpha: metrics and the training loss itself on the fold that was left out, averaged over the folds."""
+    """For each alpha the metrics on the fold that was left out, averaged over the folds."""
     shuffled = np.random.default_rng(seed).permutation(len(dataset))
     folds = np.array_split(shuffled, FOLDS)
     results = {}

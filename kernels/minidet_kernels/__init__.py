@@ -6,7 +6,7 @@ CuPy when a GPU array comes.
 """
 
 from minidet_kernels.batch_norm import batch_norm, batch_norm_backward
-from minidet_kernels.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minidet_kernels.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad, exact
 from minidet_kernels.pooling import (
     avg_pool2d,
     avg_pool2d_adjoint,
@@ -27,6 +27,7 @@ __all__ = [
     "conv2d_input_grad",
     "conv2d_weight_grad",
     "current",
+    "exact",
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",

@@ -21,6 +21,9 @@ _MATHEMATICS = {"contract"}
 # A function that runs in one thread, called by the parallel ones.
 serial = numba.njit(fastmath=_MATHEMATICS, nogil=True, cache=True, error_model="numpy")
 
+# A short one whose results stay in registers: copied into its callers.
+inlined = numba.njit(fastmath=_MATHEMATICS, nogil=True, cache=True, error_model="numpy", forceinline=True)
+
 # A function whose `prange` loops are shared among the threads. Compiled code is cached beside the source.
 parallel = numba.njit(parallel=True, fastmath=_MATHEMATICS, nogil=True, cache=True, error_model="numpy")
 

@@ -12,8 +12,11 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.convolution import conv2d_output_size, direct
+from minidet_kernels.convolution import conv2d_output_size, direct, is_exact, winograd
 from minidet_kernels.memory import empty_channels_last, to_channels_last, to_public
+
+# Tiles of 4 x 4 results, of all images together, from which on Winograd's method is faster.
+FEWEST_TILES = 32
 
 
 def conv2d(
@@ -26,6 +29,9 @@ def conv2d(
     groups: int,
 ) -> np.ndarray:
     if _is_fast(x, dilation, groups):
+        size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
+        if _takes_winograd(x.shape[0], x.shape[1], weight.shape[0], weight.shape[2:], size, stride, padding):
+            return winograd.conv2d(x, weight, bias, padding)
         return direct.conv2d(x, weight, bias, stride, padding)
     k = weight.shape[0]
     size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
@@ -45,6 +51,9 @@ def conv2d_input_grad(
     groups: int,
 ) -> np.ndarray:
     if _is_fast(grad, dilation, groups):
+        k, c = weight.shape[:2]
+        if _takes_winograd(grad.shape[0], k, c, weight.shape[2:], input_size, stride, padding):
+            return winograd.conv2d_input_grad(grad, weight, padding)
         return direct.conv2d_input_grad(grad, weight, input_size, stride, padding)
     x_grad = empty_channels_last((grad.shape[0], weight.shape[1] * groups, *input_size), grad.dtype)
     x_grad[...] = 0
@@ -62,6 +71,8 @@ def conv2d_weight_grad(
     groups: int,
 ) -> np.ndarray:
     if _is_fast(x, dilation, groups):
+        if _takes_winograd(x.shape[0], x.shape[1], grad.shape[1], kernel_size, grad.shape[2:], stride, padding):
+            return winograd.conv2d_weight_grad(x, grad, padding)
         return direct.conv2d_weight_grad(x, grad, kernel_size, stride, padding)
     c, k = x.shape[1] // groups, grad.shape[1] // groups
     weight_grad = np.zeros((groups, *kernel_size, c, k), x.dtype)
@@ -72,6 +83,15 @@ def conv2d_weight_grad(
 def _is_fast(x: np.ndarray, dilation: Pair, groups: int) -> bool:
     """Gradient checks (float64), dilated and grouped kernels are rare: the loops below are good enough for them."""
     return x.dtype == np.float32 and dilation == (1, 1) and groups == 1
+
+
+def _takes_winograd(n: int, c: int, k: int, kernel_size: Pair, size: Pair, stride: Pair, padding: Pair) -> bool:
+    """Whether Winograd's method can do it and is faster: measured for 16 to 512 channels and 4 x 4 to 224 x 224 pixels.
+
+    With few tiles the transforms of the weights cost more than they save.
+    """
+    tiles = n * -(-size[0] // winograd.PIXELS) * -(-size[1] // winograd.PIXELS)
+    return not is_exact() and winograd.fits(c, k, kernel_size, stride, padding) and tiles >= FEWEST_TILES
 
 
 def _pad(x: np.ndarray, padding: Pair) -> np.ndarray:
