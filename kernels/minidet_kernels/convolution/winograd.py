@@ -10,8 +10,8 @@ through the results. Evaluating and finding back are fixed linear maps:
 
     y = A' [ (G g) * (B' d) ]                                                  6 multiplications
 
-with the matrices B' (6 x 6), G (6 x 3) and A' (4 x 6) that stand in the functions below, row by row. Like a Fourier
-transform, they turn a convolution into a product, which is why the six values are called frequencies here.
+with the matrices B' (6 x 6), G (6 x 3) and A' (4 x 6) that stand in `winograd_transforms.py`, row by row. Like a
+Fourier transform, they turn a convolution into a product, which is why the six values are called frequencies here.
 
 **In two dimensions** the same is done to columns and then to rows: a tile of 6 x 6 pixels and a 3 x 3 filter become 36
 frequencies each, and give 4 x 4 pixels by 36 multiplications instead of 144.
@@ -41,14 +41,20 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.arguments import Pair
-from minidet_kernels.compiler import inlined, parallel, serial
+from minidet_kernels.compiler import parallel, serial
+from minidet_kernels.convolution.winograd_transforms import (
+    FREQUENCIES,
+    PIXELS,
+    SEEN,
+    frequencies_to_image,
+    grad_to_frequencies,
+    image_to_frequencies,
+    transform_back,
+    transform_weights,
+)
 from minidet_kernels.memory import to_channels_last, to_public
 from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
 from minidet_kernels.vectors import load, store
-
-FREQUENCIES = 36
-PIXELS = 4  # of a side of the tile of results
-SEEN = 6  # of a side of the tile of pixels that it sees
 
 # float32 of the frequencies that a thread holds at once: 1 MB, the second-level cache of current servers. Fewer tiles
 # at a time read all weights more often, more are pushed out of the cache between the transforms and the products.
@@ -87,7 +93,9 @@ def fits(channels: int, outputs: int, kernel_size: Pair, stride: Pair, padding: 
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, padding: Pair) -> np.ndarray:
     k, c = weight.shape[:2]
     strides = (c * 9, 9, 3, 1)  # of weight, by output channel, input channel, row, column
-    start = np.zeros(k, np.float32) if bias is None else np.ascontiguousarray(bias)
+    start = np.zeros(k, np.float32)
+    if bias is not None:
+        start[:] = bias
     return _run(x, weight, strides, 0, k, start, padding)
 
 
@@ -140,7 +148,7 @@ def _convolve_by_tiles(x, weight, strides, first_tap, bias, geometry, y):
     k = y.shape[3]
     u = np.empty(FREQUENCIES * c * k, np.float32)
     for outputs in prange(k // LANES):
-        _transform_weights(weight, strides, first_tap, outputs * LANES, 0, c, u, outputs * c * LANES, c * k)
+        transform_weights(weight, strides, first_tap, outputs * LANES, 0, c, u, outputs * c * LANES, c * k)
     tiles = n * geometry.down * geometry.across
     blocks = -(-tiles // geometry.block)
     for thread in prange(geometry.threads):
@@ -188,7 +196,7 @@ def _convolve_by_outputs(x, weight, strides, first_tap, bias, geometry, y):
             for channel in range(0, c, PASS_CHANNELS):
                 count = min(PASS_CHANNELS, c - channel)
                 for lane in range(0, lanes, LANES):
-                    _transform_weights(weight, strides, first_tap, slab * SLAB + lane, channel, channel + count,
+                    transform_weights(weight, strides, first_tap, slab * SLAB + lane, channel, channel + count,
                                        u, lane * PASS_CHANNELS, u_step)  # fmt: skip
                 for f in range(FREQUENCIES):
                     _multiply(v, f * v_step + channel, v_rows, count, u, f * u_step, PASS_CHANNELS * LANES,
@@ -248,7 +256,7 @@ def _correlate_by_tiles(x, grad, geometry, weight_grad):
                 _add_products(v, f * v_step, v_rows, c, d, f * d_step, k, 0, k,
                               partial[thread], f * c * k, rows, last - first)  # fmt: skip
     for channel in prange(c):
-        _transform_back(partial, channel, c, k, weight_grad)
+        transform_back(partial, channel, c, k, weight_grad)
 
 
 @parallel
@@ -272,7 +280,7 @@ def _correlate_by_outputs(x, grad, geometry, weight_grad):
             _add_products(v, f * v_step, v_rows, c, d, f * d_step, k, lane, min(lane + SLAB, k),
                           total[0], f * c * k, rows, last - first)  # fmt: skip
     for channel in prange(c):
-        _transform_back(total, channel, c, k, weight_grad)
+        transform_back(total, channel, c, k, weight_grad)
 
 
 @serial
@@ -308,10 +316,10 @@ def _see_tile(x, tile, geometry, patch, v, at, step):
     whole = top >= 0 and left >= 0 and top + SEEN <= h and left + SEEN <= w
     for channel in range(0, c, LANES):
         if whole:
-            _image_to_frequencies(flat, ((image * h + top) * w + left) * c + channel, w * c, c, v, at + channel, step)
+            image_to_frequencies(flat, ((image * h + top) * w + left) * c + channel, w * c, c, v, at + channel, step)
         else:
             _cut_out(flat, image, top, left, channel, h, w, c, SEEN, patch)
-            _image_to_frequencies(patch, 0, SEEN * LANES, LANES, v, at + channel, step)
+            image_to_frequencies(patch, 0, SEEN * LANES, LANES, v, at + channel, step)
 
 
 @serial
@@ -323,10 +331,10 @@ def _see_grad(grad, tile, geometry, patch, d, at, step):
     whole = top + PIXELS <= h and left + PIXELS <= w
     for channel in range(0, k, LANES):
         if whole:
-            _grad_to_frequencies(flat, ((image * h + top) * w + left) * k + channel, w * k, k, d, at + channel, step)
+            grad_to_frequencies(flat, ((image * h + top) * w + left) * k + channel, w * k, k, d, at + channel, step)
         else:
             _cut_out(flat, image, top, left, channel, h, w, k, PIXELS, patch)
-            _grad_to_frequencies(patch, 0, PIXELS * LANES, LANES, d, at + channel, step)
+            grad_to_frequencies(patch, 0, PIXELS * LANES, LANES, d, at + channel, step)
 
 
 @serial
@@ -349,219 +357,9 @@ def _put_tile(m, at, step, bias, tile, geometry, patch, y, first_output, last_ou
     for channel in range(first_output, last_output, LANES):
         source, target = at + channel - first_output, ((image * h + top) * w + left) * k + channel
         if whole:
-            _frequencies_to_image(m, source, step, load(bias, channel), flat, target, w * k, k)
+            frequencies_to_image(m, source, step, load(bias, channel), flat, target, w * k, k)
         else:
-            _frequencies_to_image(m, source, step, load(bias, channel), patch, 0, PIXELS * LANES, LANES)
+            frequencies_to_image(m, source, step, load(bias, channel), patch, 0, PIXELS * LANES, LANES)
             for i in range(min(PIXELS, h - top)):
                 for j in range(min(PIXELS, w - left)):
                     store(flat, target + (i * w + j) * k, load(patch, (i * PIXELS + j) * LANES))
-
-
-# ---- the transforms, on 16 channels at a time ---------------------------------------------------------------------
-
-
-@inlined
-def _of_image(d0, d1, d2, d3, d4, d5):
-    """B' d."""
-    return (
-        4 * d0 - 5 * d2 + d4,
-        (d4 + d3) - 4 * (d1 + d2),
-        (d4 - d3) + 4 * (d1 - d2),
-        (d4 - d2) + 2 * (d3 - d1),
-        (d4 - d2) - 2 * (d3 - d1),
-        4 * d1 - 5 * d3 + d5,
-    )
-
-
-@inlined
-def _to_image(m0, m1, m2, m3, m4, m5):
-    """A' m."""
-    return (
-        m0 + (m1 + m2) + (m3 + m4),
-        (m1 - m2) + 2 * (m3 - m4),
-        (m1 + m2) + 4 * (m3 + m4),
-        (m1 - m2) + 8 * (m3 - m4) + m5,
-    )
-
-
-@inlined
-def _of_grad(y0, y1, y2, y3):
-    """A y, the adjoint of `_to_image`."""
-    even, odd = y0 + y2, y1 + y3
-    far_even, far_odd = y0 + 4 * y2, 2 * y1 + 8 * y3
-    return y0, even + odd, even - odd, far_even + far_odd, far_even - far_odd, y3
-
-
-@inlined
-def _of_weights(g0, g1, g2):
-    """G g."""
-    near, far = SIXTH * (g0 + g2), SIXTH * (QUARTER * g0 + g2)
-    return (
-        QUARTER * g0,
-        MINUS * near - SIXTH * g1,
-        SIXTH * g1 - near,
-        far + TWELFTH * g1,
-        far - TWELFTH * g1,
-        g2,
-    )
-
-
-@inlined
-def _to_weights(m0, m1, m2, m3, m4, m5):
-    """G' m, the adjoint of `_of_weights`."""
-    near, far = m1 + m2, m3 + m4
-    return (
-        QUARTER * (m0 + SIXTH * far) - SIXTH * near,
-        SIXTH * (m2 - m1) + TWELFTH * (m3 - m4),
-        SIXTH * (far - near) + m5,
-    )
-
-
-QUARTER, SIXTH, TWELFTH, MINUS = (np.float32(value) for value in (1 / 4, 1 / 6, 1 / 12, -1))
-
-
-@inlined
-def _image_column(x, at, row):
-    return _of_image(
-        load(x, at), load(x, at + row), load(x, at + 2 * row),
-        load(x, at + 3 * row), load(x, at + 4 * row), load(x, at + 5 * row),
-    )  # fmt: skip
-
-
-@inlined
-def _grad_column(x, at, row):
-    return _of_grad(load(x, at), load(x, at + row), load(x, at + 2 * row), load(x, at + 3 * row))
-
-
-@inlined
-def _frequency_column(m, at, row):
-    return _to_image(
-        load(m, at), load(m, at + row), load(m, at + 2 * row),
-        load(m, at + 3 * row), load(m, at + 4 * row), load(m, at + 5 * row),
-    )  # fmt: skip
-
-
-@inlined
-def _weight_column(g, at, row):
-    return _of_weights(load(g, at), load(g, at + row), load(g, at + 2 * row))
-
-
-@inlined
-def _store_six(v, at, step, row):
-    store(v, at, row[0])
-    store(v, at + step, row[1])
-    store(v, at + 2 * step, row[2])
-    store(v, at + 3 * step, row[3])
-    store(v, at + 4 * step, row[4])
-    store(v, at + 5 * step, row[5])
-
-
-@inlined
-def _store_four(y, at, step, row, bias):
-    store(y, at, row[0] + bias)
-    store(y, at + step, row[1] + bias)
-    store(y, at + 2 * step, row[2] + bias)
-    store(y, at + 3 * step, row[3] + bias)
-
-
-@serial
-def _image_to_frequencies(x, at, row, column, v, to, step):
-    """B' d B: first the columns of the tile, then the rows of what comes out."""
-    a = _image_column(x, at, row)
-    b = _image_column(x, at + column, row)
-    c = _image_column(x, at + 2 * column, row)
-    d = _image_column(x, at + 3 * column, row)
-    e = _image_column(x, at + 4 * column, row)
-    f = _image_column(x, at + 5 * column, row)
-    _store_six(v, to, step, _of_image(a[0], b[0], c[0], d[0], e[0], f[0]))
-    _store_six(v, to + 6 * step, step, _of_image(a[1], b[1], c[1], d[1], e[1], f[1]))
-    _store_six(v, to + 12 * step, step, _of_image(a[2], b[2], c[2], d[2], e[2], f[2]))
-    _store_six(v, to + 18 * step, step, _of_image(a[3], b[3], c[3], d[3], e[3], f[3]))
-    _store_six(v, to + 24 * step, step, _of_image(a[4], b[4], c[4], d[4], e[4], f[4]))
-    _store_six(v, to + 30 * step, step, _of_image(a[5], b[5], c[5], d[5], e[5], f[5]))
-
-
-@serial
-def _frequencies_to_image(m, at, step, bias, y, to, row, column):
-    """A' m A + bias."""
-    a = _frequency_column(m, at, 6 * step)
-    b = _frequency_column(m, at + step, 6 * step)
-    c = _frequency_column(m, at + 2 * step, 6 * step)
-    d = _frequency_column(m, at + 3 * step, 6 * step)
-    e = _frequency_column(m, at + 4 * step, 6 * step)
-    f = _frequency_column(m, at + 5 * step, 6 * step)
-    _store_four(y, to, column, _to_image(a[0], b[0], c[0], d[0], e[0], f[0]), bias)
-    _store_four(y, to + row, column, _to_image(a[1], b[1], c[1], d[1], e[1], f[1]), bias)
-    _store_four(y, to + 2 * row, column, _to_image(a[2], b[2], c[2], d[2], e[2], f[2]), bias)
-    _store_four(y, to + 3 * row, column, _to_image(a[3], b[3], c[3], d[3], e[3], f[3]), bias)
-
-
-@serial
-def _grad_to_frequencies(grad, at, row, column, d, to, step):
-    """A y A'."""
-    p = _grad_column(grad, at, row)
-    q = _grad_column(grad, at + column, row)
-    r = _grad_column(grad, at + 2 * column, row)
-    s = _grad_column(grad, at + 3 * column, row)
-    _store_six(d, to, step, _of_grad(p[0], q[0], r[0], s[0]))
-    _store_six(d, to + 6 * step, step, _of_grad(p[1], q[1], r[1], s[1]))
-    _store_six(d, to + 12 * step, step, _of_grad(p[2], q[2], r[2], s[2]))
-    _store_six(d, to + 18 * step, step, _of_grad(p[3], q[3], r[3], s[3]))
-    _store_six(d, to + 24 * step, step, _of_grad(p[4], q[4], r[4], s[4]))
-    _store_six(d, to + 30 * step, step, _of_grad(p[5], q[5], r[5], s[5]))
-
-
-@serial
-def _transform_weights(weight, strides, first_tap, output, first, last, u, to, step):
-    """G g G' of 16 output channels, for some input channels after each other; `step` between the frequencies."""
-    g = np.empty(9 * LANES, np.float32)
-    for channel in range(first, last):
-        for lane in range(LANES):
-            at = (output + lane) * strides[0] + channel * strides[1] + first_tap
-            for r in range(3):
-                for s in range(3):
-                    g[(r * 3 + s) * LANES + lane] = weight[at + r * strides[2] + s * strides[3]]
-        a = _weight_column(g, 0, 3 * LANES)
-        b = _weight_column(g, LANES, 3 * LANES)
-        d = _weight_column(g, 2 * LANES, 3 * LANES)
-        _store_six(u, to, step, _of_weights(a[0], b[0], d[0]))
-        _store_six(u, to + 6 * step, step, _of_weights(a[1], b[1], d[1]))
-        _store_six(u, to + 12 * step, step, _of_weights(a[2], b[2], d[2]))
-        _store_six(u, to + 18 * step, step, _of_weights(a[3], b[3], d[3]))
-        _store_six(u, to + 24 * step, step, _of_weights(a[4], b[4], d[4]))
-        _store_six(u, to + 30 * step, step, _of_weights(a[5], b[5], d[5]))
-        to += LANES
-
-
-@serial
-def _transform_back(partial, channel, c, k, weight_grad):
-    """G' m G of one input channel, m the sum of what the threads found, in the order of the threads."""
-    m = np.empty(FREQUENCIES * LANES, np.float32)
-    g = np.empty(9 * LANES, np.float32)
-    for lane in range(0, k, LANES):
-        for f in range(FREQUENCIES):
-            at = (f * c + channel) * k + lane
-            total = load(partial[0], at)
-            for thread in range(1, len(partial)):
-                total = total + load(partial[thread], at)
-            store(m, f * LANES, total)
-        for column in range(6):
-            p = _to_weights(
-                load(m, column * LANES), load(m, (6 + column) * LANES), load(m, (12 + column) * LANES),
-                load(m, (18 + column) * LANES), load(m, (24 + column) * LANES), load(m, (30 + column) * LANES),
-            )  # fmt: skip
-            store(m, column * LANES, p[0])
-            store(m, (6 + column) * LANES, p[1])
-            store(m, (12 + column) * LANES, p[2])
-        for r in range(3):
-            at = r * 6 * LANES
-            p = _to_weights(
-                load(m, at), load(m, at + LANES), load(m, at + 2 * LANES),
-                load(m, at + 3 * LANES), load(m, at + 4 * LANES), load(m, at + 5 * LANES),
-            )  # fmt: skip
-            store(g, r * 3 * LANES, p[0])
-            store(g, (r * 3 + 1) * LANES, p[1])
-            store(g, (r * 3 + 2) * LANES, p[2])
-        for output in range(LANES):
-            for tap in range(9):
-                weight_grad[((lane + output) * c + channel) * 9 + tap] = g[tap * LANES + output]
