@@ -1,8 +1,8 @@
-"""Convolution against torch, on the layers of a small network: python -m benchmarks.kernels_convolution
+"""Convolution against torch, on layers of small and large networks: python -m benchmarks.kernels_convolution
 
-Forward, input gradient and weight gradient, float32, batch 32. Every engine runs in a process of its own, because two
-thread pools in one process fight; the engines take turns, and the median of all their calls counts. torch runs in both
-of its memory layouts. A ratio above 1 means that minidet is faster.
+Forward, and forward with both gradients, float32. Every engine runs in a process of its own, because two thread pools
+in one process fight; the engines take turns, and the median of all their calls counts. torch runs in both of its memory
+layouts. A ratio above 1 means that minidet is faster.
 """
 
 from __future__ import annotations
@@ -21,15 +21,26 @@ SECONDS = 0.1  # of measuring one function in one round
 
 # (images, input channels, output channels, height = width, kernel, stride)
 LAYERS = [
-    (32, 3, 16, 64, 3, 1),
-    (32, 16, 32, 64, 3, 2),
+    # 3 x 3, stride 1: Winograd's method
+    (1, 64, 64, 224, 3, 1),
+    (4, 64, 64, 56, 3, 1),
+    (4, 128, 128, 56, 3, 1),
+    (4, 256, 256, 28, 3, 1),
+    (4, 512, 512, 28, 3, 1),
+    (4, 512, 512, 14, 3, 1),
+    (1, 512, 512, 14, 3, 1),
+    (32, 16, 16, 32, 3, 1),
     (32, 32, 32, 32, 3, 1),
-    (32, 32, 64, 32, 3, 2),
-    (32, 64, 64, 16, 3, 1),
-    (32, 64, 128, 16, 3, 2),
     (32, 128, 128, 8, 3, 1),
+    # all others: the direct sum
+    (4, 3, 64, 224, 3, 1),
+    (4, 3, 64, 224, 7, 2),
+    (4, 3, 64, 224, 11, 4),
+    (32, 32, 64, 32, 3, 2),
     (32, 128, 256, 8, 3, 2),
-    (32, 64, 128, 16, 1, 1),
+    (4, 256, 64, 56, 1, 1),
+    (4, 64, 256, 56, 1, 1),
+    (4, 256, 512, 28, 1, 2),
 ]
 
 
@@ -111,22 +122,19 @@ def main() -> None:
                 rounds[engine].append(result)
     if not rounds["torch channels_last"]:
         print("torch not installed: pip install '.[oracle]' to compare; times of minidet only")
-    print(
-        "| layer (N, C, K, size, kernel, stride) | function | minidet ms | GFLOP/s | vs channels_last | vs contiguous |"
-    )
-    print("|---|---|---|---|---|---|")
+    print("| layer (N, C, K, size, kernel, stride) | function | minidet ms | vs channels_last | vs contiguous |")
+    print("|---|---|---|---|---|")
     for number, layer in enumerate(LAYERS):
-        n, c, k, size, kernel, stride = layer
-        operations = 2 * n * k * c * kernel**2 * ((size - 1) // stride + 1) ** 2
-        for index, function in enumerate(("forward", "input gradient", "weight gradient")):
-            medians = {
-                engine: statistics.median(time for result in results for time in result[number][index])
-                for engine, results in rounds.items()
-                if results
-            }
-            ours = medians["minidet"]
-            ratios = [f"{medians[engine] / ours:.2f}" if engine in medians else "-" for engine in ENGINES[1:]]
-            print(f"| {layer} | {function} | {ours:.2f} | {operations / ours / 1e6:.0f} | {' | '.join(ratios)} |")
+        medians = {
+            engine: [statistics.median(time for result in results for time in result[number][f]) for f in range(3)]
+            for engine, results in rounds.items()
+            if results
+        }
+        for name, functions in (("forward", slice(0, 1)), ("forward + backward", slice(0, 3))):
+            total = {engine: sum(times[functions]) for engine, times in medians.items()}
+            ours = total["minidet"]
+            ratios = [f"{total[engine] / ours:.2f}" if engine in total else "-" for engine in ENGINES[1:]]
+            print(f"| {layer} | {name} | {ours:.2f} | {' | '.join(ratios)} |")
 
 
 if __name__ == "__main__":
