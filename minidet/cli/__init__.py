@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "find things in your own images",
     "data": "make a data set, or check one",
     "gradcheck": "check the gradients of a layer against finite differences",
+    "warmup": "compile the kernels now, not at their first use",
     "doctor": "what is installed, what can run, and whether a network learns your data",
 }
 _MODULES = {"eval": "evaluate"}  # where it is not called like the command

@@ -26,13 +26,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     use_machine(args)
+    import minidet_kernels
     from minidet.cli.common import make_training_data
     from minidet.cli.train import start_run, train_and_tell
+    from minidet.cli.warmup import compile_kernels
     from minidet.training import load_system
+    from minidet_kernels.warmup import SMALL_NETWORK
 
     out = args.out or Path("minidet-demo")
     system = load_system(SYSTEM)
-    print("1. Pictures: scenes with one object each, as files like those of any data set")
+    if minidet_kernels.current() == "cpu":
+        print("Once: the kernels are compiled for this machine")
+        compile_kernels(SMALL_NETWORK)
+    print("\n1. Pictures: scenes with one object each, as files like those of any data set")
     data = make_training_data(out / "data", system, system.configure(SETTINGS))
     print(f"   in {data}\n\n2. A network learns to say what is in them, and where")
     unfinished, folder = find_run(out)

@@ -1,0 +1,100 @@
+"""Compiling ahead of time what would otherwise be compiled at its first use.
+
+Numba compiles in one thread, so the parts are given to several processes; each leaves its code in the cache, from where
+all later processes load it. Compiled code depends on the processor and on the kernels' source, not on shapes: one small
+call compiles an operation for all sizes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+
+import numpy as np
+
+import minidet_kernels as mk
+
+
+def _images(channels: int, size: int = 24) -> np.ndarray:
+    return np.zeros((2, channels, size, size), np.float32)
+
+
+def _direct_convolution() -> None:
+    x, weight = _images(3), np.zeros((16, 3, 3, 3), np.float32)
+    mk.conv2d_input_grad(mk.conv2d(x, weight), weight, x.shape[2:])
+
+
+def _direct_weight_gradient() -> None:
+    mk.conv2d_weight_grad(_images(3), _images(16), 3, padding=1)
+
+
+def _winograd() -> None:
+    mk.conv2d(_images(16), np.zeros((16, 16, 3, 3), np.float32), padding=1)
+
+
+def _winograd_weight_gradient() -> None:
+    mk.conv2d_weight_grad(_images(16), _images(16), 3, padding=1)
+
+
+def _winograd_of_many_channels() -> None:
+    mk.conv2d(_images(272), np.zeros((272, 272, 3, 3), np.float32), padding=1)
+
+
+def _winograd_weight_gradient_of_many_channels() -> None:
+    mk.conv2d_weight_grad(_images(272), _images(272), 3, padding=1)
+
+
+def _batch_norm() -> None:
+    x, channel = _images(16), np.ones(16, np.float32)
+    mk.batch_norm(x, channel, channel)
+    mk.batch_norm_backward(x, x, channel, channel, channel)
+
+
+def _relu() -> None:
+    mk.relu_backward(_images(16), mk.relu(_images(16)))
+
+
+def _pooling() -> None:
+    x = _images(16)
+    values, indices = mk.max_pool2d(x, 2)
+    mk.max_pool2d_scatter(values, indices, x.shape[2:])
+    mk.max_pool2d_gather(x, indices)
+    mk.avg_pool2d_adjoint(mk.avg_pool2d(x, 2), x.shape[2:], 2)
+
+
+# What a small network needs; the longest first, so that no process has to work alone at the end.
+SMALL_NETWORK: dict[str, Callable[[], None]] = {
+    "convolution": _direct_convolution,
+    "convolution, Winograd": _winograd,
+    "convolution's weight gradient, Winograd": _winograd_weight_gradient,
+    "convolution's weight gradient": _direct_weight_gradient,
+    "batch norm": _batch_norm,
+    "ReLU": _relu,
+}
+ALL: dict[str, Callable[[], None]] = {
+    "convolution, Winograd, many channels": _winograd_of_many_channels,
+    "convolution's weight gradient, Winograd, many channels": _winograd_weight_gradient_of_many_channels,
+    **SMALL_NETWORK,
+    "pooling": _pooling,
+}
+
+
+def warm_up(parts: dict[str, Callable[[], None]] = ALL, processes: int = 2) -> Iterator[tuple[str, float]]:
+    """Compiles the cpu version of the parts for float32 (gradient checks compile float64 when they need it).
+
+    Gives (part, seconds it took) as each is ready; parts that were compiled before are only loaded. The calling script
+    is imported by the processes: outside a module it must be guarded by `if __name__ == "__main__"`.
+    """
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(_seconds, part): name for name, part in parts.items()}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _seconds(part: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    with mk.use("cpu"):
+        part()
+    return time.perf_counter() - start
