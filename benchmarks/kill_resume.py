@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from minidet.cli.common import make_training_data, open_splits
-from minidet.cli.train import start_run
+from minidet.cli.common import make_training_data
+from minidet.cli.train import reopen_splits, start_run
 from minidet.training import load_system, open_run, train
 from minidet.training.checkpoint import list_checkpoints
 
@@ -30,10 +30,13 @@ def train_in(folder: Path, data: Path) -> None:
     """What the killed process does: starts the run, or resumes it."""
     system = load_system("localizer")
     resume = (folder / "config.json").is_file()
-    run = open_run(folder) if resume else start_run(system, folder, data, 0, SETTINGS)
-    splits = open_splits(data, system)
+    if resume:
+        run = open_run(folder)
+        splits = reopen_splits(system, run)
+    else:
+        run, splits = start_run(system, folder, data, 0, SETTINGS)
     print("training", flush=True)
-    train(system, run, *splits, resume=resume, checkpoint_seconds=CHECKPOINT_SECONDS)
+    train(system, run, *splits.values(), resume=resume, checkpoint_seconds=CHECKPOINT_SECONDS)
 
 
 def start(folder: Path, data: Path) -> subprocess.Popen:

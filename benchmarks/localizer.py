@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from statistics import fmean
 
-from minidet.cli.common import make_training_data, open_splits
+from minidet.cli.common import make_training_data
 from minidet.cli.train import start_run
 from minidet.training import load_system, train
 
@@ -27,11 +27,8 @@ def main() -> None:
     data = make_training_data(arguments.out / "data", system, system.configure(arguments.set))
     results = []
     for seed in range(arguments.seeds):
-        run = start_run(system, arguments.out / f"seed-{seed}", data, seed, arguments.set)
-        splits = open_splits(data, system)
-        for split in splits:
-            split.verify()  # reads the images, which is not training
-        results.append(train(system, run, *splits))
+        run, splits = start_run(system, arguments.out / f"seed-{seed}", data, seed, arguments.set)
+        results.append(train(system, run, *splits.values()))
         print(f"seed {seed}: " + ", ".join(f"{name} {results[-1][name]:.4g}" for name in COLUMNS), flush=True)
     print("mean:   " + ", ".join(f"{name} {fmean(result[name] for result in results):.4g}" for name in COLUMNS))
 

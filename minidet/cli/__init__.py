@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.debug:
             raise
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-        print(f"error: {error or type(error).__name__}{notes}", file=sys.stderr)
+        print(f"error: {str(error) or type(error).__name__}{notes}", file=sys.stderr)
         return 2
 
 

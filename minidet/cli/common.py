@@ -76,8 +76,9 @@ def make_training_data(folder: Path, system: Any, settings: Mapping[str, Any]) -
     )
 
 
-def open_splits(folder: Path, system: Any) -> tuple[Any, Any, Any]:
-    """The splits train, val and test (None if it is not there) of a data set's folder."""
+def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """{"train": Dataset, "val": Dataset, and "test" where it is there}, every image and annotation looked at: what the
+    system cannot learn from ends the command now, and not in the middle of an epoch."""
     from minidet.data import find_splits, open_dataset
 
     found = find_splits(folder)
@@ -86,8 +87,32 @@ def open_splits(folder: Path, system: Any) -> tuple[Any, Any, Any]:
             f"{folder}: expected a data set with the splits train and val, found {', '.join(found) or 'none'}; "
             "`minidet data make` shows what one looks like"
         )
-    splits = {split: open_dataset(folder, split, masks=system.masks) for split in SPLITS if split in found}
-    return splits["train"], splits["val"], splits.get("test")
+    splits = {name: open_dataset(folder, name, masks=system.masks) for name in SPLITS if name in found}
+    for name, split in splits.items():
+        if split.classes != splits["train"].classes:
+            raise ValueError(
+                f"{folder}: expected the same classes in all splits, got {', '.join(splits['train'].classes[1:])} in "
+                f"train and {', '.join(split.classes[1:])} in {name}; list them all in {folder / 'classes.txt'}, one a "
+                "line, or in every COCO file"
+            )
+    for split in splits.values():
+        split.verify()
+        system.check(split, settings)
+    return splits
+
+
+def claim_folder(folder: Path, mark: str) -> None:
+    """Makes the folder for a command's results. Raises ValueError if it holds somebody else's files: it must be new,
+    empty, or have the file `mark`, which an earlier run of the same command left there."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out: expected a folder, but {folder} is a file")
+    foreign = [path.name for path in folder.iterdir()] if folder.is_dir() and not (folder / mark).is_file() else []
+    if foreign or (folder / "config.json").is_file():
+        raise ValueError(
+            f"--out: expected a new or empty folder, but {folder} holds {', '.join(sorted(foreign)[:5]) or 'a run'}, "
+            "which might be overwritten; name another"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def print_table(values: Mapping[str, Any]) -> None:

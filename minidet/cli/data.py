@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from minidet.cli.common import add_debug_option, add_out_option, add_seed_option
+from minidet.cli.common import add_debug_option, add_out_option, add_seed_option, claim_folder
 
 EPILOG = """example:
   minidet data make scenes --images 1000 --level textured --seed 0
@@ -17,7 +17,8 @@ Writes PNG files with their annotations as COCO JSON, VOC XML, YOLO text and, fo
 CHECK_EPILOG = """example:
   minidet data check scenes --out scenes-check
 
-Lists every faulty annotation and image by file and field, counts classes and sizes, and with --out draws samples.
+Lists every faulty annotation and image by file and field, counts classes and sizes, and with --out draws samples
+and keeps the list as report.txt.
 The exit code is 1 if there are problems."""
 
 
@@ -71,6 +72,8 @@ def make_data(args: argparse.Namespace) -> int:
 def check_data(args: argparse.Namespace) -> int:
     from minidet.data.check import check_dataset
 
+    if args.out is not None:
+        claim_folder(args.out, "report.txt")
     report = check_dataset(args.folder, out=args.out, format=args.format)
     print(report)
     return 0 if report.ok else 1

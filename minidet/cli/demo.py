@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     use_machine(args)
     import minidet_kernels
     from minidet.cli.common import make_training_data
-    from minidet.cli.train import start_run, train_and_tell
+    from minidet.cli.train import reopen_splits, start_run, train_and_tell
     from minidet.cli.warmup import compile_kernels
     from minidet.training import load_system
     from minidet_kernels.warmup import SMALL_NETWORK
@@ -42,8 +42,11 @@ def run(args: argparse.Namespace) -> int:
     data = make_training_data(out / "data", system, system.configure(SETTINGS))
     print(f"   in {data}\n\n2. A network learns to say what is in them, and where")
     unfinished, folder = find_run(out)
-    demo = unfinished or start_run(system, folder, data, args.seed, SETTINGS)
-    code = train_and_tell(system, demo, resume=unfinished is not None)
+    if unfinished is not None:
+        demo, splits = unfinished, reopen_splits(system, unfinished)
+    else:
+        demo, splits = start_run(system, folder, data, args.seed, SETTINGS)
+    code = train_and_tell(system, demo, splits, resume=unfinished is not None)
     if code == 0:
         print(f"\nnext: minidet predict {demo.folder} YOUR-IMAGE.png, or read minidet/models/localizer.py")
     return code

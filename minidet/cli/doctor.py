@@ -8,6 +8,7 @@ from minidet.cli.common import (
     add_out_option,
     add_seed_option,
     add_set_option,
+    claim_folder,
     print_table,
     use_machine,
 )
@@ -76,12 +77,15 @@ def overfit(args: argparse.Namespace) -> int:
     overrides = [f"epochs={STEPS}", f"batch_size={IMAGES}", "warmup=10", "weight_decay=0"]
     if "augment" in system.defaults:
         overrides.append("augment=false")
-    training = Training(system, system.configure(overrides + args.set), whole.classes, eight, args.seed)
+    settings = system.configure(overrides + args.set)
+    eight.verify()
+    system.check(eight, settings)
+    out = args.out or Path("minidet-doctor")
+    claim_folder(out, "eight-images.png")
+    training = Training(system, settings, whole.classes, eight, args.seed)
     losses = learn(training)
     metrics, predictions = evaluate(system, training.model, eight, IMAGES)
-    out = args.out or Path("minidet-doctor")
-    out.mkdir(parents=True, exist_ok=True)
-    picture = system.draw([eight[index] for index in range(len(eight))], predictions, whole.classes)
+    picture = system.draw(eight, predictions, whole.classes)
     write_atomic(out / "eight-images.png", encode_png(picture))
     print(f"\n{args.system} on {len(eight)} images of {args.data}, {STEPS} steps:")
     print_table({"loss at first": losses[0], "loss at last": losses[-1], **metrics})
@@ -96,7 +100,7 @@ def learn(training) -> list[float]:
     from minidet.training.report import waiting
 
     losses = []
-    training.model.train()
+    training.train_mode()
     with waiting("compiling the kernels"):
         losses.append(sum(training.step(next(iter(training.loader))).values()))
     with tqdm(total=training.total_steps, initial=1, desc="learning eight images", disable=None) as bar:

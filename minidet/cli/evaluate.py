@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from minidet.cli.common import add_machine_options, add_out_option, print_table, use_machine
+from minidet.cli.common import add_machine_options, add_out_option, claim_folder, print_table, use_machine
 
 EPILOG = """example:
   minidet eval runs/first
@@ -39,11 +39,12 @@ def run(args: argparse.Namespace) -> int:
             f"{data}: expected the classes that the run was trained on, {', '.join(trained.config['classes'][1:])}, "
             f"got {', '.join(dataset.classes[1:])}"
         )
-    metrics, predictions = evaluate(system, model, dataset, trained.config["settings"]["batch_size"])
     out = args.out or trained.path(f"eval-{split}")
-    out.mkdir(parents=True, exist_ok=True)
+    claim_folder(out, "metrics.json")
+    dataset.verify()
+    metrics, predictions = evaluate(system, model, dataset, trained.config["settings"]["batch_size"])
     result = metrics | {"split": split, "images": len(dataset), "weights": args.weights}
-    samples = [dataset[index] for index in range(min(SAMPLES_DRAWN, len(dataset)))]
+    samples = dataset.subset(range(min(SAMPLES_DRAWN, len(dataset))))
     picture = system.draw(samples, predictions[: len(samples)], dataset.classes)
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     write_atomic(out / "predictions.png", encode_png(picture))

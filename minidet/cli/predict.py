@@ -2,16 +2,18 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from minidet.cli.common import add_machine_options, add_out_option, use_machine
+from minidet.cli.common import add_machine_options, add_out_option, claim_folder, use_machine
 
 EPILOG = """example:
   minidet predict runs/first photo.jpg drawing.png --out found
 
-PNG and JPEG files are read. found/predictions.json lists boxes as x1, y1, x2, y2 in pixels of each image."""
+PNG and JPEG files are read. found/predictions.json lists boxes as x1, y1, x2, y2 in pixels of each image. An image
+that cannot be read is named and passed over; the exit code is then 2."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,30 +27,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     use_machine(args)
-    from minidet.autograd import no_grad
     from minidet.cli.evaluate import load_trained
-    from minidet.data import Sample, read_image
+    from minidet.data import ImageError
     from minidet.data.files import write_atomic
-    from minidet.training.run import encode_png
 
     system, trained, model = load_trained(args.run_folder, args.weights)
     classes = tuple(trained.config["classes"])
-    nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, np.int64)}  # the truth is not known here
-    samples = [Sample(read_image(path), name=str(path), **nothing) for path in args.images]
-    with no_grad():
-        predictions = system.predict(model, samples, trained.config["settings"]["batch_size"])
     out = args.out or trained.path("predictions")
-    out.mkdir(parents=True, exist_ok=True)
-    found = []
-    for sample, prediction, name in zip(samples, predictions, picture_names(args.images), strict=True):
-        write_atomic(out / name, encode_png(system.draw([sample], [prediction], classes)))
-        found.append({"image": sample.name, "picture": name, "objects": as_json(prediction, classes)})
-        for thing in found[-1]["objects"]:
+    claim_folder(out, "predictions.json")
+    if any(path.resolve().is_relative_to(out.resolve()) for path in args.images):
+        raise ValueError(f"--out: expected a folder without the images to look at, got {out}; name another")
+    if not (out / "predictions.json").exists():
+        write_atomic(out / "predictions.json", "[]\n")  # should this be killed, the folder is known as its own
+    found, broken = [], 0
+    for path, name in zip(args.images, picture_names(args.images), strict=True):
+        try:
+            objects, picture = look_at(path, system, model, classes)
+        except ImageError as error:  # tell it, and go on with the others
+            print(f"error: {error}", file=sys.stderr)
+            broken += 1
+            continue
+        write_atomic(out / name, picture)
+        found.append({"image": str(path), "picture": name, "objects": objects})
+        for thing in objects:
             box = ", ".join(f"{value:.1f}" for value in thing["box"])
-            print(f"{sample.name}: {thing['class']} {thing['score']:.2f} at {box}")
+            print(f"{path}: {thing['class']} {thing['score']:.2f} at {box}")
     write_atomic(out / "predictions.json", json.dumps(found, indent=2) + "\n")
     print(f"\nto look at: {out}")
-    return 0
+    return 2 if broken else 0
+
+
+def look_at(path: Path, system, model, classes: tuple[str, ...]) -> tuple[list[dict], bytes]:
+    """One image: what is found in it, and a PNG that shows it."""
+    from minidet.autograd import no_grad
+    from minidet.data import Sample, read_image
+    from minidet.training.run import encode_png
+
+    nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, np.int64)}  # the truth is not known here
+    sample = Sample(read_image(path), name=str(path), **nothing)
+    with no_grad():
+        (prediction,) = system.predict(model, [sample], 1)
+    return as_json(prediction, classes), encode_png(system.draw([sample], [prediction], classes))
 
 
 def picture_names(paths: list[Path]) -> list[str]:

@@ -39,39 +39,68 @@ def run(args: argparse.Namespace) -> int:
     system = load_system(args.system)
     out = args.out or Path("runs") / system.name
     if not args.resume:
-        return train_and_tell(system, start_run(system, out, args.data, args.seed or 0, args.set), resume=False)
+        return train_and_tell(system, *start_run(system, out, args.data, args.seed or 0, args.set), resume=False)
     started = open_run(out)
     refuse_other_settings(args, system, started)
     if started.finished:
         print(f"{out}: the run is finished, nothing to resume; `minidet eval {out}` measures it")
         return 0
-    return train_and_tell(system, started, resume=True)
+    return train_and_tell(system, started, reopen_splits(system, started), resume=True)
 
 
 def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str]):
-    """A new run in `out`, on the data given or on generated ones."""
-    from minidet.training import create_run
+    """(run, splits): a new run in `out`, on the data given or on generated ones."""
+    import minidet_kernels
+    from minidet.training import create_run, try_settings
     from minidet.training.run import check_free
 
     settings = system.configure(overrides)
+    try_settings(system, settings)
     check_free(out)  # before data are made for nothing
     if data is None:
         data = make_training_data(out / "data", system, settings)
-    classes = open_splits(data, system)[0].classes
+    splits = open_splits(data, system, settings)
     inside = data.resolve().is_relative_to(out.resolve())
-    place = os.path.relpath(data, out) if inside else str(data.resolve())
-    config = {"system": system.name, "data": place, "seed": seed, "classes": list(classes), "settings": settings}
-    return create_run(out, config)
+    config = {
+        "system": system.name,
+        "data": os.path.relpath(data, out) if inside else str(data.resolve()),
+        "digests": {name: split.digest() for name, split in splits.items()},
+        "kernels": minidet_kernels.current(),
+        "seed": seed,
+        "classes": list(splits["train"].classes),
+        "settings": settings,
+    }
+    return create_run(out, config), splits
+
+
+def reopen_splits(system, run):
+    """The data that the run began with. Raises ValueError if they have changed since: the run would not be itself."""
+    splits = open_splits(run.data, system, run.config["settings"])
+    for name, digest in run.config.get("digests", {}).items():
+        if name not in splits or splits[name].digest() != digest:
+            raise ValueError(
+                f"--resume: expected {run.data} as it was when the run began, but its split {name} has changed; "
+                "put it back, or start a new run"
+            )
+    return splits
 
 
 def refuse_other_settings(args: argparse.Namespace, system, run) -> None:
     """A resumed run goes on as it began: options that would change it are errors."""
+    import minidet_kernels
+
     if run.config["system"] != system.name:
         raise ValueError(f"--resume: {run.folder} is a run of {run.config['system']}, not of {system.name}")
     if args.seed not in (None, run.config["seed"]):
         raise ValueError(f"--resume: the run has seed {run.config['seed']}, got --seed {args.seed}; leave it out")
     if args.data is not None and args.data.resolve() != run.data.resolve():
         raise ValueError(f"--resume: the run trains on {run.data}, got --data {args.data}; leave it out")
+    kernels = run.config.get("kernels")
+    if kernels not in (None, minidet_kernels.current()):
+        raise ValueError(
+            f"--resume: the run computes with the kernels {kernels}, not {minidet_kernels.current()}, which round "
+            f"differently; go on with --kernels {kernels}"
+        )
     wanted, settings = system.configure(args.set), run.config["settings"]
     for key in (override.partition("=")[0] for override in args.set):
         if wanted[key] != settings.get(key):
@@ -80,22 +109,20 @@ def refuse_other_settings(args: argparse.Namespace, system, run) -> None:
             )
 
 
-def train_and_tell(system, run, resume: bool) -> int:
+def train_and_tell(system, run, splits, resume: bool) -> int:
     """Trains, and says what came out and where it lies."""
     from minidet.training import Interrupted, train
 
-    dataset, validation, test = open_splits(run.data, system)
-    print(f"training {system.name} on {len(dataset)} images, {len(validation)} to validate")
-    for split in (dataset, validation, test):
-        if split is not None:
-            split.verify()  # a broken image ends the training now, not in the middle of an epoch
+    print(f"training {system.name} on {len(splits['train'])} images, {len(splits['val'])} to validate")
+    for change in run.environment_changes() if resume else ():
+        print(f"note: {change} since the run began; its last bits may differ from those of an uninterrupted run")
     try:
-        metrics = train(system, run, dataset, validation, test, resume=resume)
+        metrics = train(system, run, splits["train"], splits["val"], splits.get("test"), resume=resume)
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(f"{stop or 'stopped at once; the state of the last checkpoint is kept'}")
+        print(str(stop) or "stopped at once; the state of the last checkpoint is kept")
         print(f"continue with: minidet train {system.name} --out {run.folder} --resume")
         return 130
-    print(f"\nthe best weights, on the {len(validation if test is None else test)} images of {metrics['split']}:")
+    print(f"\nthe best weights, on the {len(splits[metrics['split']])} images of {metrics['split']}:")
     print_table(metrics)
     print("\nto look at:")
     for name in ("predictions.png", "losses.png"):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minidet.data.dataset import Dataset, Sample, find_splits, open_dataset
-from minidet.data.files import AnnotationError
+from minidet.data.files import AnnotationError, write_atomic
 from minidet.data.images import ImageError
 from minidet.data.make import content_digest
 
@@ -83,8 +83,9 @@ def _describe(name: str, split: SplitReport) -> list[str]:
 def check_dataset(folder: Path | str, out: Path | str | None = None, format: str | None = None) -> Report:
     """Check all splits of a data set: annotations, every image, duplicates, and the digest of a generated set.
 
-    Reads everything and stops at nothing; the report lists all problems. out: a folder for pictures of samples with
-    their boxes or skeletons, one PNG a split (made if missing); None draws nothing. format: as in open_dataset.
+    Reads everything and stops at nothing; the report lists all problems. out: a folder (made if missing) for report.txt
+    and pictures of samples with their boxes or skeletons, one PNG a split; None writes nothing. format: as in
+    open_dataset.
     """
     folder = Path(folder)
     report = Report(folder)
@@ -107,6 +108,9 @@ def check_dataset(folder: Path | str, out: Path | str | None = None, format: str
         if out is not None and drawable:
             report.pictures.append(_draw(Path(out), split, dataset, drawable))
     _check_digest(folder, report)
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        write_atomic(Path(out) / "report.txt", f"{report}\n")
     return report
 
 

@@ -1,10 +1,12 @@
 """Data sets on disk: find the annotation files of a folder, read them at once, and each image when it is asked for."""
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +54,20 @@ class Sample:
             self.areas = (self.boxes[:, 2] - self.boxes[:, 0]) * (self.boxes[:, 3] - self.boxes[:, 1])
 
 
+@dataclass
+class ImageCache:
+    """Decoded images by their file, until the room is used up. It is filled and never emptied: in shuffled epochs each
+    image is as likely as any other to be next, so throwing one out for another would gain nothing."""
+
+    room: int  # bytes
+    images: dict[Path, np.ndarray] = field(default_factory=dict)
+
+    def keep(self, path: Path, image: np.ndarray) -> None:
+        if image.nbytes <= self.room:
+            self.room -= image.nbytes
+            self.images[path] = image
+
+
 class Dataset:
     """A sequence of samples; `dataset[i]` reads the image from its file, once, while the cache has room.
 
@@ -76,8 +92,7 @@ class Dataset:
         self.flip_swap = flip_swap
         self._with_masks = masks
         self._max_pixels = max_pixels
-        self._cache: dict[Path, np.ndarray] = {}
-        self._cache_room = cache_bytes
+        self._cache = ImageCache(cache_bytes)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -102,29 +117,38 @@ class Dataset:
     def verify(self, on_problem: OnProblem = raise_problem) -> None:
         """Read every image now: a broken file is found before the training and not in the middle of an epoch.
 
-        Fills the cache on the way. on_problem: called with every ImageError or AnnotationError; if it returns, the
-        sample is taken out of the data set.
+        Fills the cache on the way, and the records' sizes where the annotations do not tell them. on_problem: called
+        with every ImageError or AnnotationError; if it returns, the sample is taken out of the data set.
         """
         good = []
         for record in self.records:
             try:
-                self._image(record)
+                record.size = self._image(record).shape[:2]
                 good.append(record)
             except (ImageError, AnnotationError) as error:
                 on_problem(error)
         self.records = good
 
     def subset(self, indices: Sequence[int]) -> "Dataset":
-        """Some of the samples, in the given order, as a data set of their own; decoded images are shared."""
+        """Some of the samples, in the given order, as a data set of their own; the cache of images is shared."""
         part = copy.copy(self)
         part.records = [self.records[int(index)] for index in indices]
         return part
 
+    def digest(self) -> str:
+        """SHA-256 over the classes, every annotation and every image file: equal for equal data, wherever they lie."""
+        digest = hashlib.sha256("\0".join(self.classes).encode())
+        for record in self.records:
+            digest.update(hashlib.sha256(record.path.read_bytes()).digest())
+            objects = (record.boxes, record.labels, record.iscrowd, record.difficult, record.areas)
+            for part in (record.name, *objects, record.keypoints, record.segmentations):
+                digest.update(_as_bytes(part))
+        return digest.hexdigest()
+
     def _image(self, record: Record) -> np.ndarray:
-        """The decoded image. The cache is filled and never emptied: in shuffled epochs each image is as likely as
-        any other to be next, so throwing one out for another would gain nothing."""
-        if record.path in self._cache:
-            return self._cache[record.path]
+        """The decoded image, from the cache where it is there."""
+        if record.path in self._cache.images:
+            return self._cache.images[record.path]
         image = read_image(record.path, self._max_pixels)
         if record.size is not None and image.shape[:2] != tuple(record.size):
             raise AnnotationError(
@@ -132,10 +156,15 @@ class Dataset:
                 f"{image.shape[1]} x {image.shape[0]} (upright, as EXIF says); the boxes would be wrong, fix either"
             )
         image.flags.writeable = False
-        if image.nbytes <= self._cache_room:
-            self._cache_room -= image.nbytes
-            self._cache[record.path] = image
+        self._cache.keep(record.path, image)
         return image
+
+
+def _as_bytes(part: Any) -> bytes:
+    """A part of an annotation, whole: the repr of an array would leave out its middle."""
+    if isinstance(part, np.ndarray):
+        return f"{part.dtype}{part.shape}".encode() + part.tobytes()
+    return b"".join(map(_as_bytes, part)) if isinstance(part, list) else repr(part).encode()
 
 
 def _paint_masks(record: Record, size: tuple[int, int]) -> np.ndarray | None:
@@ -172,7 +201,8 @@ def open_dataset(
     format: one of FORMATS, or None for the first whose files are there:
       coco            annotations/instances_SPLIT.json, images in images/SPLIT/ or SPLIT/
       coco-keypoints  annotations/person_keypoints_SPLIT.json, images likewise
-      voc             voc/SPLIT/*.xml with images/SPLIT/, or ImageSets/Main/SPLIT.txt, Annotations/, JPEGImages/
+      voc             voc/SPLIT/*.xml with images/SPLIT/, or ImageSets/Main/SPLIT.txt, Annotations/, JPEGImages/;
+                      classes.txt, one name a line, where the classes are not VOC's
       yolo            classes.txt, labels/SPLIT/*.txt, images/SPLIT/
       lsp             lsp/SPLIT/joints.mat with images/SPLIT/, or joints.mat and images/ (one split, any name)
     masks: paint the annotated masks into every sample; False saves the time.
@@ -240,8 +270,8 @@ def _coco_reader(prefix: str) -> Callable:
 def _read_voc_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:
     looked_for.append(f"voc/{split}/*.xml with images/{split}/, or ImageSets/Main/{split}.txt (VOC)")
     own, listing = folder / "voc" / split, folder / "ImageSets" / "Main" / f"{split}.txt"
+    classes = read_classes(folder / "classes.txt") if (folder / "classes.txt").is_file() else None
     if own.is_dir() and (folder / "images" / split).is_dir():
-        classes = read_classes(folder / "classes.txt") if (folder / "classes.txt").is_file() else None
         return read_voc(sorted(own.glob("*.xml")), folder / "images" / split, classes, on_problem)
     if not listing.is_file():
         return None
@@ -249,7 +279,7 @@ def _read_voc_folder(folder: Path, split: str, on_problem: OnProblem, looked_for
     for name in names:
         if Path(name).name != name:
             raise AnnotationError(f"{listing}: expected names of images, one a line, got {name!r}")
-    return read_voc([folder / "Annotations" / f"{n}.xml" for n in names], folder / "JPEGImages", None, on_problem)
+    return read_voc([folder / "Annotations" / f"{n}.xml" for n in names], folder / "JPEGImages", classes, on_problem)
 
 
 def _read_yolo_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:

@@ -20,6 +20,10 @@ _UPRIGHT = {
 }
 
 
+# Where Pillow finds a PNG's EXIF: its own chunk, ImageMagick's text, Adobe's.
+_EXIF_IN_PNG = {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
+
+
 class ImageError(ValueError):
     """A picture that cannot be read. The message names the file, what was expected, what came, what to do."""
 
@@ -33,8 +37,10 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with _opened(path, max_pixels) as image:
         try:
+            orientation = _orientation(image)
             image.load()
-            return np.array(_to_rgb(_upright(image)))  # a copy: PIL's own buffer is read-only
+            upright = image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
+            return np.array(_to_rgb(upright))  # a copy: PIL's own buffer is read-only
         except Exception as error:  # Pillow's decoders raise half a dozen kinds of exceptions on damaged data
             raise ImageError(
                 f"{path}: expected a complete {image.format} picture, but decoding its {image.width} x "
@@ -89,17 +95,15 @@ def _opened(path: Path | str, max_pixels: int) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 (upright) where there is none or it cannot be understood, as viewers do."""
+    """EXIF orientation 1..8 of a picture that is not decoded yet; 1 (upright) where there is none or it cannot be
+    understood, as viewers do. A PNG's is looked for before its pixels only: Pillow would decode them to look behind."""
+    if image.format == "PNG" and not _EXIF_IN_PNG & image.info.keys():
+        return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return 1
     return value if value in _UPRIGHT else 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    orientation = _orientation(image)
-    return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

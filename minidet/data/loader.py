@@ -18,10 +18,34 @@ from minidet.data.dataset import Sample
 # First words of the seeds, so that order and augmentation never share random numbers.
 _ORDER, _AUGMENTATION = 1, 2
 
-
 # Seconds after which a thread that runs Python must let others run. A network's kernels run without Python's lock and
 # want it back at once; with the usual 5 ms they wait that long for this thread, again and again: a third of a step.
 SWITCH_INTERVAL = 3e-4
+
+
+class _ShortSwitchInterval:
+    """A context manager: the interval is short while any loader is within it, and afterwards what it was before."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.usual = 0.0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.inside == 0:
+                self.usual = sys.getswitchinterval()
+                sys.setswitchinterval(min(self.usual, SWITCH_INTERVAL))
+            self.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                sys.setswitchinterval(self.usual)
+
+
+_short_switch_interval = _ShortSwitchInterval()
 
 
 @dataclass
@@ -195,18 +219,16 @@ def _in_background(items: Iterator, ahead: int) -> Iterator:
             put("error", error)
 
     thread = threading.Thread(target=work, name="minidet loader", daemon=True)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(min(interval, SWITCH_INTERVAL))
-    thread.start()
-    try:
-        while True:
-            kind, value = ready.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stopped.set()
-        thread.join()
-        sys.setswitchinterval(interval)
+    with _short_switch_interval:
+        thread.start()
+        try:
+            while True:
+                kind, value = ready.get()
+                if kind == "error":
+                    raise value
+                if kind == "end":
+                    return
+                yield value
+        finally:
+            stopped.set()
+            thread.join()

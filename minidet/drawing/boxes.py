@@ -16,13 +16,13 @@ def draw_boxes(
     truth: np.ndarray | None = None,
     truth_labels: np.ndarray | None = None,
     names: Sequence[str] | None = None,
-    factor: int | None = None,
+    factor: float | None = None,
 ) -> np.ndarray:
     """Draw predictions and, beside them, the truth.
 
     image: (H, W, 3) uint8, or float in [0, 1]. boxes: (R, 4) x1 y1 x2 y2 in continuous pixel coordinates; labels
     (R,), scores (R,). truth: (T, 4), truth_labels (T,). names: by label, the background first.
-    factor: enlargement; by default whatever makes a small picture readable.
+    factor: enlargement; by default whatever makes a small picture readable and a large one fit a screen.
     Returns (factor * H, factor * W, 3) uint8; the given image stays as it is.
     """
     factor = factor or enlargement(*image.shape[:2])

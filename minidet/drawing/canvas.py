@@ -17,20 +17,29 @@ PALETTE = (
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 LEAST_SIDE = 320  # pictures are enlarged until their longer side has this many pixels, so that lines and text fit
+MOST_SIDE = 1024  # and larger ones are shrunk: on a photograph of 4000 pixels nobody sees a line of 3
 
 
-def enlargement(height: int, width: int, least_side: int = LEAST_SIDE) -> int:
-    """The whole number by which a picture is enlarged; 1 for one that is large enough."""
-    return max(1, -(-least_side // max(height, width, 1)))
+def enlargement(height: int, width: int, least_side: int = LEAST_SIDE) -> float:
+    """The whole number by which a picture is enlarged, or one divided by the whole number by which it is shrunk."""
+    longer = max(height, width, 1)
+    if longer > MOST_SIDE:
+        return 1 / -(-longer // MOST_SIDE)
+    return max(1, -(-least_side // longer))
 
 
-def enlarge(image: np.ndarray, factor: int) -> Image.Image:
-    """(H, W, 3) uint8, or float in [0, 1] -> a picture of factor x factor squares for pixels: no detail is invented."""
+def enlarge(image: np.ndarray, factor: float) -> Image.Image:
+    """(H, W, 3) uint8, or float in [0, 1] -> a picture of factor x factor squares for pixels: no detail is invented.
+
+    factor: as `enlargement` gives it; below 1, squares of 1 / factor pixels are averaged.
+    """
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected an image (H, W, 3), got {image.shape}; a (3, H, W) one needs transpose(1, 2, 0)")
     if image.dtype != np.uint8:
         image = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(image))
+    if factor < 1:
+        return picture.reduce(round(1 / factor))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 

@@ -17,13 +17,13 @@ def draw_skeleton(
     truth: np.ndarray | None = None,
     limbs: Sequence[tuple[int, int]] = LSP_LIMBS,
     names: Sequence[str] = LSP_JOINTS,
-    factor: int | None = None,
+    factor: float | None = None,
 ) -> np.ndarray:
     """Draw people's joints and limbs.
 
     image: (H, W, 3) uint8, or float in [0, 1]. keypoints, truth: (J, 3) or (P, J, 3) x, y, v with whole numbers at
     pixel centres; v = 0 is left out, v = 1 is a hollow joint. names: those that start with right or left decide
-    about the colours. factor: enlargement; by default whatever makes a small picture readable.
+    about the colours. factor: enlargement; by default as in draw_boxes.
     Returns (factor * H, factor * W, 3) uint8.
     """
     factor = factor or enlargement(*image.shape[:2])
@@ -42,7 +42,7 @@ def _side_color(name: str) -> tuple[int, int, int]:
     return LEFT_COLOR if name.startswith("left") else MIDDLE_COLOR
 
 
-def _draw_people(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: int, dash: int) -> None:
+def _draw_people(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: float, dash: int) -> None:
     keypoints = np.asarray(keypoints, float)
     for person in keypoints.reshape(-1, *keypoints.shape[-2:]):
         places = (person[:, :2] + 0.5) * factor  # pixel centres -> continuous coordinates of the enlarged picture

@@ -56,6 +56,11 @@ class Localizer(nn.Module):
             )
         if box_loss not in BOX_LOSSES:
             raise ValueError(f"Localizer: expected box_loss among {', '.join(BOX_LOSSES)}, got {box_loss!r}")
+        if image_size < 1 or image_size % backbone.stride:
+            raise ValueError(
+                f"Localizer: expected image_size to be a multiple of the backbone's stride {backbone.stride}, "
+                f"got {image_size}"
+            )
         self.classes, self.image_size, self.alpha, self.box_loss = classes, image_size, alpha, box_loss
         self.backbone = backbone
         cells = (image_size // backbone.stride) ** 2

@@ -6,11 +6,11 @@ Read step.py (one step), loop.py (an epoch of them), checkpoint.py (what survive
 from minidet.training.checkpoint import CheckpointError, read_arrays, write_arrays
 from minidet.training.loop import Interrupted, evaluate, train
 from minidet.training.run import Run, RunError, create_run, open_run
-from minidet.training.state import Training
+from minidet.training.state import Training, try_settings
 from minidet.training.step import RefusedStepError
 from minidet.training.system import SYSTEMS, System, load_system
 
 __all__ = [
     "SYSTEMS", "CheckpointError", "Interrupted", "RefusedStepError", "Run", "RunError", "System", "Training",
-    "create_run", "evaluate", "load_system", "open_run", "read_arrays", "train", "write_arrays",
+    "create_run", "evaluate", "load_system", "open_run", "read_arrays", "train", "try_settings", "write_arrays",
 ]  # fmt: skip

@@ -142,8 +142,7 @@ class Trainer:
             self.row("epoch", epoch) | losses | {f"val_{name}": value for name, value in metrics.items()}
         )
         progress.epoch_sums, progress.epoch_steps = {}, 0
-        value, metric = metrics[self.system.metric], self.system.metric
-        if progress.best is None or value > progress.best["metrics"][metric]:
+        if progress.best is None or _is_better(metrics, progress.best["metrics"], self.system.metric):
             progress.best = {"epoch": epoch, "metrics": metrics}
             self.write_weights("best.safetensors", progress.best)
         self.report.line(f"epoch {epoch:>3}: {_told(losses)}; validation {_told(metrics)}")
@@ -154,7 +153,7 @@ class Trainer:
         """predictions.png and, not too often, losses.png."""
         from minidet.drawing.curves import draw_training
 
-        samples = [self.validation[index] for index in range(min(SAMPLES_DRAWN, len(self.validation)))]
+        samples = self.validation.subset(range(min(SAMPLES_DRAWN, len(self.validation))))
         self.run.write_picture("predictions.png", self.system.draw(samples, predictions[: len(samples)], self.classes))
         if always or time.monotonic() - self.drawn_at >= PICTURE_SECONDS:
             self.run.write_picture("losses.png", draw_training(self.training.progress.rows))
@@ -249,6 +248,11 @@ def stop_on_interrupt(quiet: bool = False) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_better(metrics: dict[str, float], best: dict[str, float], metric: str) -> bool:
+    """Larger; and any number is better than none, so that a NaN of the first epoch does not stay the best for ever."""
+    return metrics[metric] > best[metric] or math.isnan(best[metric])
 
 
 def _told(values: dict[str, float]) -> str:

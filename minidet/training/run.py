@@ -69,6 +69,16 @@ class Run:
         table.writerows({key: _shown(value) for key, value in row.items()} for row in rows)
         write_atomic(self.path("log.csv"), text.getvalue())
 
+    def environment_changes(self) -> list[str]:
+        """What is no longer as environment.json says, in words: versions, processor, threads."""
+        try:
+            before = json.loads(read_limited(self.path("environment.json"), MAX_CONFIG_BYTES))
+        except ValueError:
+            return []
+        then, now = _flat(before), _flat(describe_environment())
+        changed = [key for key in then | now if then.get(key) != now.get(key)]
+        return [f"{key} was {then.get(key)} and is {now.get(key)}" for key in changed]
+
     def remove_leftovers(self) -> None:
         """Deletes the temporary files of writes that were killed."""
         for folder in (self.folder, self.checkpoints):
@@ -80,7 +90,8 @@ class Run:
 def create_run(folder: Path | str, config: dict[str, Any]) -> Run:
     """A new run in a new or empty folder, where a data set in `folder/data` may be already.
 
-    config: {"system", "data", "seed", "classes", "settings": {...}}. Raises RunError if something else is there.
+    config: {"system", "data", "seed", "classes", "settings": {...}}, and what a resumed run must find unchanged:
+    "digests" of the splits, "kernels". Raises RunError if something else is there.
     """
     folder = Path(folder)
     check_free(folder)
@@ -176,6 +187,14 @@ def encode_png(image: np.ndarray) -> bytes:
     content = io.BytesIO()
     Image.fromarray(image).save(content, format="PNG", compress_level=3)
     return content.getvalue()
+
+
+def _flat(environment: Any) -> dict[str, Any]:
+    """{name: value} without the tables that they stand in."""
+    flat: dict[str, Any] = {}
+    for key, value in environment.items() if isinstance(environment, dict) else ():
+        flat |= value if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def _shown(value: Any) -> Any:

@@ -104,6 +104,15 @@ class Training:
         self.progress = Progress(**saved["progress"])
 
 
+def try_settings(system: System, settings: dict[str, Any]) -> None:
+    """Builds what a training is made of, for two classes, and drops it: what these settings make impossible is refused
+    before data are made or a folder is. Raises ValueError."""
+    model = system.build(("__background__", "thing"), settings, manual_seed(0))
+    make_optimizer(model, settings)
+    system.transform(settings)
+    find_schedule(settings["schedule"], settings["warmup"])
+
+
 def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 

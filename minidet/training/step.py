@@ -21,9 +21,10 @@ def take_step(model: Any, optimizer: Any, batch: Any, clip_norm: float) -> dict[
     """Trains on one batch and returns the named losses.
 
     batch: as the Loader gives it. clip_norm: the greatest length of the gradient, 0 for any.
-    Raises RefusedStepError, before anything is updated, if a loss or the gradient is NaN or infinite.
+    Raises RefusedStepError if a loss or the gradient is NaN or infinite; parameters and buffers are then as before.
     """
     random_state = generator().bit_generator.state
+    buffers = [(array, array.copy()) for _, array in model.named_buffers()]  # the forward pass moves averages
     optimizer.zero_grad()
     with np.errstate(all="ignore"):  # what overflows here is explained below, better than a warning could
         with watch.pictures(batch.names):
@@ -36,7 +37,10 @@ def take_step(model: Any, optimizer: Any, batch: Any, clip_norm: float) -> dict[
     values = {name: float(loss) for name, loss in losses.items()}
     if not math.isfinite(norm):
         generator().bit_generator.state = random_state  # the same dropout again
-        raise RefusedStepError(_explain(model, batch, values))
+        explained = _explain(model, batch, values)
+        for array, before in buffers:
+            array[...] = before
+        raise RefusedStepError(explained)
     optimizer.step()
     return values
 

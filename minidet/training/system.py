@@ -33,9 +33,10 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "test_images": 300,  # held out to report
 }
 
-# What the command line refuses before anything is made: words that are not in the list, numbers below 1.
+# What is refused before anything is made: words that are not in the list, numbers below 1 or 0.
 CHOICES = {"optimizer": ("sgd", "adam", "adamw"), "schedule": tuple(SCHEDULES)}
-AT_LEAST_ONE = ("epochs", "batch_size", "log_every", "size", "images", "val_images", "test_images")
+LEAST = dict.fromkeys(("epochs", "batch_size", "log_every", "size", "images", "val_images", "test_images"), 1)
+LEAST |= dict.fromkeys(("learning_rate", "weight_decay", "momentum", "warmup", "clip_norm"), 0)
 
 SYSTEMS: dict[str, str] = {"localizer": "minidet.training.recipes.localizer"}
 
@@ -49,6 +50,8 @@ class System:
     evaluate(model, dataset, batch_size)       -> (metrics by name, one prediction a sample), model in evaluation mode
     predict(model, samples, batch_size)        -> one prediction a sample, of any size, in the sample's own pixels
     draw(samples, predictions, classes)        -> (H, W, 3) uint8, predictions beside the truth
+    check(dataset, config)                     raises ValueError, with the file's name, for a sample that the system
+                                               cannot learn; the data set is verified, so every image's size is known
     masks: whether the model looks at the data set's masks; painting them takes time
     metric: the one of evaluate's metrics by which the best weights are chosen; larger is better
     """
@@ -57,7 +60,8 @@ class System:
     build: Callable[[tuple[str, ...], dict[str, Any], np.random.Generator], Any]
     transform: Callable[[dict[str, Any]], Callable[[Sample, np.random.Generator], Sample] | None]
     evaluate: Callable[[Any, Any, int], tuple[dict[str, float], list[dict]]]
-    draw: Callable[[list[Sample], list[dict], tuple[str, ...]], np.ndarray]
+    draw: Callable[[Sequence[Sample], list[dict], tuple[str, ...]], np.ndarray]
+    check: Callable[[Any, dict[str, Any]], None]
     predict: Callable[[Any, Sequence[Sample], int], list[dict]]
     task: str = "localization"
     masks: bool = False
@@ -80,9 +84,9 @@ class System:
         for key, choices in CHOICES.items():
             if config[key] not in choices:
                 raise ValueError(f"{key}: expected {', '.join(choices)}, got {config[key]!r}")
-        for key in AT_LEAST_ONE:
-            if config[key] < 1:
-                raise ValueError(f"{key}: expected 1 or more, got {config[key]}")
+        for key, least in LEAST.items():
+            if config[key] < least:
+                raise ValueError(f"{key}: expected {least} or more, got {config[key]}")
         return config
 
 

@@ -1,11 +1,9 @@
-"""A data set and a trained run that the tests of the commands share: small, because they test the commands."""
+"""A data set and a trained run that the tests of the commands share."""
 
 import pytest
+from small_run import SET_OPTIONS
 
 from minidet.cli import main
-
-SETTINGS = ["size=32", "epochs=1", "batch_size=8", "images=16", "val_images=6", "test_images=5"]
-SET_OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
 
 
 @pytest.fixture(scope="session")

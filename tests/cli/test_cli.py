@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SET_OPTIONS
 from PIL import Image
+from small_run import SET_OPTIONS
 
 import minidet_kernels
 from minidet.cli import COMMANDS, demo, doctor, main
@@ -117,6 +117,97 @@ def test_a_broken_image_is_named_before_the_training_begins(trained, tmp_path, c
     captured = capsys.readouterr()
     assert broken.name in captured.err
     assert "epoch" not in captured.out
+
+
+def test_an_image_that_cannot_be_learned_is_named_before_the_training_begins(trained, tmp_path, capsys):
+    path = trained / "data/annotations/instances_train.json"
+    for name, change, message in (
+        ("two", lambda tables: tables["annotations"][3].update(image_id=3), "expected one object an image, got "),
+        ("tiny", lambda tables: tables["annotations"][3].update(bbox=[5, 5, 0.9, 9]), "got 0.9 x 9 in the image"),
+    ):
+        data = tmp_path / name
+        shutil.copytree(trained / "data", data)
+        tables = json.loads(path.read_text())
+        change(tables)
+        (data / path.relative_to(trained / "data")).write_text(json.dumps(tables))
+        assert main(["train", "localizer", "--data", str(data), "--out", str(tmp_path / "run"), *SET_OPTIONS]) == 2
+        captured = capsys.readouterr()
+        assert re.search(r"00000\d\.png: .*" + message, captured.err)
+        assert not (tmp_path / "run").exists()
+
+
+def test_splits_with_different_classes_are_refused(trained, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(trained / "data", data)
+    path = data / "annotations/instances_val.json"
+    tables = json.loads(path.read_text())
+    tables["categories"].reverse()
+    for category, identity in zip(tables["categories"], range(1, 7), strict=True):
+        category["id"] = identity
+    path.write_text(json.dumps(tables))
+    assert main(["train", "localizer", "--data", str(data), "--out", str(tmp_path / "run"), *SET_OPTIONS]) == 2
+    assert "expected the same classes in all splits, got circle, square" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stopped(trained, tmp_path):
+    """A run that was stopped before its end, with a data set of its own."""
+    shutil.copytree(trained, tmp_path / "stopped")
+    (tmp_path / "stopped/metrics.json").unlink()  # written last: without it the run is unfinished
+    return tmp_path / "stopped"
+
+
+def test_a_run_is_not_resumed_on_other_data_or_with_other_kernels(stopped, capsys):
+    resume = ["train", "localizer", "--out", str(stopped), "--resume"]
+    with minidet_kernels.use("cpu"):  # what the option chooses ends here
+        assert main([*resume, "--kernels", "reference"]) == 2
+    assert "the run computes with the kernels cpu, not reference" in capsys.readouterr().err
+    picture = stopped / "data/images/val/000002.png"
+    content = picture.read_bytes()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(picture)
+    assert main(resume) == 2
+    assert "its split val has changed" in capsys.readouterr().err
+    picture.write_bytes(content)
+    environment = json.loads((stopped / "environment.json").read_text())
+    (stopped / "environment.json").write_text(json.dumps(environment | {"cores": 99}))
+    assert main(resume) == 0
+    assert "note: cores was 99 and is" in capsys.readouterr().out
+
+
+def test_results_are_not_written_over_files_of_others(trained, tmp_path, monkeypatch, capsys):
+    """Not over the user's pictures, not over a run."""
+    monkeypatch.chdir(tmp_path)
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(picture)
+    content = picture.read_bytes()
+    metrics = (trained / "metrics.json").read_bytes()
+    for command in (
+        ["predict", str(trained), "photo.png", "--out", "."],
+        ["eval", str(trained), "--out", "."],
+        ["eval", str(trained), "--out", str(trained)],
+        ["data", "check", str(trained / "data"), "--out", "."],
+        ["doctor", "--data", str(trained / "data"), "--out", "."],
+        ["predict", str(trained), "photo.png", "--out", "photo.png"],
+    ):
+        assert main(command) == 2
+        assert "--out: expected a" in capsys.readouterr().err
+    assert files_below(tmp_path) == {"photo.png"}
+    assert (picture.read_bytes(), (trained / "metrics.json").read_bytes()) == (content, metrics)
+    for _ in range(2):  # over its own results of before it may
+        assert main(["predict", str(trained), "photo.png", "--out", "found"]) == 0
+        assert main(["eval", str(trained), "--out", "measured"]) == 0
+    assert main(["predict", str(trained), "found/photo.png", "--out", "found"]) == 2
+
+
+def test_predict_passes_over_a_broken_image_and_says_so(trained, tmp_path, capsys):
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    images = [str(tmp_path / "bad.png"), str(tmp_path / "good.png")]
+    assert main(["predict", str(trained), *images, "--out", str(tmp_path / "found")]) == 2
+    assert f"error: {images[0]}: expected a PNG or JPEG" in capsys.readouterr().err
+    assert files_below(tmp_path / "found") == {"good.png", "predictions.json"}
+    found = json.loads((tmp_path / "found/predictions.json").read_text())
+    assert [entry["image"] for entry in found] == images[1:]
 
 
 def test_eval_repeats_the_metrics_of_the_run(trained, tmp_path, capsys):
@@ -229,6 +320,7 @@ def test_a_demo_that_was_stopped_is_continued(tmp_path, monkeypatch, capsys):
         ("train localizer --set epoch=3", "localizer has no setting 'epoch'; it has alpha, augment, batch_size"),
         ("train localizer --set epochs=three", "expected a value of type int, got 'three'"),
         ("train localizer --set optimizer=sdg", "optimizer: expected sgd, adam, adamw, got 'sdg'"),
+        ("train localizer --set alpha=2", "expected alpha between 0 and 1, got 2.0"),
         ("train localizer --set epochs=0", "epochs: expected 1 or more, got 0"),
         ("train localizer --data nowhere", "expected a data set with the splits train and val, found none"),
         ("train localizer --out {tmp}/notes", "holds notes.txt; name a new folder"),

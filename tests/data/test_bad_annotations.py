@@ -116,6 +116,14 @@ BAD_COCO = {
         change("annotations", 0, "segmentation", to={"size": [30, 40], "counts": "\u00e9"}),
         r"segmentation\.counts: expected packed",
     ),
+    "mask with fractions": (
+        change("annotations", 0, "segmentation", to={"size": [30, 40], "counts": [0.5, 1199.5]}),
+        r"segmentation\.counts: expected whole numbers, got \[0\.5",
+    ),
+    "mask infinite": (
+        change("annotations", 0, "segmentation", to={"size": [30, 40], "counts": [float("inf")]}),
+        r"segmentation\.counts: expected whole numbers, got \[inf",
+    ),
     "image missing": (
         change("images", 0, "file_name", to="gone.png"),
         r"images\[0\]\.file_name: expected the image .*gone\.png, but there is no such file",
@@ -132,9 +140,21 @@ BAD_COCO = {
         change("images", 0, "file_name", to="a\0b"),
         r"images\[0\]\.file_name: expected the name",
     ),
+    "image name too long": (
+        change("images", 0, "file_name", to="a" * 5000),
+        r"images\[0\]\.file_name: expected the name of an image file, got 'aaaa",
+    ),
+    "image name half a character": (
+        change("images", 0, "file_name", to="\ud800.png"),
+        r"images\[0\]\.file_name: expected text, got half a character",
+    ),
     "image id twice": (change("images", 1, "id", to=7), r"images\[1\]\.id: expected every id once, got 7 again"),
     "image without width": (remove("images", 0, "width"), r"images\[0\]\.width: expected this field"),
     "image height 0": (change("images", 0, "height", to=0), r"images\[0\]: expected height and width > 0"),
+    "image astronomical": (
+        change("images", 0, "width", to=10**300),
+        r"images\[0\]: expected height and width > 0, whole and at most 1e9, got 30 and 1000",
+    ),
     "category id twice": (change("categories", 1, "id", to=90), r"categories\[1\]: expected every id and name once"),
     "category name twice": (
         change("categories", 1, "name", to="dog"),
@@ -260,6 +280,7 @@ BAD_VOC = {
     "image elsewhere": (lambda x: x.replace("000000.png", "../x.png"), r"a\.xml: filename: expected a file below"),
     "size text": (lambda x: x.replace(">40<", ">wide<"), r"size/width: expected a number, got 'wide'"),
     "size zero": (lambda x: x.replace(">40<", ">0<"), r"size: expected height and width > 0"),
+    "size fraction": (lambda x: x.replace(">40<", ">40.5<"), r"size: expected height and width > 0, whole .* 40\.5"),
     "no name": (lambda x: x.replace("name>dog</name", "n>dog</n"), r"object\[0\]\.name: expected this element"),
     "no corner": (lambda x: x.replace("xmax", "xend"), r"object\[0\]\.bndbox/xmax: expected this element"),
     "inside out": (lambda x: x.replace(">20<", ">1<"), r"object\[0\]\.bndbox: expected width > 0, got 0"),
@@ -310,6 +331,7 @@ def test_too_large_voc_files_are_refused(tmp_path, image_folder):
         ("-1 0.5 0.5 0.2 0.2", r"line 2\.class: expected a whole number"),
         ("1.0 0.5 0.5 0.2 0.2", r"line 2\.class: expected a whole number"),
         ("² 0.5 0.5 0.2 0.2", r"line 2\.class: expected a whole number"),
+        ("1" * 5000 + " 0.5 0.5 0.2 0.2", r"line 2\.class: expected a whole number from 0 to 2, got '1111"),
         ("1 0.5 x 0.2 0.2", "line 2: expected numbers"),
         ("1 0.5 nan 0.2 0.2", "line 2: expected fractions"),
         ("1 20 15 4 4", "line 2: expected fractions of the image between 0 and 1"),

@@ -1,7 +1,10 @@
 """Opening data sets in the layouts that users have, and reading their samples."""
 
+import copy
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,3 +208,69 @@ def test_a_subset_holds_the_chosen_samples_in_their_order(tmp_path, coco_tables,
     assert [part[0].name, part[1].name] == [dataset[1].name, dataset[0].name]
     assert len(dataset.subset(np.array([1]))) == 1
     assert part.classes == dataset.classes
+
+
+def test_a_subset_shares_the_room_of_its_data_sets_cache(detection, monkeypatch):
+    reads = []
+    monkeypatch.setattr("minidet.data.dataset.read_image", lambda *a: reads.append(a[0]) or read_image(*a))
+    whole = open_dataset(detection, "train", cache_bytes=2 * 128 * 128 * 3)
+    part = whole.subset([0, 1, 2])
+    for index in (0, 1, 2):
+        part[index]
+    for index in (0, 1, 2, 3):
+        whole[index]
+    assert len(reads) == 3 + 2  # two fit, for both together
+
+
+def test_verifying_fills_in_the_sizes_that_the_annotations_do_not_tell(tmp_path, records):
+    write_voc(tmp_path / "voc" / "train", records, ("__background__", "a", "b", "c"))
+    for path in (tmp_path / "voc" / "train").iterdir():
+        path.write_text(re.sub("<size>.*</size>", "", path.read_text()))
+    dataset = open_dataset(tmp_path, "train", "voc")
+    assert [record.size for record in dataset.records] == [None] * 3
+    dataset.verify()
+    assert [record.size for record in dataset.records] == [(30, 40)] * 3
+
+
+def test_the_digest_is_of_the_images_and_of_every_part_of_the_annotations(tmp_path, coco_tables, write_coco_tables):
+    def digest(tables=coco_tables) -> str:
+        write_coco_tables(tables)
+        return open_dataset(tmp_path, "train").digest()
+
+    first = digest()
+    assert digest() == first
+    seen = {first}
+    for change in (
+        lambda t: t["annotations"][0].update(bbox=[1, 2, 3.5, 4.5]),
+        lambda t: t["annotations"][0].update(category_id=18),
+        lambda t: t["annotations"][1].update(iscrowd=0),
+        lambda t: t["annotations"][0].update(area=15.0),
+        lambda t: t["annotations"][0].update(segmentation=[[1, 1, 5, 1, 5, 4]]),
+        lambda t: t["annotations"][0].update(segmentation=[[1, 1, 5, 1, 5, 4.5]]),
+        lambda t: t["categories"][0].update(name="comb"),
+        lambda t: t["images"].reverse(),
+    ):
+        changed = copy.deepcopy(coco_tables)
+        change(changed)
+        seen.add(digest(changed))
+    picture = tmp_path / "images" / "train" / "000000.png"
+    write_image(picture, 255 - read_image(picture))
+    seen.add(digest())
+    assert len(seen) == 1 + 8 + 1
+
+
+def test_classes_of_ones_own_are_numbered_alike_in_all_splits_of_a_voc_folder(tmp_path, records):
+    """Without classes.txt a split knows only the names that it shows."""
+    names = ("__background__", "apple", "bread", "cheese")
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "images" / "train").rename(tmp_path / "JPEGImages")
+    write_voc(tmp_path / "Annotations", records, names)
+    for split, record in (("train", records[0]), ("val", records[2])):
+        (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text(f"{Path(record.name).stem}\n")
+    assert open_dataset(tmp_path, "train").classes == ("__background__", "apple", "bread")
+    assert open_dataset(tmp_path, "val").classes == ("__background__", "cheese")
+    (tmp_path / "classes.txt").write_text("apple\nbread\ncheese\n")
+    for split, labels in (("train", [2, 1]), ("val", [3])):
+        dataset = open_dataset(tmp_path, split)
+        assert dataset.classes == names
+        assert dataset[0].labels.tolist() == labels

@@ -250,3 +250,12 @@ def test_a_file_that_is_written_again_is_never_half_written(tmp_path, records, m
     assert (tmp_path / "a.json").read_bytes() == before
     assert json.loads(before)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["a/x.png", "x.jpg"])
+def test_images_that_would_share_an_annotation_file_are_refused_before_anything_is_written(tmp_path, records, name):
+    records[0].name, records[1].name = "x.png", name
+    for write in (lambda: write_voc(tmp_path / "out", records, "bcde"), lambda: write_yolo(tmp_path / "out", records)):
+        with pytest.raises(ValueError, match=f"whose names differ, got x.png and {name}"):
+            write()
+    assert not (tmp_path / "out").exists()

@@ -199,6 +199,15 @@ def test_the_exif_orientation_is_applied(tmp_path, orientation):
     assert image_size(tmp_path / "a.png") == (20, 30)
 
 
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_the_size_of_a_picture_is_read_without_decoding_it(tmp_path, monkeypatch, format):
+    (tmp_path / "a").write_bytes(encoded(format))
+    decoded = []
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: decoded.append(image))
+    assert image_size(tmp_path / "a") == (20, 30)
+    assert not decoded
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_broken_exif_block_leaves_the_picture_upright(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"))

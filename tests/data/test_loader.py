@@ -1,5 +1,6 @@
 """The loader's stream is a pure function of (seed, epoch, position), whatever thread prepares it."""
 
+import sys
 import threading
 import time
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from minidet.data import transforms as T
 from minidet.data.dataset import Sample
 from minidet.data.images import ImageError
-from minidet.data.loader import Loader, collate_list
+from minidet.data.loader import SWITCH_INTERVAL, Loader, collate_list
 
 
 class Numbered:
@@ -170,6 +171,17 @@ def test_the_thread_ends_when_the_consumer_stops_early_or_fails():
     while loader_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert loader_threads() == []
+
+
+def test_two_loaders_at_once_leave_the_switch_interval_as_it_was():
+    before = sys.getswitchinterval()
+    first, second = iter(loader(count=40, prefetch=2)), iter(loader(count=40, prefetch=2))
+    next(first), next(second)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL)
+    first.close()  # in the order that a stack would not have
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL)
+    second.close()
+    assert sys.getswitchinterval() == before
 
 
 def test_no_more_than_the_promised_batches_are_prepared_ahead():

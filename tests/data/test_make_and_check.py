@@ -139,6 +139,11 @@ def test_the_digest_covers_names_and_bytes(tmp_path):
     assert digest == content_digest(folder)
     assert len(digest) == hashlib.sha256().digest_size * 2
     first = folder / "images/train/000000.png"
+    content = first.read_bytes()
+    first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert content_digest(folder) != digest
+    first.write_bytes(content)
+    assert content_digest(folder) == digest
     first.rename(first.with_name("000099.png"))
     assert content_digest(folder) != digest
 

@@ -21,6 +21,16 @@ def test_small_pictures_are_enlarged_by_a_whole_number_and_large_ones_are_not():
     assert enlargement(500, 400) == 1
 
 
+def test_photographs_are_shrunk_with_their_boxes():
+    photograph = np.full((1500, 2400, 3), 128, np.uint8)
+    picture = draw_boxes(photograph, np.array([[300.0, 600, 1500, 1200]]), labels=np.array([2]))
+    assert picture.shape == (500, 800, 3)
+    rows, columns = np.nonzero((picture == np.array(PALETTE[2])).all(axis=2))
+    body = rows >= 199  # below the name's tag
+    assert (columns[body].min(), columns[body].max()) == pytest.approx((100, 499), abs=2)
+    assert rows.max() == pytest.approx(399, abs=2)
+
+
 def test_a_box_is_drawn_along_its_edges_in_its_labels_colour():
     picture = draw_boxes(GRAY, np.array([[10.0, 8, 30, 24]]), labels=np.array([2]), factor=4)
     color = np.array(PALETTE[2])

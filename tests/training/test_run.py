@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 from toy_system import SYSTEM, ToyDataset, ToyModel, toy_run, train_toy
 
-from minidet.training import RunError, load_system, open_run, train
+from minidet.training import RunError, load_system, open_run, train, try_settings
 from minidet.training.checkpoint import read_arrays
 from minidet.training.system import TRAINING_DEFAULTS
 
@@ -130,6 +131,8 @@ def test_settings_are_overridden_in_the_type_of_their_default():
         ("schedule=linear", "schedule: expected constant, step, cosine, got 'linear'"),
         ("batch_size=0", "batch_size: expected 1 or more, got 0"),
         ("learning_rate=nan", "learning_rate: expected a finite number"),
+        ("learning_rate=-1", "learning_rate: expected 0 or more, got -1.0"),
+        ("warmup=-5", "warmup: expected 0 or more, got -5"),
     ],
 )
 def test_overrides_that_make_no_sense_are_refused(override, message):
@@ -156,3 +159,43 @@ def test_a_frozen_part_keeps_its_weights_and_its_averages(tmp_path):
     np.testing.assert_array_equal(weights["norm.running_mean"], np.zeros(3))
     np.testing.assert_array_equal(weights["norm.weight"], np.ones(3))
     assert np.any(weights["hidden.bias"] != 0)
+
+
+def test_a_first_metric_that_is_no_number_does_not_stay_the_best(tmp_path):
+    values = iter([np.nan, 0.25, np.nan, 0.5, 0.5])
+
+    def evaluate(model, dataset, batch_size):
+        return {"accuracy": next(values)}, SYSTEM.evaluate(model, dataset, batch_size)[1]
+
+    run = toy_run(tmp_path / "run", ["epochs=4"])
+    train(replace(SYSTEM, evaluate=evaluate), run, ToyDataset(22, seed=1), ToyDataset(9, seed=2), quiet=True)
+    assert json.loads(run.path("metrics.json").read_text())["best_epoch"] == 4
+
+
+def test_what_has_changed_around_a_run_is_told(tmp_path):
+    run = toy_run(tmp_path / "run")
+    assert run.environment_changes() == []
+    environment = json.loads(run.path("environment.json").read_text())
+    environment["cores"] = 77
+    environment["packages"]["numpy"] = "1.0"
+    run.write_json("environment.json", environment)
+    assert run.environment_changes() == [
+        f"cores was 77 and is {os.cpu_count()}", f"numpy was 1.0 and is {np.__version__}"
+    ]  # fmt: skip
+    run.path("environment.json").write_text("{")
+    assert run.environment_changes() == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("alpha=2", "expected alpha between 0 and 1, got 2"),
+        ("box_loss=foo", "expected box_loss among l1, l2"),
+        ("size=50", "expected image_size to be a multiple of the backbone's stride 16, got 50"),
+    ],
+)
+def test_settings_that_cannot_be_trained_are_refused_by_trying_them(override, message):
+    localizer = load_system("localizer")
+    try_settings(localizer, localizer.configure())
+    with pytest.raises(ValueError, match=message):
+        try_settings(localizer, localizer.configure([override]))

@@ -65,6 +65,9 @@ class ToyDataset:
     def __getitem__(self, index: int) -> Sample:  # raises IndexError at the end, so that `for` loops stop
         return self.samples[index]
 
+    def subset(self, indices):
+        return [self.samples[index] for index in indices]
+
 
 def evaluate(model, dataset, batch_size):
     images = np.stack([sample.image for sample in dataset]).transpose(0, 3, 1, 2).astype(np.float32) / 255
@@ -87,6 +90,7 @@ SYSTEM = System(
     transform=lambda config: RandomFlip(),
     evaluate=evaluate,
     draw=draw,
+    check=lambda dataset, config: None,
     predict=predict,
     metric="accuracy",
     defaults={"epochs": 3, "batch_size": 4, "warmup": 2, "log_every": 2, "learning_rate": 0.01},

@@ -18,6 +18,7 @@ from minidet.data.formats.record import (
     Record,
     checked_box,
     checked_path,
+    checked_size,
     fill,
     finite_number,
     raise_problem,
@@ -88,6 +89,8 @@ def _field(table, key: str, kind, where: str):
     if not isinstance(value, kind) or isinstance(value, bool):
         wanted = " or ".join(k.__name__ for k in getattr(kind, "__args__", (kind,)))
         raise AnnotationError(f"{where}.{key}: expected {wanted}, got {str(value)[:40]!r}")
+    if isinstance(value, str) and not value.isascii() and value.encode(errors="replace").decode() != value:
+        raise AnnotationError(f"{where}.{key}: expected text, got half a character in {value[:40]!r}")  # \ud800
     return value
 
 
@@ -120,9 +123,7 @@ def _read_images(table: list, folder: Path, file: str, on_problem: OnProblem) ->
             identity = _field(image, "id", int | str, where)
             if identity in records:
                 raise AnnotationError(f"{where}.id: expected every id once, got {identity!r} again; renumber it")
-            size = _field(image, "height", int, where), _field(image, "width", int, where)
-            if min(size) <= 0:
-                raise AnnotationError(f"{where}: expected height and width > 0, got {size[0]} and {size[1]}")
+            size = checked_size(_field(image, "height", int, where), _field(image, "width", int, where), where)
             name = _field(image, "file_name", str, where)
             records[identity] = Record(checked_path(folder, name, f"{where}.file_name"), name, size)
         except AnnotationError as error:
@@ -168,9 +169,11 @@ def _read_segmentation(value, size: tuple[int, int], where: str):
         raise AnnotationError(f"{where}.size: expected the image's [height, width] {list(size)}, got {value['size']}")
     counts = _field(value, "counts", list | str, where)
     try:
-        counts = unpack_counts(counts) if isinstance(counts, str) else [int(c) for c in counts]
-    except (TypeError, ValueError) as error:
+        counts = unpack_counts(counts) if isinstance(counts, str) else counts
+    except ValueError as error:
         raise AnnotationError(f"{where}.counts: {error}") from error
+    if not all(type(count) is int for count in counts):
+        raise AnnotationError(f"{where}.counts: expected whole numbers, got {str(counts)[:60]}")
     if min(counts, default=-1) < 0 or sum(counts) != size[0] * size[1]:
         raise AnnotationError(
             f"{where}.counts: expected run lengths >= 0 that add up to {size[0]} x {size[1]}, got {sum(counts)}"

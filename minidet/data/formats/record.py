@@ -1,6 +1,6 @@
 """What every reader returns for one image, and the checks that all readers share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +107,30 @@ def checked_path(folder: Path, name, where: str) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise AnnotationError(f"{where}: expected a file below {folder}, got {name!r}; write a relative name")
     path = folder / name
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except (OSError, ValueError) as error:  # too long for the file system, or half of a surrogate pair
+        raise AnnotationError(f"{where}: expected the name of an image file, got {name[:40]!r} ({error})") from error
+    if not found:
         raise AnnotationError(f"{where}: expected the image {path}, but there is no such file; restore or remove it")
     return path
+
+
+def checked_size(height: float, width: float, where: str) -> tuple[int, int]:
+    """(height, width) of an image as an annotation gives it."""
+    if not all(1 <= value <= LARGEST_NUMBER and value == int(value) for value in (height, width)):
+        told = f"{str(height)[:20]} and {str(width)[:20]}"
+        raise AnnotationError(f"{where}: expected height and width > 0, whole and at most 1e9, got {told}")
+    return int(height), int(width)
+
+
+def refuse_equal_stems(records: Sequence[Record], writer: str) -> None:
+    """For formats that name an annotation file after its image, without folder and ending."""
+    stems: dict[str, str] = {}
+    for record in records:
+        other = stems.setdefault(Path(record.name).stem, record.name)
+        if other != record.name:
+            raise ValueError(
+                f"{writer}: expected images whose names differ, got {other} and {record.name}, which would share one "
+                "annotation file; rename one, or write COCO"
+            )

@@ -18,9 +18,11 @@ from minidet.data.formats.record import (
     Record,
     checked_box,
     checked_path,
+    checked_size,
     fill,
     finite_number,
     raise_problem,
+    refuse_equal_stems,
 )
 
 MAX_BYTES = 4 << 20  # of one image's file; the largest of VOC has 15 kB
@@ -111,9 +113,8 @@ def _read_file(path: Path, image_folder: Path, on_problem: OnProblem, max_bytes:
     image = checked_path(image_folder, name, f"{path.name}: filename")
     size = None
     if root.find("size") is not None:
-        size = int(_number(root, "size/height", path.name)), int(_number(root, "size/width", path.name))
-        if min(size) <= 0:
-            raise AnnotationError(f"{path.name}: size: expected height and width > 0, got {size[0]} and {size[1]}")
+        sides = (_number(root, f"size/{side}", path.name) for side in ("height", "width"))
+        size = checked_size(*sides, f"{path.name}: size")
     objects = []
     for index, element in enumerate(root.findall("object")):
         where = f"{path.name}: object[{index}]"
@@ -131,7 +132,11 @@ def _read_file(path: Path, image_folder: Path, on_problem: OnProblem, max_bytes:
 
 
 def write_voc(folder: Path | str, records: Sequence[Record], classes: Sequence[str]) -> None:
-    """Write one XML file a record into `folder`, named after its image. classes: by label, background first."""
+    """Write one XML file a record into `folder`, named after its image. classes: by label, background first.
+
+    Raises ValueError when two images' names differ in folder or ending only.
+    """
+    refuse_equal_stems(records, "write_voc")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for record in records:

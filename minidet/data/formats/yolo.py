@@ -2,13 +2,23 @@
 the image's width and height. classes.txt holds one name a line. An image without a text file has no objects."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from minidet.data.files import AnnotationError, read_limited
-from minidet.data.formats.record import BACKGROUND, Annotations, OnProblem, Record, checked_box, fill, raise_problem
+from minidet.data.formats.record import (
+    BACKGROUND,
+    Annotations,
+    OnProblem,
+    Record,
+    checked_box,
+    fill,
+    raise_problem,
+    refuse_equal_stems,
+)
 from minidet.data.images import ImageError, image_size
 
 MAX_BYTES = 4 << 20  # of one image's file
@@ -60,7 +70,7 @@ def _read_line(line: str, size: tuple[int, int], classes: int, where: str) -> di
     words = line.split()
     if len(words) != 5:
         raise AnnotationError(f"{where}: expected 5 numbers (class cx cy w h), got {len(words)}: {line[:60]!r}")
-    if not (words[0].isascii() and words[0].isdigit() and int(words[0]) < classes):
+    if not (re.fullmatch("[0-9]{1,9}", words[0]) and int(words[0]) < classes):
         raise AnnotationError(f"{where}.class: expected a whole number from 0 to {classes - 1}, got {words[0][:40]!r}")
     try:
         cx, cy, w, h = (float(word) for word in words[1:])
@@ -77,7 +87,9 @@ def write_yolo(folder: Path | str, records: Sequence[Record]) -> None:
     """Write one text file a record into `folder`, named after its image.
 
     Crowd regions are left out: the format cannot mark them, and as ordinary boxes they would mislead.
+    Raises ValueError when two images' names differ in folder or ending only.
     """
+    refuse_equal_stems(records, "write_yolo")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for record in records:

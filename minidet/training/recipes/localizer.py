@@ -53,6 +53,23 @@ def augmentation(config: dict[str, Any]) -> transforms.Compose:
     )
 
 
+def check(dataset: Dataset, config: dict[str, Any]) -> None:
+    """Every image shows one object, and its box is not lost when the image is resized."""
+    for record in dataset.records:
+        if len(record.boxes) != 1:
+            raise ValueError(
+                f"{record.path}: expected one object an image, got {len(record.boxes)}; the localizer finds one, for "
+                "any number of objects use a detector"
+            )
+        (x1, y1, x2, y2), (height, width), size = record.boxes[0], record.size, config["size"]
+        box_width, box_height = (x2 - x1) * size / width, (y2 - y1) * size / height
+        if min(box_width, box_height) < 1:
+            raise ValueError(
+                f"{record.path}: expected a box of at least one pixel, got {box_width:.2g} x {box_height:.2g} in the "
+                f"image resized to {size} x {size}; enlarge size or leave the image out"
+            )
+
+
 def predict(model: Localizer, samples: Sequence[Sample], batch_size: int = 64) -> list[dict]:
     """One prediction a sample, its box in the sample's own pixels. The model is left in evaluation mode."""
     model.eval()
@@ -80,7 +97,7 @@ def evaluate(model: Localizer, dataset: Dataset, batch_size: int = 64) -> tuple[
     return localization_metrics(scores, boxes, labels, truth), predictions
 
 
-def draw(samples: list[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
+def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
     """Predicted box and class, with the true box dashed beside it."""
     pictures = [
         draw_boxes(s.image, p["boxes"], p["labels"], p["scores"], s.boxes, s.labels, classes)
@@ -95,6 +112,7 @@ SYSTEM = System(
     transform=augmentation,
     evaluate=evaluate,
     draw=draw,
+    check=check,
     predict=predict,
     task="localization",
     metric="mean_iou",
