@@ -226,8 +226,10 @@ class Function:
                     parents.append(x.node or x)
                     needs.append(True)
                     continue
-            else:
-                arrays.append(x.item() if isinstance(x, np.generic) else x)  # see `constant`
+            elif isinstance(x, np.generic):
+                arrays.append(x.item())  # see `constant`
+            else:  # x.data as a constant must not be taken for x where it was saved: an array object of its own too
+                arrays.append(x.view() if x.__class__ is np.ndarray else x)
             parents.append(None)
             needs.append(False)
 

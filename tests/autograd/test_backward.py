@@ -73,6 +73,13 @@ def test_two_leaves_over_one_array_have_gradients_of_their_own():
     np.testing.assert_array_equal(grad(da.sum(), b)[0].data, 2 * array)
 
 
+def test_a_tensors_own_array_is_a_constant_also_to_the_second_derivative():
+    x = leaf([2.0, 3.0])
+    dx = grad((x * x.data).sum(), x, create_graph=True)[0]
+    np.testing.assert_array_equal(dx.data, x.data)
+    assert not dx.requires_grad
+
+
 def test_a_detached_tensor_is_a_constant_over_the_same_memory():
     x = leaf([2.0, 3.0])
     y = x.detach()
