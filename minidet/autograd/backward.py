@@ -113,7 +113,8 @@ def _propagate(
         while queue:
             node = heappop(queue)[1]
             gradient = grads.pop(node)
-            if node.hooks:
+            # Off the way to the targets, parts of the gradient are left out: hooks are to see it whole.
+            if node.hooks and (leading is None or node in leading or node in wanted):
                 gradient = _run_hooks(node.hooks, gradient, create_graph)
             if wanted is not None and node in wanted:
                 found[node] = gradient
@@ -122,10 +123,8 @@ def _propagate(
             if not retain_graph:
                 node.saved = node.parents = None
         for leaf, gradient in grads.items():
-            if leaf.hooks:
-                gradient = _run_hooks(leaf.hooks, gradient, create_graph)
             if wanted is None or leaf in wanted:
-                found[leaf] = gradient
+                found[leaf] = _run_hooks(leaf.hooks, gradient, create_graph) if leaf.hooks else gradient
     finally:
         modes.recording = recorded_before
     return found

@@ -104,3 +104,26 @@ def test_without_retain_grad_a_result_keeps_none():
     y = x * 2
     y.sum().backward()
     assert y.grad is None
+
+
+def test_hooks_off_the_way_to_what_grad_asks_for_are_silent():
+    """They would see a part of the gradient only: what comes through x is followed, what comes through h * h is not."""
+    x, u = leaf([2.0]), leaf([3.0])
+    h, seen = u * 2, []
+    h.retain_grad()
+    for off_the_way in (u, h):
+        off_the_way.register_hook(lambda g: seen.append(g.data.tolist()))
+    assert grad((x * h * u + h * h + u * u).sum(), x)[0].item() == 6 * 3
+    assert seen == []
+    assert h.grad is None
+
+
+def test_hooks_on_the_way_and_on_what_grad_asks_for_see_the_whole_gradient():
+    x, seen = leaf([2.0]), []
+    h = x * 3
+    h.register_hook(lambda g: seen.append(("h", g.item())))
+    x.register_hook(lambda g: seen.append(("x", g.item())))
+    output = (h * h + h).sum()
+    grad(output, h, retain_graph=True)
+    grad(output, x)
+    assert seen == [("h", 13), ("h", 13), ("x", 39)]
