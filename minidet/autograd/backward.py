@@ -36,6 +36,8 @@ def backward(
             "backward: expected an output that depends on a leaf with requires_grad=True, got one that does not; "
             "was it made under no_grad, or from data only?"
         )
+    if not create_graph and hasattr(gradient, "dtype"):
+        gradient = array_of(gradient).copy()  # the caller's own: a leaf's `grad` may be a view of it
     for leaf, part in _propagate([output], [gradient], retain_graph, create_graph, targets=None).items():
         if not isinstance(part, Tensor):
             part = Tensor(part)

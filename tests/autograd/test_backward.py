@@ -63,6 +63,14 @@ def test_the_callers_cotangent_stays_writable_and_apart_from_the_gradient():
     np.testing.assert_array_equal(x.grad.data, [3, 4])
 
 
+@pytest.mark.parametrize("kind", [Tensor, np.asarray])
+def test_a_gradient_does_not_change_with_the_cotangents_memory(kind):
+    x, memory = leaf([1.0, 2.0]), np.array([3.0, 4.0])
+    (x + 0).reshape(2, 1).backward(kind(memory.reshape(2, 1)))
+    memory[:] = 100
+    np.testing.assert_array_equal(x.grad.data, [3, 4])
+
+
 def test_two_leaves_over_one_array_have_gradients_of_their_own():
     array = np.array([2.0, 3.0])
     a, b = Tensor(array, requires_grad=True), Tensor(array, requires_grad=True)
