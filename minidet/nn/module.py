@@ -57,19 +57,18 @@ class Module:
         return lambda: self._hooks.remove(hook)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in ("training", "_place") and not name.startswith("_"):
-            if isinstance(value, Parameter | Module) and "_modules" not in self.__dict__:
-                raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
-            for kind in ("_parameters", "_modules"):
-                self.__dict__.get(kind, {}).pop(name, None)
-            if isinstance(value, Parameter):
-                self._parameters[name] = value
-            elif isinstance(value, Module):
-                self._modules[name] = value
-                if value._place is None or value._place[0]() is None:  # a slice of a Sequential is not a new home
-                    value._place = (weakref.ref(self), name)
-            elif name in self.__dict__.get("_buffers", {}):
-                self._buffers[name] = value
+        if isinstance(value, Parameter | Module) and "_modules" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
+        for kind in ("_parameters", "_modules"):
+            self.__dict__.get(kind, {}).pop(name, None)
+        if isinstance(value, Parameter):
+            self._parameters[name] = value
+        elif isinstance(value, Module):
+            self._modules[name] = value
+            if value._place is None or value._place[0]() is None:  # a slice of a Sequential is not a new home
+                value._place = (weakref.ref(self), name)
+        elif name in self.__dict__.get("_buffers", {}):
+            self._buffers[name] = value
         object.__setattr__(self, name, value)
 
     def register_buffer(self, name: str, array: Any) -> None:

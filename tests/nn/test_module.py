@@ -62,6 +62,13 @@ def test_a_replaced_attribute_is_forgotten():
     assert {name for name, _ in head.named_parameters()} == {"fc.weight"}
 
 
+def test_parts_with_private_names_are_found_too():
+    network = nn.Sequential()
+    network._stem, network._scale = nn.ReLU(), nn.Parameter(np.ones(1, np.float32))
+    assert list(network.state_dict()) == ["_scale"]
+    assert network._stem in list(network.modules())
+
+
 def test_a_state_comes_back_as_copies_in_the_modules_dtype():
     source, target = Network(), Network()
     state = {key: np.array(value, dtype=np.float64) for key, value in source.state_dict().items()}
