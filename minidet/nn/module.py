@@ -71,6 +71,11 @@ class Module:
             self._buffers[name] = value
         object.__setattr__(self, name, value)
 
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        for kind in (self._parameters, self._modules, self._buffers):
+            kind.pop(name, None)
+
     def register_buffer(self, name: str, array: Any) -> None:
         """An array that belongs to the state but is not trained (batch norm's running mean). Write into it in place,
         or assign a new one to the attribute."""

@@ -62,6 +62,16 @@ def test_a_replaced_attribute_is_forgotten():
     assert {name for name, _ in head.named_parameters()} == {"fc.weight"}
 
 
+def test_a_deleted_attribute_is_forgotten():
+    network = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm2d(2))
+    del network[0].bias
+    del network[1].running_var
+    delattr(network[1], "weight")
+    assert list(network.state_dict()) == ["0.weight", "1.bias", "1.running_mean", "1.num_batches_tracked"]
+    delattr(network, "0")
+    assert list(network.state_dict()) == ["1.bias", "1.running_mean", "1.num_batches_tracked"]
+
+
 def test_parts_with_private_names_are_found_too():
     network = nn.Sequential()
     network._stem, network._scale = nn.ReLU(), nn.Parameter(np.ones(1, np.float32))
