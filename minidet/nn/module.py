@@ -59,6 +59,11 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Parameter | Module) and "_modules" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
+        if type(value) is Tensor and name in self.__dict__.get("_parameters", {}):
+            raise TypeError(
+                f"{type(self).__name__}: expected a Parameter or None for {name!r}, got a Tensor, which would not be "
+                f"trained; use nn.Parameter(x.data), or write into {name}.data"
+            )
         for kind in ("_parameters", "_modules"):
             self.__dict__.get(kind, {}).pop(name, None)
         if isinstance(value, Parameter):

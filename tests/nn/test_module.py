@@ -72,6 +72,13 @@ def test_a_deleted_attribute_is_forgotten():
     assert list(network.state_dict()) == ["1.bias", "1.running_mean", "1.num_batches_tracked"]
 
 
+def test_a_tensor_in_place_of_a_parameter_is_refused():
+    layer = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match=r"Linear: expected a Parameter or None for 'weight', got a Tensor"):
+        layer.weight = tensor(np.zeros((2, 2)))
+    assert list(layer.state_dict()) == ["weight", "bias"]
+
+
 def test_parts_with_private_names_are_found_too():
     network = nn.Sequential()
     network._stem, network._scale = nn.ReLU(), nn.Parameter(np.ones(1, np.float32))
