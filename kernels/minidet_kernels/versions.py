@@ -86,13 +86,16 @@ def choose(package: str, *arrays: np.ndarray) -> ModuleType:
         raise TypeError(f"{package}: expected NumPy or CuPy arrays, got {_kinds(arrays)}; use numpy.asarray")
     elif version == "cuda":
         raise TypeError(f'{package}: use("cuda") runs on CuPy arrays, got NumPy; move them with cupy.asarray')
+    return _module(package, version)
+
+
+@functools.cache
+def _module(package: str, version: str) -> ModuleType:
+    """Not looked up in sys.modules, where another thread's import may have got half way."""
     name = f"{package}.{version}"
-    module = sys.modules.get(name)
-    if module is None:
-        if importlib.util.find_spec(name) is None:
-            raise RuntimeError(f"{package} has no {version} version; move its arrays to the CPU with cupy.asnumpy")
-        module = importlib.import_module(name)
-    return module
+    if importlib.util.find_spec(name) is None:
+        raise RuntimeError(f"{package} has no {version} version; move its arrays to the CPU with cupy.asnumpy")
+    return importlib.import_module(name)
 
 
 def _is_cupy(array: object) -> bool:

@@ -105,6 +105,20 @@ def test_importing_the_kernels_imports_neither_numba_nor_cupy() -> None:
     assert answer.stdout.strip() == "set()"
 
 
+def test_threads_may_use_a_version_for_the_first_time_together() -> None:
+    """Its import takes a while: the others must wait, and not find a module without functions."""
+    pytest.importorskip("numba")
+    program = (
+        "import numpy as np, minidet_kernels as mk\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    print(sum(pool.map(lambda _: mk.avg_pool2d(np.ones((1, 1, 2, 2)), 2).item(), range(4))))"
+    )
+    root = Path(mk.__file__).parents[1]
+    answer = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    assert answer.stdout.strip() == "4.0", answer.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_user_at_a_terminal_is_told_once_what_is_being_compiled(tmp_path: Path) -> None:
     pytest.importorskip("numba")
