@@ -425,8 +425,7 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """Tensors of one shape joined along a new axis."""
     position = normalize_axis_index(axis, tensors[0].ndim + 1)
-    shape = (*tensors[0].shape[:position], 1, *tensors[0].shape[position:])
-    return concatenate([x.reshape(shape) for x in tensors], position)
+    return concatenate([x.reshape((*x.shape[:position], 1, *x.shape[position:])) for x in tensors], position)
 
 
 def pad(x: Any, widths: Sequence[tuple[int, int]]) -> Any:

@@ -191,6 +191,8 @@ def test_shapes_are_changed_and_gradients_changed_back():
         lambda x: x.transpose(0, 0),
         lambda x: x.transpose(0),
         lambda x: F.stack([x, x], 4),
+        lambda x: F.stack([x, x.T]),
+        lambda x: F.stack([x, x.reshape(-1)], 1),
         lambda x: x.sum(axis=2),
         lambda x: x.reshape(5, 2),
         lambda x: F.concatenate([x, x], 2),
