@@ -1,5 +1,6 @@
 """Tensor's operators and methods, with NumPy's names: importing this module gives them to Tensor."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,18 +57,23 @@ def _var(self: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def _max(self: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The maximum along one axis, or of everything; the gradient goes to the first that attains it."""
-    if not (axis is None or isinstance(axis, int)):
-        raise TypeError(f"max, min: expected one axis or None, got {axis!r}; reshape the axes into one first")
-    if axis is None:
-        flat = self.reshape(-1)
-        return take_along_axis(flat, flat.data.argmax(keepdims=True), 0).reshape((1,) * self.ndim if keepdims else ())
-    best = take_along_axis(self, np.expand_dims(self.data.argmax(axis), axis), axis)
-    return best if keepdims else best.reshape(np.delete(self.shape, axis).tolist())
+    return _best(self, np.argmax, axis, keepdims)
 
 
 def _min(self: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The minimum along one axis, or of everything; the gradient goes to the first that attains it."""
-    return -_max(-self, axis, keepdims)
+    return _best(self, np.argmin, axis, keepdims)
+
+
+def _best(self: Tensor, where: Callable, axis: int | None, keepdims: bool) -> Tensor:
+    """The element that `where`, argmax or argmin, points at."""
+    if not (axis is None or isinstance(axis, int)):
+        raise TypeError(f"max, min: expected one axis or None, got {axis!r}; reshape the axes into one first")
+    if axis is None:
+        flat = self.reshape(-1)
+        return take_along_axis(flat, where(flat.data, keepdims=True), 0).reshape((1,) * self.ndim if keepdims else ())
+    best = take_along_axis(self, np.expand_dims(where(self.data, axis), axis), axis)
+    return best if keepdims else best.reshape(np.delete(self.shape, axis).tolist())
 
 
 def _reshape(self: Tensor, *shape: Any) -> Tensor:

@@ -162,6 +162,14 @@ class Maximum(Elementwise):
         return where(self.first | self.equal, shared, 0.0), where(self.first, 0.0, shared)
 
 
+class Minimum(Maximum):
+    """The smaller of two. (Not -maximum(-a, -b): unsigned integers have no negatives.)"""
+
+    def forward(self, a, b):
+        self.first, self.equal = a < b, a == b
+        return np.minimum(a, b)
+
+
 class Where(Elementwise):
     """a where the condition holds, b elsewhere. The condition is a constant."""
 
@@ -381,7 +389,7 @@ def maximum(a: Any, b: Any) -> Any:
 
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of two, element by element; equal values share the gradient."""
-    return -Maximum.apply(-a, -b)
+    return Minimum.apply(a, b)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:

@@ -171,6 +171,22 @@ def test_the_gradient_of_a_maximum_goes_to_the_first_that_attains_it():
     assert x.max(axis=-1, keepdims=True).shape == (2, 1)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool])
+def test_the_least_of_numbers_without_a_negative(dtype):
+    x = tensor(np.array([[0, 1], [-128, 1]]).astype(dtype))
+    np.testing.assert_array_equal(x.min(axis=0).data, x.data.min(axis=0))
+    assert x.min().item() == x.data.min()
+    np.testing.assert_array_equal(F.minimum(x, x.T).data, np.minimum(x.data, x.data.T))
+
+
+def test_equal_values_share_the_gradient_of_a_minimum_or_maximum():
+    for function in (F.minimum, F.maximum):
+        x, y = leaf([1.0, 2.0]), leaf([1.0, 2.0])
+        dx, dy = minidet.grad(function(x, y), [x, y], np.array([2.0, 4.0]))
+        np.testing.assert_array_equal(dx.data, [1, 2])
+        np.testing.assert_array_equal(dy.data, [1, 2])
+
+
 def test_shapes_are_changed_and_gradients_changed_back():
     x = leaf(MATRIX)
     cotangent = np.random.default_rng(0).normal(size=(4, 3))
