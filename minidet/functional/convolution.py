@@ -11,6 +11,7 @@ so that three short classes that call one another give derivatives of every orde
 from typing import Any
 
 import minidet_kernels as kernels
+from minidet_kernels.arguments import check_floats
 
 from ..autograd import Function
 
@@ -149,11 +150,15 @@ class Linear(Function):
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Any:
-    """y = input weight' + bias: input (..., C), weight (K, C), bias (K,) or None; returns (..., K)."""
+    """y = input weight' + bias: input (..., C), weight (K, C), bias (K,) or None, one dtype; returns (..., K)."""
     if weight.ndim != 2 or input.ndim < 1 or input.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: expected input (..., C) and weight (K, C) of the same C, got {input.shape}, {weight.shape}"
         )
+    biases = () if bias is None else (bias,)
+    if bias is not None and bias.shape != (weight.shape[0],):
+        raise ValueError(f"linear: expected bias ({weight.shape[0]},) for weight {weight.shape}, got {bias.shape}")
+    check_floats("linear", input=input, weight=weight, **({} if bias is None else {"bias": bias}))
     rows = input if input.ndim == 2 else input.reshape((-1, input.shape[-1]))
-    y = Linear.apply(rows, weight, *(() if bias is None else (bias,)))
+    y = Linear.apply(rows, weight, *biases)
     return y if input.ndim == 2 else y.reshape((*input.shape[:-1], weight.shape[0]))

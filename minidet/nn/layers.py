@@ -25,15 +25,20 @@ def _default_init(layer: Module, fan_in: int) -> None:
         init.uniform_(layer.bias, -bound, bound)
 
 
+def _check_dtype(layer: Module, dtype: Any) -> None:
+    """Refuses what would silently change the dtype of everything behind the layer."""
+    if isinstance(getattr(layer, "weight", None), Tensor) and dtype != layer.weight.dtype:
+        raise TypeError(
+            f"{layer.title}: expected x in the layer's {layer.weight.dtype}, got {dtype}; "
+            f"use x.astype(np.{layer.weight.dtype}) or layer.to(np.{dtype})"
+        )
+
+
 def _check_images(layer: Module, x: Any, channels: int) -> None:
     """Refuses what is not (N, channels, H, W) in the layer's dtype, with a guess at the mistake."""
     shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
     if shape is not None and len(shape) == 4 and shape[1] == channels:
-        if isinstance(getattr(layer, "weight", None), Tensor) and dtype != layer.weight.dtype:
-            raise TypeError(
-                f"{layer.title}: expected x in the layer's {layer.weight.dtype}, got {dtype}; "
-                f"use x.astype(np.{layer.weight.dtype}) or layer.to(np.{dtype})"
-            )
+        _check_dtype(layer, dtype)
         return
     advice = ""
     if shape is None:
@@ -61,6 +66,7 @@ class Linear(Module):
                 f"{self.title}: expected x (..., {self.in_features}), got {x.shape}; "
                 "flatten maps with x.flatten(1) or nn.Flatten() first"
             )
+        _check_dtype(self, x.dtype)
         return F.linear(x, self.weight, self.bias)
 
     def describe(self) -> str:

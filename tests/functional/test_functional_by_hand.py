@@ -255,3 +255,16 @@ def test_given_arrays_the_functions_are_array_functions():
     for result in results:
         assert type(result) is np.ndarray
         assert result.dtype == np.float32
+
+
+@pytest.mark.parametrize("bias", [np.ones(1, np.float32), np.ones((1, 3), np.float32)])
+def test_a_fully_connected_layer_refuses_a_bias_that_would_be_broadcast(bias):
+    with pytest.raises(ValueError, match=r"linear: expected bias \(3,\) for weight \(3, 2\), got"):
+        F.linear(np.ones((1, 2), np.float32), np.ones((3, 2), np.float32), bias)
+
+
+@pytest.mark.parametrize("odd", range(3))
+def test_a_fully_connected_layer_refuses_mixed_dtypes(odd):
+    arrays = [np.ones(shape, np.float64 if i == odd else np.float32) for i, shape in enumerate([(1, 2), (3, 2), (3,)])]
+    with pytest.raises(TypeError, match="linear: expected float32 or float64, the same for all, got"):
+        F.linear(*arrays)

@@ -213,6 +213,10 @@ MISTAKES = {
         lambda n: n.body(images(2, 3, 8, 8, dtype=np.float64)),
         r"Conv2d 'body.0': expected x in the layer's float32, got float64; use x.astype\(np.float32\)",
     ),
+    "a dtype of features": (
+        lambda n: n.heads[1](images(2, 4, dtype=np.float64)),
+        r"Linear 'heads.1.fc': expected x in the layer's float32, got float64; use x.astype\(np.float32\)",
+    ),
     "batch norm": (lambda n: n.body[1](images(2, 3, 2, 2)), r"BatchNorm2d 'body.1': expected x \(N, 4, H, W\)"),
     "linear": (
         lambda n: n.heads[1](images(2, 4, 2)),
