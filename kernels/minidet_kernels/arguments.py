@@ -12,7 +12,10 @@ Pair = tuple[int, int]
 
 def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: int) -> Pair:
     """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns."""
-    pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value)
+    try:
+        pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value)
+    except TypeError:  # neither a number nor a sequence: told like any other wrong value
+        pair = ()
     if len(pair) != 2 or not all(isinstance(v, numbers.Integral) and v >= minimum for v in pair):
         raise ValueError(
             f"{operation}: expected {name} to be an integer >= {minimum} or a pair (rows, columns) of them, "

@@ -11,7 +11,7 @@ so that three short classes that call one another give derivatives of every orde
 from typing import Any
 
 import minidet_kernels as kernels
-from minidet_kernels.arguments import check_floats
+from minidet_kernels.arguments import as_pair, check_floats
 
 from ..autograd import Function
 
@@ -108,21 +108,22 @@ def conv_transpose2d(
     H' = (H - 1)*stride - 2*padding + dilation*(R - 1) + output_padding + 1. A convolution with a stride maps several
     heights to one; output_padding (less than the stride) says which of them to go back to.
     """
-    pairs = [value if isinstance(value, tuple) else (value, value) for value in (stride, padding, dilation)]
-    extra = output_padding if isinstance(output_padding, tuple) else (output_padding, output_padding)
+    operation = "conv_transpose2d"
+    step, extra = as_pair(operation, "stride", stride, 1), as_pair(operation, "output_padding", output_padding, 0)
+    around, spread = as_pair(operation, "padding", padding, 0), as_pair(operation, "dilation", dilation, 1)
     if input.ndim != 4 or weight.ndim != 4 or input.shape[1] != weight.shape[0]:
         raise ValueError(
             f"conv_transpose2d: expected input (N, C, H, W) and weight (C, K/groups, R, S) with the same C, "
             f"got {input.shape} and {weight.shape}"
         )
-    if not all(0 <= more < step for more, step in zip(extra, pairs[0], strict=True)):
+    if extra[0] >= step[0] or extra[1] >= step[1]:
         raise ValueError(
             f"conv_transpose2d: expected output_padding from 0 to less than the stride, got {output_padding} "
             f"with stride {stride}"
         )
     input_size = tuple(
-        (n - 1) * step - 2 * around + spread * (r - 1) + more + 1
-        for n, r, more, step, around, spread in zip(input.shape[2:], weight.shape[2:], extra, *pairs, strict=True)
+        (n - 1) * s - 2 * p + d * (r - 1) + more + 1
+        for n, s, p, d, r, more in zip(input.shape[2:], step, around, spread, weight.shape[2:], extra, strict=True)
     )
     y = Conv2dInputGrad.apply(
         input, weight, input_size=input_size, stride=stride, padding=padding, dilation=dilation, groups=groups

@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from minidet_kernels.arguments import as_pair
+
 from .. import functional as F
 from ..autograd import Tensor
 from . import init
 from .module import Module, Parameter
 
 IntPair = int | tuple[int, int]
-
-
-def _pair(value: IntPair) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 def _default_init(layer: Module, fan_in: int) -> None:
@@ -92,7 +90,8 @@ class Conv2d(Module):
             raise ValueError(
                 f"Conv2d: expected channels divisible by groups={groups}, got {in_channels}, {out_channels}"
             )
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, _pair(kernel_size)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size = as_pair("Conv2d", "kernel_size", kernel_size, 1)
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = Parameter(np.empty(shape, np.float32))
@@ -124,7 +123,8 @@ class ConvTranspose2d(Module):
         dilation: IntPair = 1,
     ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, _pair(kernel_size)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size = as_pair("ConvTranspose2d", "kernel_size", kernel_size, 1)
         self.geometry = {"stride": stride, "padding": padding, "output_padding": output_padding}
         self.geometry |= {"groups": groups, "dilation": dilation}
         shape = (in_channels, out_channels // groups, *self.kernel_size)

@@ -268,3 +268,20 @@ def test_a_fully_connected_layer_refuses_mixed_dtypes(odd):
     arrays = [np.ones(shape, np.float64 if i == odd else np.float32) for i, shape in enumerate([(1, 2), (3, 2), (3,)])]
     with pytest.raises(TypeError, match="linear: expected float32 or float64, the same for all, got"):
         F.linear(*arrays)
+
+
+def test_geometry_may_be_lists_and_numpy_integers():
+    x, weight = np.ones((1, 2, 3, 3), np.float32), np.ones((2, 4, 3, 3), np.float32)
+    y = F.conv_transpose2d(x, weight, stride=[2, np.int64(3)], padding=np.int64(1), output_padding=[1, 2])
+    assert y.shape == (1, 4, 6, 9)
+    assert minidet.nn.Conv2d(2, 3, np.int64(3)).weight.shape == (3, 2, 3, 3)
+    assert minidet.nn.ConvTranspose2d(2, 3, [1, 3]).weight.shape == (2, 3, 1, 3)
+
+
+@pytest.mark.parametrize("stride", [2.0, None, "ab", (1, 2, 3), 0])
+def test_geometry_of_another_kind_is_refused(stride):
+    x, weight = np.ones((1, 2, 3, 3), np.float32), np.ones((2, 2, 3, 3), np.float32)
+    for convolution in (F.conv2d, F.conv_transpose2d):
+        message = f"{convolution.__name__}: expected stride to be an integer >= 1 or a pair"
+        with pytest.raises(ValueError, match=message):
+            convolution(x, weight, stride=stride)
