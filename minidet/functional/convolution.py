@@ -116,6 +116,11 @@ def conv_transpose2d(
             f"conv_transpose2d: expected input (N, C, H, W) and weight (C, K/groups, R, S) with the same C, "
             f"got {input.shape} and {weight.shape}"
         )
+    if bias is not None:
+        outputs = weight.shape[1] * groups
+        if bias.shape != (outputs,):
+            raise ValueError(f"conv_transpose2d: expected bias ({outputs},), got {bias.shape}")
+        check_floats("conv_transpose2d", input=input, weight=weight, bias=bias)
     if extra[0] >= step[0] or extra[1] >= step[1]:
         raise ValueError(
             f"conv_transpose2d: expected output_padding from 0 to less than the stride, got {output_padding} "

@@ -28,6 +28,11 @@ def _same_shape(name: str, x: Any, target: Any) -> None:
         raise ValueError(f"{name}: expected input and target of one shape, got {x.shape} and {target.shape}")
 
 
+def _check_classes(name: str, classes: np.ndarray, count: int) -> None:
+    if classes.size and (classes.min() < 0 or classes.max() >= count):
+        raise ValueError(f"{name}: expected classes 0 to {count - 1}, got {classes.min()} to {classes.max()}")
+
+
 def cross_entropy(
     input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
@@ -42,10 +47,7 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: expected integer targets {expected}, got {target.dtype} {target.shape}")
     counted = target != ignore_index
     classes = np.where(counted, target, 0)
-    if classes.size and (classes.min() < 0 or classes.max() >= input.shape[1]):
-        raise ValueError(
-            f"cross_entropy: expected classes 0 to {input.shape[1] - 1}, got {classes.min()} to {classes.max()}"
-        )
+    _check_classes("cross_entropy", classes, input.shape[1])
     log_likelihood = take_along_axis(log_softmax(input, 1), np.expand_dims(classes, 1), 1).reshape(target.shape)
     scale = counted.astype(input.dtype)
     if weight is not None:
@@ -102,6 +104,11 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
     input (N, K), target (N,) integer classes.
     """
     target = np.asarray(array_of(target))
+    if target.dtype.kind not in "iu" or target.shape != input.shape[:1]:
+        raise ValueError(
+            f"multi_margin_loss: expected integer targets {input.shape[:1]}, got {target.dtype} {target.shape}"
+        )
+    _check_classes("multi_margin_loss", target, input.shape[1])
     rows = np.arange(len(target))
     truth = input[rows, target].reshape((-1, 1))
     violations = maximum(margin - truth + input, 0.0) ** p

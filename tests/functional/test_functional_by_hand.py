@@ -196,8 +196,9 @@ def test_cross_entropy_by_hand():
     ],
 )
 def test_classes_that_do_not_exist_are_refused(target, message):
-    with pytest.raises(ValueError, match=message):
-        F.cross_entropy(leaf(np.zeros((2, 3))), target)
+    for loss in (F.cross_entropy, F.multi_margin_loss):
+        with pytest.raises(ValueError, match=f"{loss.__name__}: {message}"):
+            loss(leaf(np.zeros((2, 3))), target)
 
 
 def test_regression_losses_by_hand():
@@ -285,3 +286,11 @@ def test_geometry_of_another_kind_is_refused(stride):
         message = f"{convolution.__name__}: expected stride to be an integer >= 1 or a pair"
         with pytest.raises(ValueError, match=message):
             convolution(x, weight, stride=stride)
+
+
+def test_a_transposed_convolution_refuses_a_bias_that_would_be_broadcast_or_change_the_dtype():
+    x, weight = np.ones((1, 2, 3, 3), np.float32), np.ones((2, 2, 3, 3), np.float32)
+    with pytest.raises(ValueError, match=r"conv_transpose2d: expected bias \(4,\), got \(1,\)"):
+        F.conv_transpose2d(x, weight, np.ones(1, np.float32), groups=2)
+    with pytest.raises(TypeError, match="conv_transpose2d: expected float32 or float64, the same for all"):
+        F.conv_transpose2d(x, weight, np.ones(2))
