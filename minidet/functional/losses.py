@@ -52,7 +52,7 @@ def cross_entropy(
     scale = counted.astype(input.dtype)
     if weight is not None:
         scale = scale * np.asarray(array_of(weight), dtype=input.dtype)[classes]
-    losses = -log_likelihood * scale
+    losses = where(counted, -log_likelihood, 0.0) * scale  # not 0 * infinity, where a class is ruled out by -inf
     if reduction == "mean":
         return losses.sum() * (1 / max(float(scale.sum()), 1e-12))
     return _reduce(losses, reduction)

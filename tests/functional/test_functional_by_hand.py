@@ -294,3 +294,10 @@ def test_a_transposed_convolution_refuses_a_bias_that_would_be_broadcast_or_chan
         F.conv_transpose2d(x, weight, np.ones(1, np.float32), groups=2)
     with pytest.raises(TypeError, match="conv_transpose2d: expected float32 or float64, the same for all"):
         F.conv_transpose2d(x, weight, np.ones(2))
+
+
+def test_an_ignored_target_counts_nothing_also_where_a_class_is_ruled_out():
+    logits = leaf([[-np.inf, 1.0, 1.0], [0.0, 0.0, -np.inf]])
+    loss = F.cross_entropy(logits, np.array([-100, 1]))
+    np.testing.assert_allclose(loss.item(), np.log(2))
+    np.testing.assert_allclose(gradient(loss, logits), [[0, 0, 0], [0.5, -0.5, 0]])
