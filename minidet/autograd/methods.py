@@ -102,8 +102,13 @@ def _flatten(self: Tensor, start: int = 0) -> Tensor:
 
 def _getitem(self: Tensor, key: Any) -> Tensor:
     parts = key if isinstance(key, tuple) else (key,)
-    parts = tuple(np.asarray(part) if isinstance(part, list) else array_of(part) for part in parts)
+    parts = tuple(_listed(part) if isinstance(part, list) else array_of(part) for part in parts)
     return Index.apply(self, key=parts if isinstance(key, tuple) else parts[0])
+
+
+def _listed(indices: list) -> np.ndarray:
+    """The list as an array; without elements NumPy would make one of floats."""
+    return np.asarray(indices) if indices else np.zeros(0, np.intp)
 
 
 def _compare(name: str) -> Any:

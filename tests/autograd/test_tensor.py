@@ -135,6 +135,13 @@ def test_indexing_reads_what_numpy_reads_and_adds_gradients_back_one_by_one(key)
     np.testing.assert_allclose(gradient(y, x, cotangent), wanted.reshape(3, 4))
 
 
+def test_an_empty_list_picks_nothing():
+    x = leaf(MATRIX)
+    assert x[[]].shape == (0, 4)
+    assert x[:, []].shape == (3, 0)
+    np.testing.assert_array_equal(gradient(x[[]].sum(), x), np.zeros((3, 4)))
+
+
 def test_a_tensor_can_be_an_index():
     x = leaf(MATRIX)
     np.testing.assert_array_equal(x[tensor([2, 0])].data, MATRIX[[2, 0]])
