@@ -56,7 +56,7 @@ class Divide(Elementwise):
 
     def backward(self, grad, a, b):
         needs_a, needs_b = self.needs
-        return grad / b if needs_a else None, -grad * a / (b * b) if needs_b else None
+        return grad / b if needs_a else None, -grad * (a / b) / b if needs_b else None  # b * b may overflow
 
 
 class Negative(Elementwise):
@@ -450,7 +450,7 @@ def _kept_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """The shape with every reduced axis left in place as 1."""
     if axis is None:
         return (1,) * len(shape)
-    axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
+    axes = {a % max(len(shape), 1) for a in (axis if isinstance(axis, tuple) else (axis,))}
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 

@@ -168,6 +168,22 @@ def test_sums_and_means_over_axes(axis, keepdims):
     np.testing.assert_array_equal(gradient(total, x, cotangent), np.broadcast_to(kept, values.shape))
 
 
+def test_an_array_without_axes_may_be_summed_over_axis_0_as_in_numpy():
+    x = leaf(3.0)
+    for total in (x.sum(axis=0), x.sum(axis=-1, keepdims=True), x.mean(axis=0)):
+        assert total.shape == ()
+        assert gradient(total, x) == 1
+    with pytest.raises(ValueError, match="out of bounds"):
+        x.sum(axis=1)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1e30, 1e20), (1e-25, 1e-22)])
+def test_the_gradient_of_a_quotient_is_right_where_the_square_of_the_divisor_is_not(a, b):
+    a, b = np.float32(a), tensor(np.float32(b), requires_grad=True)
+    expected = -float(a) / float(b.data) ** 2
+    np.testing.assert_allclose(gradient(a / b, b), expected, rtol=1e-6)
+
+
 def test_the_gradient_of_a_maximum_goes_to_the_first_that_attains_it():
     x = leaf([[3.0, 7.0, 7.0], [5.0, 5.0, 1.0]])
     np.testing.assert_array_equal(x.max(axis=1).data, [7, 5])
