@@ -162,6 +162,19 @@ def test_layers_larger_than_the_blocks_of_the_cpu_version(layer, geometry) -> No
         assert_close(result, exact.astype(np.float32), "differs from float64")
 
 
+@pytest.mark.parametrize("padding", [0, 1, (3, 0)])
+@pytest.mark.parametrize("stride", [7, (10**15, 3), 2**62])
+def test_a_stride_longer_than_the_image_costs_no_more_than_the_image(stride, padding) -> None:
+    rng = np.random.default_rng(0)
+    x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 3, 6, 5), (4, 3, 3, 3)))
+    with mk.use("reference"):
+        y = mk.conv2d(x, weight, None, stride, padding)
+        expected = mk.conv2d_input_grad(y, weight, (6, 5), stride, padding)
+    with mk.use("cpu"):
+        assert_close(mk.conv2d(x, weight, None, stride, padding), y, "forward")
+        assert_close(mk.conv2d_input_grad(y, weight, (6, 5), stride, padding), expected, "input gradient")
+
+
 X, W = np.zeros((2, 3, 8, 8)), np.zeros((4, 3, 3, 3))
 
 

@@ -102,13 +102,12 @@ def adjoint_phases(size: int, kernel: int, stride: int, padding: int) -> tuple[l
     remainder.
     """
     phases = []
-    for remainder in range(stride):
+    for first in range(min(stride, size)):  # the first image row of each remainder that occurs
+        remainder = (first + padding) % stride
         taps = range(remainder, kernel, stride)
-        first = (remainder - padding) % stride  # the first image row with this remainder
-        if first < size:
-            nearest = (first + padding - remainder) // stride  # the output row that saw it through the first tap
-            results = -(-(size - first) // stride)
-            phases.append(Phase(first, results, nearest - len(taps) + 1, tuple(reversed(taps))))
+        nearest = (first + padding - remainder) // stride  # the output row that saw it through the first tap
+        results = -(-(size - first) // stride)
+        phases.append(Phase(first, results, nearest - len(taps) + 1, tuple(reversed(taps))))
     margin = max(0, -min(phase.first_source for phase in phases))
     return [phase._replace(first_source=phase.first_source + margin) for phase in phases], margin
 
