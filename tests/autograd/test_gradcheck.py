@@ -435,3 +435,11 @@ def test_a_gradient_where_nothing_depends_on_the_input_is_explained():
 def test_a_missing_constant_term_is_explained():
     numeric = np.array([[1.0, 2.0, 4.0]])
     assert "constant term is missing: 0.3" in likely_cause(numeric - 0.3, numeric, (3,), {})
+
+
+@pytest.mark.parametrize("hold", [lambda x: [x], lambda x: {"boxes": x}, lambda x: (1, [{"boxes": x}])])
+def test_a_tensor_that_hides_in_a_list_is_refused_instead_of_left_unchecked(hold):
+    array = np.ones(3)
+    with pytest.raises(TypeError, match=r"expected a Tensor or an array for input 1, got a \w+ that holds Tensors"):
+        minidet.gradcheck(lambda a, others: a * 2, [array, hold(Tensor(array, requires_grad=True))])
+    assert minidet.gradcheck(lambda a, others: a * 2, [array, hold(Tensor(array))])  # constants, as any others

@@ -123,6 +123,11 @@ def floating(output: Tensor) -> bool:
 
 def as_variable(x: Any, label: str, parameter: Tensor | None = None) -> Any:
     """A Tensor that requires grad or a floating array as a Variable; anything else as it is: a constant."""
+    if any(inside.requires_grad for inside in _inside(x)):
+        raise TypeError(
+            f"gradcheck: expected a Tensor or an array for {label}, got a {type(x).__name__} that holds Tensors which "
+            "require grad and would not be checked; give them one by one: gradcheck(lambda a, b: f([a, b]), [a, b])"
+        )
     array = x.data if isinstance(x, Tensor) else x
     is_variable = x.requires_grad if isinstance(x, Tensor) else isinstance(x, np.ndarray) and x.dtype.kind == "f"
     if not is_variable:
@@ -135,6 +140,14 @@ def as_variable(x: Any, label: str, parameter: Tensor | None = None) -> Any:
             f"gradcheck: expected float64, got {array.dtype} for {label}; finite differences need the digits: {advice}"
         )
     return Variable(label, np.array(array, order="C"), parameter)
+
+
+def _inside(x: Any) -> Iterator[Tensor]:
+    """The Tensors in a list, tuple or dict, however deep."""
+    for part in x.values() if isinstance(x, dict) else x if isinstance(x, list | tuple) else ():
+        if isinstance(part, Tensor):
+            yield part
+        yield from _inside(part)
 
 
 def named_parameters(function: Any, parameters: Any) -> list[tuple[Any, Tensor]]:
