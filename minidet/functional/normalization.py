@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 import minidet_kernels as kernels
+from minidet_kernels.arguments import check_floats
 
 from ..autograd import Function, Tensor
 from ..autograd.operations import exp, log, pad
@@ -65,9 +66,13 @@ def batch_norm(
         raise ValueError(
             f"batch_norm: expected weight and bias (C,) for input {input.shape}, got {weight.shape} and {bias.shape}"
         )
+    check_floats("batch_norm", input=input, weight=weight, bias=bias)
+    if (running_mean is None) != (running_var is None) or (running_var is None and not training):
+        raise ValueError("batch_norm: expected running_mean and running_var, or neither of them and training=True")
     if not training:
-        scale = weight / np.sqrt(running_var + np.asarray(eps, running_var.dtype))
-        shift = bias - scale * running_mean
+        mean, var = (array.astype(input.dtype, copy=False) for array in (running_mean, running_var))
+        scale = weight / np.sqrt(var + np.asarray(eps, var.dtype))
+        shift = bias - scale * mean
         return input * scale.reshape((1, -1, 1, 1)) + shift.reshape((1, -1, 1, 1))
     count = input.shape[0] * input.shape[2] * input.shape[3]
     if count == 0:  # nothing to normalise, as when an image has no proposals: empty, with gradients of zero

@@ -301,3 +301,18 @@ def test_an_ignored_target_counts_nothing_also_where_a_class_is_ruled_out():
     loss = F.cross_entropy(logits, np.array([-100, 1]))
     np.testing.assert_allclose(loss.item(), np.log(2))
     np.testing.assert_allclose(gradient(loss, logits), [[0, 0, 0], [0.5, -0.5, 0]])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_stays_in_the_inputs_dtype_and_refuses_a_mixture(training):
+    x, ones = np.random.default_rng(0).normal(size=(2, 3, 2, 2)).astype(np.float32), np.ones(3, np.float32)
+    assert F.batch_norm(x, np.zeros(3), np.ones(3), ones, ones, training).dtype == np.float32
+    with pytest.raises(TypeError, match="batch_norm: expected float32 or float64, the same for all"):
+        F.batch_norm(x, np.zeros(3), np.ones(3), np.ones(3), ones, training)
+
+
+def test_batch_norm_in_evaluation_needs_the_running_statistics():
+    x = np.ones((2, 3, 2, 2))
+    for arguments in [(None, None), (np.zeros(3), None), (None, np.ones(3)), (np.zeros(3), None, None, None, True)]:
+        with pytest.raises(ValueError, match="batch_norm: expected running_mean and running_var, or neither"):
+            F.batch_norm(x, *arguments)
