@@ -25,7 +25,10 @@ from .autograd import (
 from .random import manual_seed
 from .version import __version__
 
-_SUBPACKAGES = ("autograd", "data", "drawing", "evaluation", "functional", "models", "nn", "optim", "training", "watch")
+_SUBPACKAGES = (
+    "autograd", "backbones", "boxes", "data", "drawing", "evaluation", "functional", "models", "nn", "optim",
+    "training", "watch",
+)  # fmt: skip
 _LAZY = {"gradcheck": "minidet.autograd.gradcheck", "gradgradcheck": "minidet.autograd.gradcheck"}
 
 __all__ = [
