@@ -74,13 +74,20 @@ class Optimizer:
         return {"lr": self.lr, **{f"steps/{name}": count for name, count in self.steps.items()}, **arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what state_dict gave; the parameters must be the same ones."""
+        """Takes over what state_dict gave; the parameters must be the same ones. Nothing is changed unless all fits."""
         mine = self.state_dict()
         if set(mine) != set(state):
             differing = sorted(set(mine) ^ set(state))
             raise ValueError(
                 f"{type(self).__name__}: expected the state of the same parameters; differing: {differing[:8]}"
             )
+        misshapen = [
+            f"{key}: expected {np.shape(mine[key])}, got {np.shape(state[key])}"
+            for key in mine
+            if np.shape(mine[key]) != np.shape(state[key])
+        ]
+        if misshapen:
+            raise ValueError(f"{type(self).__name__}: the state is of other parameters: {', '.join(misshapen[:8])}")
         self.lr = float(state["lr"])
         self.steps = {name: int(state[f"steps/{name}"]) for name in self.steps}
         for name, slots in self.state.items():

@@ -189,3 +189,13 @@ def test_no_parameters_double_names_and_negative_rates_are_refused():
         optim.SGD([("a", x), ("a", x)], 0.1)
     with pytest.raises(ValueError, match="Adam: expected lr and weight_decay of at least 0, got -1"):
         optim.Adam([x], -1)
+
+
+def test_a_state_of_other_shapes_is_refused_whole():
+    """NumPy would broadcast one number to all weights."""
+    optimizer = optim.SGD({"a": tensor(np.ones(2)), "b": tensor(np.ones(3))}, lr=0.1)
+    state = optimizer.state_dict() | {"lr": 5.0, "velocity/b": np.float64(7)}
+    with pytest.raises(ValueError, match=r"SGD: the state is of other parameters: velocity.b: expected \(3,\), got"):
+        optimizer.load_state_dict(state)
+    assert optimizer.lr == 0.1
+    np.testing.assert_array_equal(optimizer.state["b"]["velocity"], np.zeros(3))
