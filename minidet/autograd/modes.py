@@ -21,13 +21,15 @@ class _Switch:
 
     mode = "recording"
     value: Any = None
+    before: tuple = ()  # what was set before the block, and this for the block around it: the same switch may be nested
 
     def __enter__(self) -> None:
-        self.before = getattr(modes, self.mode)
+        self.before = getattr(modes, self.mode), self.before
         setattr(modes, self.mode, self.value)
 
     def __exit__(self, *error: Any) -> None:
-        setattr(modes, self.mode, self.before)
+        former, self.before = self.before
+        setattr(modes, self.mode, former)
 
     def __call__(self, function: Callable) -> Callable:
         @wraps(function)

@@ -309,6 +309,13 @@ def test_no_grad_and_enable_grad_are_decorators_that_keep_the_name():
         assert train(x).requires_grad
 
 
+def test_one_switch_may_be_nested_in_itself():
+    off, on = no_grad(), enable_grad()
+    with off, on, off, on, off:
+        assert not is_grad_enabled()
+    assert is_grad_enabled()
+
+
 def test_an_error_inside_no_grad_switches_back():
     with pytest.raises(ZeroDivisionError), no_grad():
         1 / 0  # noqa: B018
