@@ -51,7 +51,10 @@ def cross_entropy(
     log_likelihood = take_along_axis(log_softmax(input, 1), np.expand_dims(classes, 1), 1).reshape(target.shape)
     scale = counted.astype(input.dtype)
     if weight is not None:
-        scale = scale * np.asarray(array_of(weight), dtype=input.dtype)[classes]
+        weight = np.asarray(array_of(weight), dtype=input.dtype)
+        if weight.shape != input.shape[1:2]:
+            raise ValueError(f"cross_entropy: expected weight {input.shape[1:2]}, one a class, got {weight.shape}")
+        scale = scale * weight[classes]
     losses = where(counted, -log_likelihood, 0.0) * scale  # not 0 * infinity, where a class is ruled out by -inf
     if reduction == "mean":
         return losses.sum() * (1 / max(float(scale.sum()), 1e-12))

@@ -316,3 +316,9 @@ def test_batch_norm_in_evaluation_needs_the_running_statistics():
     for arguments in [(None, None), (np.zeros(3), None), (None, np.ones(3)), (np.zeros(3), None, None, None, True)]:
         with pytest.raises(ValueError, match="batch_norm: expected running_mean and running_var, or neither"):
             F.batch_norm(x, *arguments)
+
+
+@pytest.mark.parametrize("shape", [(1,), (4,), (3, 1), ()])
+def test_weights_of_another_number_of_classes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"cross_entropy: expected weight \(3,\), one a class, got"):
+        F.cross_entropy(np.zeros((2, 3)), np.array([0, 0]), weight=np.ones(shape))
