@@ -130,6 +130,11 @@ def conv_transpose2d(
         (n - 1) * s - 2 * p + d * (r - 1) + more + 1
         for n, s, p, d, r, more in zip(input.shape[2:], step, around, spread, weight.shape[2:], extra, strict=True)
     )
+    if min(input_size) < 1:
+        raise ValueError(
+            f"conv_transpose2d: the result would have {input_size[0]} x {input_size[1]} pixels; use less padding than "
+            f"{padding}, or a larger kernel"
+        )
     y = Conv2dInputGrad.apply(
         input, weight, input_size=input_size, stride=stride, padding=padding, dilation=dilation, groups=groups
     )

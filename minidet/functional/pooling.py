@@ -96,9 +96,16 @@ def avg_pool2d(
 
 def global_avg_pool2d(input: Any) -> Any:
     """The mean of each map (GAP): (N, C, H, W) -> (N, C). Zhou et al. 2016, "Learning Deep Features"."""
+    _check_maps("global_avg_pool2d", input)
     return input.mean(axis=(2, 3))
 
 
 def global_max_pool2d(input: Any) -> Any:
     """The maximum of each map (GMP): (N, C, H, W) -> (N, C); the gradient goes to the first maximum."""
+    _check_maps("global_max_pool2d", input)
     return max_pool2d(input, tuple(input.shape[2:])).reshape(input.shape[:2])
+
+
+def _check_maps(name: str, x: Any) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"{name}: expected input (N, C, H, W), got {x.shape}")

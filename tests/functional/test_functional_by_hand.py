@@ -322,3 +322,14 @@ def test_batch_norm_in_evaluation_needs_the_running_statistics():
 def test_weights_of_another_number_of_classes_are_refused(shape):
     with pytest.raises(ValueError, match=r"cross_entropy: expected weight \(3,\), one a class, got"):
         F.cross_entropy(np.zeros((2, 3)), np.array([0, 0]), weight=np.ones(shape))
+
+
+def test_a_transposed_convolution_without_a_result_is_refused_by_its_own_name():
+    with pytest.raises(ValueError, match="conv_transpose2d: the result would have -1 x 1 pixels; use less padding"):
+        F.conv_transpose2d(np.ones((1, 2, 1, 1)), np.ones((2, 2, 1, 1)), padding=(1, 0))
+
+
+@pytest.mark.parametrize("pool", [F.global_avg_pool2d, F.global_max_pool2d])
+def test_global_pooling_of_one_image_without_a_batch_is_refused(pool):
+    with pytest.raises(ValueError, match=rf"{pool.__name__}: expected input \(N, C, H, W\), got \(3, 4, 4\)"):
+        pool(np.ones((3, 4, 4)))
