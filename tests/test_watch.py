@@ -1,5 +1,7 @@
 """The watch hook: free when nobody listens, complete when somebody does."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,13 @@ def test_every_listener_hears_everything() -> None:
     with watch.listen(first.append), watch.listen(second.append):
         watch.emit("x", 1)
     assert [event.value for event in first + second] == [1, 1]
+
+
+def test_a_listener_that_leaves_while_it_is_told_keeps_nobody_from_hearing() -> None:
+    heard = []
+    with ExitStack() as stack:
+        first = ExitStack()
+        first.enter_context(watch.listen(lambda event: first.close()))
+        stack.enter_context(watch.listen(heard.append))
+        watch.emit("logits", 1)
+    assert [event.name for event in heard] == ["logits"]

@@ -86,16 +86,10 @@ def choose(package: str, *arrays: np.ndarray) -> ModuleType:
         raise TypeError(f"{package}: expected NumPy or CuPy arrays, got {_kinds(arrays)}; use numpy.asarray")
     elif version == "cuda":
         raise TypeError(f'{package}: use("cuda") runs on CuPy arrays, got NumPy; move them with cupy.asarray')
-    return _module(package, version)
-
-
-@functools.cache
-def _module(package: str, version: str) -> ModuleType:
-    """Not looked up in sys.modules, where another thread's import may have got half way."""
     name = f"{package}.{version}"
-    if importlib.util.find_spec(name) is None:
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
         raise RuntimeError(f"{package} has no {version} version; move its arrays to the CPU with cupy.asnumpy")
-    return importlib.import_module(name)
+    return importlib.import_module(name)  # waits where another thread is just importing it; sys.modules does not
 
 
 def _is_cupy(array: object) -> bool:

@@ -91,3 +91,10 @@ def test_wrong_shapes_and_formats_are_refused() -> None:
         paired_iou(np.zeros((2, 4)), np.zeros((3, 4)))
     with pytest.raises(ValueError, match="expected formats among xyxy, xywh, cxcywh"):
         box_convert(np.zeros((2, 4)), "xyxy", "xyx2y2")
+
+
+def test_small_boxes_in_fractions_of_an_image_overlap_as_large_ones_do():
+    """The least area that stands for 0 must be far below theirs: here a box of 2 x 2 pixels of 1000 x 1000."""
+    boxes, others = np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([[0.0, 1.0, 2.0, 3.0]])
+    np.testing.assert_allclose(paired_iou(boxes / 1000, others / 1000), [1 / 3])
+    np.testing.assert_allclose(paired_giou(boxes / 1000, others / 1000), [1 / 3])
