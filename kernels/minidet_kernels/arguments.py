@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,7 @@ Pair = tuple[int, int]
 
 def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: int) -> Pair:
     """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns."""
-    try:
-        pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value)
-    except TypeError:  # neither a number nor a sequence: told like any other wrong value
-        pair = ()
+    pair = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(pair) != 2 or not all(isinstance(v, numbers.Integral) and v >= minimum for v in pair):
         raise ValueError(
             f"{operation}: expected {name} to be an integer >= {minimum} or a pair (rows, columns) of them, "
@@ -34,6 +32,8 @@ def check_floats(operation: str, **arrays: Any) -> None:
 
 def check_shape(operation: str, name: str, array: Any, letters: str, expected: tuple[int | None, ...]) -> None:
     """`array` has the shape `expected`, where None stands for any size; `letters` names the axes in the message."""
+    if not hasattr(array, "shape"):
+        raise TypeError(f"{operation}: expected {name} to be an array, got {type(array).__name__}; use numpy.asarray")
     if len(array.shape) == len(expected) and all(
         e is None or e == got for e, got in zip(expected, array.shape, strict=True)
     ):
