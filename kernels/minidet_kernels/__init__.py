@@ -15,9 +15,22 @@ from minidet_kernels.pooling import (
     max_pool2d_scatter,
 )
 from minidet_kernels.relu import relu, relu_backward
+from minidet_kernels.resample import (
+    affine_warp,
+    affine_warp_adjoint,
+    affine_warp_gram,
+    gram_product,
+    resize_bilinear,
+    resize_bilinear_adjoint,
+    resize_nearest,
+    resize_nearest_adjoint,
+)
 from minidet_kernels.versions import available, current, use
 
 __all__ = [
+    "affine_warp",
+    "affine_warp_adjoint",
+    "affine_warp_gram",
     "available",
     "avg_pool2d",
     "avg_pool2d_adjoint",
@@ -28,10 +41,15 @@ __all__ = [
     "conv2d_weight_grad",
     "current",
     "exact",
+    "gram_product",
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",
     "relu",
     "relu_backward",
+    "resize_bilinear",
+    "resize_bilinear_adjoint",
+    "resize_nearest",
+    "resize_nearest_adjoint",
     "use",
 ]

@@ -64,6 +64,18 @@ def _pooling() -> None:
     mk.avg_pool2d_adjoint(mk.avg_pool2d(x, 2), x.shape[2:], 2)
 
 
+def _resize() -> None:
+    x = _images(16)
+    mk.resize_bilinear_adjoint(mk.resize_bilinear(x, 12), x.shape[2:])
+    mk.resize_nearest_adjoint(mk.resize_nearest(x, 12), x.shape[2:])
+
+
+def _warp() -> None:
+    x, identity = _images(1), np.repeat(np.eye(2, 3, dtype=np.float32)[None], 2, axis=0)
+    mk.affine_warp_adjoint(mk.affine_warp(x, identity, 12), identity, x.shape[2:])
+    mk.gram_product(x, mk.affine_warp_gram(identity, x.shape[2:], 12).astype(np.float32))
+
+
 # What a small network needs; the longest first, so that no process has to work alone at the end.
 SMALL_NETWORK: dict[str, Callable[[], None]] = {
     "convolution": _direct_convolution,
@@ -78,6 +90,8 @@ ALL: dict[str, Callable[[], None]] = {
     "convolution's weight gradient, Winograd, many channels": _winograd_weight_gradient_of_many_channels,
     **SMALL_NETWORK,
     "pooling": _pooling,
+    "resizing": _resize,
+    "warping": _warp,
 }
 
 
