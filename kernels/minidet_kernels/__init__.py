@@ -25,6 +25,16 @@ from minidet_kernels.resample import (
     resize_nearest,
     resize_nearest_adjoint,
 )
+from minidet_kernels.total_variation import (
+    image_gradient,
+    image_gradient_adjoint,
+    project_anisotropic,
+    project_isotropic,
+    tv_anisotropic,
+    tv_anisotropic_subgradient,
+    tv_isotropic,
+    tv_isotropic_subgradient,
+)
 from minidet_kernels.versions import available, current, use
 
 __all__ = [
@@ -42,14 +52,22 @@ __all__ = [
     "current",
     "exact",
     "gram_product",
+    "image_gradient",
+    "image_gradient_adjoint",
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",
+    "project_anisotropic",
+    "project_isotropic",
     "relu",
     "relu_backward",
     "resize_bilinear",
     "resize_bilinear_adjoint",
     "resize_nearest",
     "resize_nearest_adjoint",
+    "tv_anisotropic",
+    "tv_anisotropic_subgradient",
+    "tv_isotropic",
+    "tv_isotropic_subgradient",
     "use",
 ]

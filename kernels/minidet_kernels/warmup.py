@@ -76,6 +76,14 @@ def _warp() -> None:
     mk.gram_product(x, mk.affine_warp_gram(identity, x.shape[2:], 12).astype(np.float32))
 
 
+def _total_variation() -> None:
+    x = _images(1)
+    p = mk.image_gradient(x)
+    mk.image_gradient_adjoint(mk.project_anisotropic(p, 1) + mk.project_isotropic(p, 1))
+    mk.tv_anisotropic(x + mk.tv_anisotropic_subgradient(x))
+    mk.tv_isotropic(x + mk.tv_isotropic_subgradient(x))
+
+
 # What a small network needs; the longest first, so that no process has to work alone at the end.
 SMALL_NETWORK: dict[str, Callable[[], None]] = {
     "convolution": _direct_convolution,
@@ -92,6 +100,7 @@ ALL: dict[str, Callable[[], None]] = {
     "pooling": _pooling,
     "resizing": _resize,
     "warping": _warp,
+    "total variation": _total_variation,
 }
 
 
