@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -20,6 +21,21 @@ def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: in
             f"got {value!r}"
         )
     return int(pair[0]), int(pair[1])
+
+
+def check_number(operation: str, positive: bool = False, **numbers_by_name: float) -> None:
+    """Each number finite, and >= 0, or > 0 if `positive`."""
+    for name, value in numbers_by_name.items():
+        is_number = isinstance(value, numbers.Real) and math.isfinite(value)
+        if not is_number or value < 0 or (positive and value == 0):
+            raise ValueError(f"{operation}: expected a finite {name} {'>' if positive else '>='} 0, got {value!r}")
+
+
+def check_count(operation: str, **counts: int) -> None:
+    """Each an integer >= 1."""
+    for name, value in counts.items():
+        if not (isinstance(value, numbers.Integral) and value >= 1):
+            raise ValueError(f"{operation}: expected an integer {name} >= 1, got {value!r}")
 
 
 def check_floats(operation: str, **arrays: Any) -> None:

@@ -29,12 +29,9 @@ operations a pixel, so the traffic of memory decides.
 
 from __future__ import annotations
 
-import math
-import numbers
-
 import numpy as np
 
-from minidet_kernels.arguments import check_floats, check_shape
+from minidet_kernels.arguments import check_floats, check_number, check_shape
 from minidet_kernels.versions import choose
 
 __all__ = [
@@ -92,7 +89,7 @@ def project_anisotropic(p: np.ndarray, radius: float) -> np.ndarray:
     Raises as `tv_anisotropic`; ValueError unless radius >= 0 is finite.
     """
     _check_field("project_anisotropic", p)
-    _check_radius("project_anisotropic", radius)
+    check_number("project_anisotropic", radius=radius)
     return choose(__name__, p).project_anisotropic(p, p.dtype.type(radius))
 
 
@@ -100,7 +97,7 @@ def project_isotropic(p: np.ndarray, radius: float) -> np.ndarray:
     """p (2, N, C, H, W) -> the nearest field whose pairs (p[0], p[1]) are at most `radius` long. Raises as
     `project_anisotropic`."""
     _check_field("project_isotropic", p)
-    _check_radius("project_isotropic", radius)
+    check_number("project_isotropic", radius=radius)
     return choose(__name__, p).project_isotropic(p, p.dtype.type(radius))
 
 
@@ -112,8 +109,3 @@ def _check_image(operation: str, x: np.ndarray) -> None:
 def _check_field(operation: str, p: np.ndarray) -> None:
     check_shape(operation, "p", p, "2 N C H W", (2, None, None, None, None))
     check_floats(operation, p=p)
-
-
-def _check_radius(operation: str, radius: float) -> None:
-    if not (isinstance(radius, numbers.Real) and radius >= 0 and math.isfinite(radius)):
-        raise ValueError(f"{operation}: expected a finite radius >= 0, got {radius!r}; it is the weight of TV")
