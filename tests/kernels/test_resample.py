@@ -82,6 +82,8 @@ def test_a_scale_factor_sets_the_distance_of_the_results() -> None:
     assert mk.resize_nearest(x, (1, 7), scale_factor=1.5)[0, 0, 0].tolist() == [0, 0, 1, 2, 2, 3, 4]
     corners = mk.resize_bilinear(x, (1, 7), align_corners=True, scale_factor=1.5)
     np.testing.assert_array_equal(corners, mk.resize_bilinear(x, (1, 7), align_corners=True))
+    np.testing.assert_array_equal(mk.resize_bilinear(x, (1, 5), scale_factor=1.1), x)  # a size that stays is copied
+    np.testing.assert_array_equal(mk.resize_nearest(x, (1, 5), scale_factor=1.1), x)
 
 
 def test_copied_pixels_keep_their_bits() -> None:

@@ -16,7 +16,8 @@ Pixel centres have integer coordinates: x[n, c, 0, 0] is at (0, 0). The operatio
   augmentation does to a picture; `invert_affine` undoes them.
 
 In resizing, `scale_factor` may replace the ratio of the sizes, Wo/W and Ho/H: an image of 5 pixels enlarged 1.5 times
-has 7 pixels, but they lie 1/1.5 apart, not 5/7. With align_corners it has nothing to say.
+has 7 pixels, but they lie 1/1.5 apart, not 5/7. As in torch it says nothing with align_corners, for an axis that keeps
+its size, nor, in `resize_nearest`, for one that doubles.
 
 All are linear in x, and `..._adjoint` is the adjoint, the backward: each gradient goes back to the four pixels, with
 the same weights.
@@ -56,6 +57,7 @@ __all__ = [
     "affine_warp",
     "affine_warp_adjoint",
     "affine_warp_gram",
+    "as_scale_factors",
     "gram_product",
     "invert_affine",
     "resize_bilinear",

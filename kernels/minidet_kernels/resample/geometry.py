@@ -45,8 +45,13 @@ def nearest_pixels(inputs: int, outputs: int, scale_factor: float | None) -> np.
 def axis_taps(
     inputs: int, outputs: int, align_corners: bool, scale_factor: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """index and weight, (2, outputs) both: output i is the sum over t of weight[t, i] * x[index[t, i]]."""
+    """index and weight, (2, outputs) both: output i is the sum over t of weight[t, i] * x[index[t, i]].
+
+    An axis that keeps its size is copied whatever the scale factor, as PyTorch does.
+    """
     i = np.arange(outputs)
+    if outputs == inputs:
+        return np.stack([i, i]), np.stack([np.ones(outputs), np.zeros(outputs)])
     if align_corners:
         position = i * ((inputs - 1) / max(outputs - 1, 1))
     else:
