@@ -32,6 +32,7 @@ from .losses import (
 )
 from .normalization import batch_norm, local_response_norm
 from .pooling import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
+from .resample import interpolate
 
 __all__ = [
     "arctan",
@@ -49,6 +50,7 @@ __all__ = [
     "global_avg_pool2d",
     "global_max_pool2d",
     "hinge_loss",
+    "interpolate",
     "l1_loss",
     "leaky_relu",
     "linear",

@@ -21,6 +21,7 @@ from minidet import Function, Tensor
 from minidet.autograd import operations as ops
 from minidet.functional.convolution import Conv2dInputGrad, Conv2dWeightGrad
 from minidet.functional.pooling import AvgPool2dAdjoint, MaxGather2d, MaxScatter2d
+from minidet.functional.resample import ResizeBilinearAdjoint, ResizeNearestAdjoint
 
 Draw = Callable[[np.random.Generator], Any]
 
@@ -235,6 +236,28 @@ case("AvgPool2dAdjoint", lambda a: AvgPool2dAdjoint.apply(
 ), normal(1, 2, 3, 2))  # fmt: skip
 case("F.global_avg_pool2d", lambda a: F.global_avg_pool2d(a), normal(2, 2, 3, 2))
 case("F.global_max_pool2d", lambda a: F.global_max_pool2d(a), distinct(2, 2, 3, 2))
+
+# -------------------------------------------------------------------------------------------------- resizing
+
+NEAREST = {"": {"size": (5, 4)}, "smaller": {"size": 2}, "by factors": {"scale_factor": (1.5, 2)}}
+for name, options in NEAREST.items():
+    case("F.interpolate ResizeNearest", lambda a, o=options: F.interpolate(a, **o), normal(1, 2, 3, 3), name=name)
+BILINEAR = {
+    "bilinear": {"size": (5, 4)},
+    "bilinear, corners aligned": {"size": (4, 5), "align_corners": True},
+    "bilinear, smaller": {"size": 2},
+    "bilinear by factors": {"scale_factor": (1.5, 0.7)},
+}
+for name, options in BILINEAR.items():
+    case("F.interpolate ResizeBilinear", lambda a, o=options: F.interpolate(a, **o, mode="bilinear"),
+         normal(1, 2, 3, 3), name=name)  # fmt: skip
+case("F.interpolate ResizeBilinear", lambda a: F.interpolate(a, 2, mode="bilinear"), normal(0, 1, 3, 3),
+     name="empty batch")  # fmt: skip
+case("ResizeNearestAdjoint", lambda a: ResizeNearestAdjoint.apply(a, input_size=(3, 2), scale_factor=None),
+     normal(1, 2, 4, 5))  # fmt: skip
+case("ResizeBilinearAdjoint", lambda a: ResizeBilinearAdjoint.apply(
+    a, input_size=(3, 2), align_corners=False, scale_factor=None,
+), normal(1, 2, 4, 5))  # fmt: skip
 
 # ------------------------------------------------------------------------------ activations, normalisation
 

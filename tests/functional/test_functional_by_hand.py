@@ -246,6 +246,7 @@ def test_given_arrays_the_functions_are_array_functions():
         F.conv2d(x, np.ones((2, 3, 1, 1), np.float32)), F.conv_transpose2d(x, np.ones((3, 2, 1, 1), np.float32)),
         F.linear(x, np.ones((2, 4), np.float32)), F.max_pool2d(x, 2), F.avg_pool2d(x, 2), F.global_avg_pool2d(x),
         F.global_max_pool2d(x), F.batch_norm(x, *running, weight, weight), F.local_response_norm(x, 3),
+        F.interpolate(x, 3), F.interpolate(x, scale_factor=1.5, mode="bilinear"),
         F.batch_norm(x, *running, weight, weight, training=True), F.dropout(x, 0.5, True, np.random.default_rng(0)),
         F.mse_loss(x, x, "none"), F.smooth_l1_loss(x, x, "none"), F.l1_loss(x, x, "none"),
         F.hinge_loss(x, x, reduction="none"), F.binary_cross_entropy_with_logits(x, x, None, "none"),
