@@ -251,6 +251,17 @@ def test_float32_stays_float32_and_runs_repeat_bit_for_bit(solver) -> None:
     assert solver(energy, 1, start=first.h).energy <= first.energy
 
 
+@pytest.mark.parametrize("solver", [subgradient_descent, adam, primal_dual])
+def test_a_start_at_the_optimum_is_not_lost_on_the_way(solver) -> None:
+    """The first steps lead away from it, as they are long, or as the second unknown starts at 0."""
+    energy = super_resolution(24, 6, 10)
+    optimum = primal_dual(energy, tolerance=1e-6)
+    solution = solver(energy, 25, start=optimum.h)
+    assert solution.energies[-1] > 1.0001 * optimum.energy
+    assert solution.energy <= optimum.energy * (1 + 1e-12)
+    assert solution.energy == energy(solution.h)
+
+
 DATA = np.ones((1, 1, 2, 2))
 FINE = Energy(IDENTITY, DATA, 1.0)
 BLACK = LinearOperator(lambda h: 0 * h, lambda y: 0 * y)
