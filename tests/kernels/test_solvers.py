@@ -260,6 +260,7 @@ def test_a_start_at_the_optimum_is_not_lost_on_the_way(solver) -> None:
     assert solution.energies[-1] > 1.0001 * optimum.energy
     assert solution.energy <= optimum.energy * (1 + 1e-12)
     assert solution.energy == energy(solution.h)
+    assert not np.shares_memory(solution.h, optimum.h)
 
 
 DATA = np.ones((1, 1, 2, 2))

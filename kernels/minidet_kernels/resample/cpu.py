@@ -111,8 +111,9 @@ def _spread_row(grad, row_weight, index, weight, x_grad):
     """x_grad (W, C) += row_weight * what a row of results, grad (Wo, C), gives back."""
     for j in range(grad.shape[0]):
         for tap in range(2):
-            for c in range(grad.shape[1]):
-                x_grad[index[tap, j], c] += row_weight * weight[tap, j] * grad[j, c]
+            share, source, target = row_weight * weight[tap, j], grad[j], x_grad[index[tap, j]]
+            for c in range(len(source)):
+                target[c] += share * source[c]
 
 
 @parallel
