@@ -32,9 +32,9 @@ symmetric, five numbers a pixel hold it. `affine_warp_gram` computes them, and `
 at the cost of 9*H*W multiplications in place of 8*L*Ho*Wo and more.
 
 All functions: float32 or float64, any memory layout, an empty batch gives an empty result, no input is changed.
-Positions and weights are computed in float64. The CPU versions return channels-last memory under the public shape,
-`gram_product` plain (N, C, H, W). A NaN or infinity reaches the results that look at it, also with weight 0. Cost: 4
-multiplications a number of the result.
+Positions and weights are computed in float64, the pixel of `resize_nearest` in float32, where torch's rounding is. The
+CPU versions return channels-last memory under the public shape, `gram_product` plain (N, C, H, W). A NaN or infinity
+reaches the results that look at it, also with weight 0. Cost: 4 multiplications a number of the result.
 """
 
 from __future__ import annotations
