@@ -79,7 +79,9 @@ def test_a_scale_factor_sets_the_distance_of_the_results() -> None:
     x = row(0, 1, 2, 3, 4)  # 1.5 times larger: 7 pixels, at (j + 1/2) / 1.5 - 1/2
     expected = [0, 0.5, 7 / 6, 11 / 6, 2.5, 19 / 6, 23 / 6]
     np.testing.assert_allclose(mk.resize_bilinear(x, (1, 7), scale_factor=1.5)[0, 0, 0], expected, atol=1e-12)
-    assert mk.resize_nearest(x, (1, 7), scale_factor=1.5)[0, 0, 0].tolist() == [0, 0, 1, 2, 2, 3, 4]
+    # 0, 1/1.3 = 0.77, 1.54, 2.31, 3.08, 3.85; by the sizes, 5/6, the last would look at 4.17
+    assert mk.resize_nearest(x, (1, 6), scale_factor=1.3)[0, 0, 0].tolist() == [0, 0, 1, 2, 3, 3]
+    assert mk.resize_nearest(x, (1, 6))[0, 0, 0].tolist() == [0, 0, 1, 2, 3, 4]
     corners = mk.resize_bilinear(x, (1, 7), align_corners=True, scale_factor=1.5)
     np.testing.assert_array_equal(corners, mk.resize_bilinear(x, (1, 7), align_corners=True))
     np.testing.assert_array_equal(mk.resize_bilinear(x, (1, 5), scale_factor=1.1), x)  # a size that stays is copied
