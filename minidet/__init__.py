@@ -26,7 +26,7 @@ from .random import manual_seed
 from .version import __version__
 
 _SUBPACKAGES = (
-    "autograd", "backbones", "boxes", "data", "drawing", "evaluation", "functional", "models", "nn", "optim",
+    "autograd", "backbones", "boxes", "data", "drawing", "evaluation", "functional", "models", "nn", "ops", "optim",
     "training", "watch",
 )  # fmt: skip
 _LAZY = {"gradcheck": "minidet.autograd.gradcheck", "gradgradcheck": "minidet.autograd.gradcheck"}

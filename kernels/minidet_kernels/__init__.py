@@ -25,6 +25,8 @@ from minidet_kernels.resample import (
     resize_nearest,
     resize_nearest_adjoint,
 )
+from minidet_kernels.roi_align import roi_align, roi_align_adjoint
+from minidet_kernels.roi_pool import roi_pool, roi_pool_gather, roi_pool_scatter
 from minidet_kernels.total_variation import (
     image_gradient,
     image_gradient_adjoint,
@@ -65,6 +67,11 @@ __all__ = [
     "resize_bilinear_adjoint",
     "resize_nearest",
     "resize_nearest_adjoint",
+    "roi_align",
+    "roi_align_adjoint",
+    "roi_pool",
+    "roi_pool_gather",
+    "roi_pool_scatter",
     "tv_anisotropic",
     "tv_anisotropic_subgradient",
     "tv_isotropic",

@@ -64,6 +64,28 @@ def store(typing_context, array, at, vector):
     return types.void(array, types.intp, _vector), generate
 
 
+@intrinsic
+def bits_of(typing_context, number):
+    """The vector whose lanes hold the bits of one int32: to be chosen among with `where_larger`, and stored."""
+
+    def generate(context, builder, signature, arguments):
+        return to_all_lanes(builder, builder.bitcast(arguments[0], ir.FloatType()))
+
+    return _vector(types.int32), generate
+
+
+@intrinsic
+def where_larger(typing_context, value, than, chosen, other):
+    """`chosen` in the lanes where `value` is larger than `than` or NaN, `other` in the rest."""
+
+    def generate(context, builder, signature, arguments):
+        value, than, chosen, other = arguments
+        larger = builder.fcmp_ordered(">", value, than)
+        return builder.select(builder.or_(larger, builder.fcmp_unordered("uno", value, value)), chosen, other)
+
+    return _vector(_vector, _vector, _vector, _vector), generate
+
+
 def to_all_lanes(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
     """The instructions that copy one float32 to all lanes."""
     undefined = ir.Constant(_VECTOR, ir.Undefined)

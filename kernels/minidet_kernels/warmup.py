@@ -84,6 +84,24 @@ def _total_variation() -> None:
     mk.tv_isotropic(x + mk.tv_isotropic_subgradient(x))
 
 
+def _rois() -> tuple[np.ndarray, np.ndarray]:
+    return _images(64), np.array([[0, 2, 2, 20, 20]], np.float32)
+
+
+def _roi_pool() -> None:
+    x, boxes = _rois()
+    values, argmax = mk.roi_pool(x, boxes, 2)
+    mk.roi_pool_scatter(values, boxes, 0 * argmax, (2, 64, 1, 1))  # so small that threads have partial results
+    mk.roi_pool_gather(x, boxes, argmax)
+    mk.roi_pool(x[:, :16], boxes, 2)  # few channels have a path of their own
+
+
+def _roi_align() -> None:
+    x, boxes = _rois()
+    mk.roi_align_adjoint(mk.roi_align(x, boxes, 2), boxes, x.shape)
+    mk.roi_align(x[:, :16], boxes, 2)
+
+
 # What a small network needs; the longest first, so that no process has to work alone at the end.
 SMALL_NETWORK: dict[str, Callable[[], None]] = {
     "convolution": _direct_convolution,
@@ -101,6 +119,8 @@ ALL: dict[str, Callable[[], None]] = {
     "resizing": _resize,
     "warping": _warp,
     "total variation": _total_variation,
+    "RoIPool": _roi_pool,
+    "RoIAlign": _roi_align,
 }
 
 

@@ -33,6 +33,7 @@ from .losses import (
 from .normalization import batch_norm, local_response_norm
 from .pooling import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
 from .resample import interpolate
+from .rois import roi_align, roi_pool
 
 __all__ = [
     "arctan",
@@ -64,6 +65,8 @@ __all__ = [
     "multi_margin_loss",
     "pad",
     "relu",
+    "roi_align",
+    "roi_pool",
     "sigmoid",
     "sin",
     "smooth_l1_loss",

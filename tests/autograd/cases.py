@@ -22,6 +22,7 @@ from minidet.autograd import operations as ops
 from minidet.functional.convolution import Conv2dInputGrad, Conv2dWeightGrad
 from minidet.functional.pooling import AvgPool2dAdjoint, MaxGather2d, MaxScatter2d
 from minidet.functional.resample import ResizeBilinearAdjoint, ResizeNearestAdjoint
+from minidet.functional.rois import RoIAlignAdjoint, RoIPoolGather, RoIPoolScatter
 
 Draw = Callable[[np.random.Generator], Any]
 
@@ -258,6 +259,33 @@ case("ResizeNearestAdjoint", lambda a: ResizeNearestAdjoint.apply(a, input_size=
 case("ResizeBilinearAdjoint", lambda a: ResizeBilinearAdjoint.apply(
     a, input_size=(3, 2), align_corners=False, scale_factor=None,
 ), normal(1, 2, 4, 5))  # fmt: skip
+# ------------------------------------------------------------------------------------------ regions of interest
+
+# Two that overlap, one on the other image, one beyond the border, one outside.
+ROIS = np.array([[0, 0, 0, 5, 7], [0, 2, 1, 7.5, 6], [1, 3, 2, 4, 3], [1, 6, 5, 12, 9], [0, 20, 20, 24, 22]])
+for name, options in {
+    "": {"output_size": (2, 3), "spatial_scale": 0.5},
+    "one bin": {"output_size": 1},
+}.items():
+    case("F.roi_pool RoIPool", lambda a, o=options: F.roi_pool(a, ROIS, **o), distinct(2, 2, 4, 5), name=name)
+for name, options in {
+    "": {"output_size": (2, 3), "spatial_scale": 0.5},
+    "aligned": {"output_size": 2, "spatial_scale": 0.5, "sampling_ratio": 2, "aligned": True},
+    "one bin": {"output_size": 1, "sampling_ratio": 3},
+}.items():
+    case("F.roi_align RoIAlign", lambda a, o=options: F.roi_align(a, ROIS, **o), normal(2, 2, 4, 5), name=name)
+per_image = [ROIS[:2, 1:], np.zeros((0, 4))]
+case("F.roi_pool", lambda a: F.roi_pool(a, per_image, 2), distinct(2, 1, 3, 4), name="boxes in a list")
+case("F.roi_align", lambda a: F.roi_align(a, per_image, 2), normal(2, 1, 3, 4), name="boxes in a list")
+case("F.roi_pool", lambda a: F.roi_pool(a, ROIS[:0], 2), normal(2, 1, 3, 4), name="no boxes")
+case("F.roi_align", lambda a: F.roi_align(a, ROIS[:0], 2), normal(2, 1, 3, 4), name="no boxes")
+argmax = np.array([[[[0, 5]]], [[[5, -1]]]], np.int32)  # two bins share a pixel, one has none
+bins = {"boxes": ROIS[:2], "argmax": argmax}
+case("RoIPoolScatter", lambda a: RoIPoolScatter.apply(a, input_size=(2, 1, 2, 3), **bins), normal(2, 1, 1, 2))
+case("RoIPoolGather", lambda a: RoIPoolGather.apply(a, **bins), normal(2, 1, 2, 3))
+case("RoIAlignAdjoint", lambda a: RoIAlignAdjoint.apply(
+    a, input_size=(2, 1, 4, 5), boxes=ROIS, spatial_scale=0.5, sampling_ratio=2, aligned=True,
+), normal(5, 1, 2, 3))  # fmt: skip
 
 # ------------------------------------------------------------------------------ activations, normalisation
 
