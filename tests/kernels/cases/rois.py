@@ -18,14 +18,14 @@ BOX_MEMORY = st.sampled_from(["contiguous", "sliced", "reversed", "read-only"])
 
 @st.composite
 def maps(draw: st.DrawFn) -> tuple[int, int, int, int]:
-    return (draw(st.integers(0, 3)), draw(CHANNELS), *draw(pairs(1, 9)))
+    return (draw(st.sampled_from([2, 1, 3, 2, 0])), draw(CHANNELS), *draw(pairs(1, 9)))
 
 
 @st.composite
 def rois(draw: st.DrawFn, shape: tuple[int, ...], scale: float, dtype: Any) -> np.ndarray:
     """Boxes (R, 5) on a map of `shape`: some reach far beyond it, some have no size, some lie on others."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    count = draw(st.sampled_from([0, 1, 2, 5, 12])) if shape[0] else 0
+    count = draw(st.sampled_from([5, 1, 2, 12, 0])) if shape[0] else 0
     size = np.array([shape[3], shape[2]])
     corners = rng.uniform(-3, size + 3, (2, count, 2))
     if draw(st.booleans()):
