@@ -329,6 +329,7 @@ def boxed(**changed: float) -> np.ndarray:
         (lambda: mk.roi_align(X, boxed(x2=1e300), 2), ValueError, "at most 1048576"),
         (lambda: mk.roi_align(X, BOX, 2, spatial_scale=-1), ValueError, "spatial_scale"),
         (lambda: mk.roi_align(X, BOX, 2, sampling_ratio=1.5), TypeError, "sampling_ratio"),
+        (lambda: mk.roi_align(X, BOX, 2, sampling_ratio=10**9), ValueError, "at most 1024"),
         (lambda: mk.roi_align(X, BOX, 2, sampling_ratio=None), TypeError, "sampling_ratio"),
         (lambda: mk.roi_align_adjoint(G, BOX, (2, 3, 8)), ValueError, "input_size"),
         (lambda: mk.roi_align_adjoint(G, BOX, (2, 4, 8, 8)), ValueError, "grad"),

@@ -39,6 +39,10 @@ from minidet_kernels.versions import choose
 
 __all__ = ["roi_align", "roi_align_adjoint"]
 
+# Papers use 1 to 4 samples a side. The places of all samples along an axis are listed: a slip of the pen must not ask
+# for all memory.
+LARGEST_RATIO = 1024
+
 
 def roi_align(
     x: np.ndarray,
@@ -51,8 +55,8 @@ def roi_align(
     """x (N, C, H, W) and R boxes -> (R, C, Ho, Wo), output_size = (Ho, Wo).
 
     boxes: (R, 5) with columns image, x1, y1, x2, y2; or a list with an array (R_i, 4) for each image. Raises ValueError
-    for other shapes, for boxes with x2 < x1 or y2 < y1, with NaN or absurdly large, and for images that do not exist;
-    TypeError for other or mixed dtypes.
+    for other shapes, for boxes with x2 < x1 or y2 < y1, with NaN or more than 2**20 pixels from the map's origin, for
+    images that do not exist, and for more than 1024 samples a side; TypeError for other or mixed dtypes.
     """
     version = choose(__name__, x, *box_arrays(boxes))
     output_size = as_pair("roi_align", "output_size", output_size, minimum=1)
@@ -89,4 +93,6 @@ def _check_options(operation: str, rois: np.ndarray, spatial_scale: float, sampl
             f"{operation}: expected sampling_ratio to be an integer, samples a side of a bin (0 or less: as many as "
             f"the bin has pixels), got {sampling_ratio!r}"
         )
+    if sampling_ratio > LARGEST_RATIO:
+        raise ValueError(f"{operation}: expected sampling_ratio of at most {LARGEST_RATIO}, got {sampling_ratio}")
     check_coordinates(operation, rois, spatial_scale)

@@ -43,8 +43,8 @@ def roi_pool(
     """x (N, C, H, W) and R boxes -> values (R, C, Ho, Wo) and argmax (R, C, Ho, Wo), int32 into the flattened H*W.
 
     boxes: (R, 5) with columns image, x1, y1, x2, y2; or a list with an array (R_i, 4) for each image. Raises ValueError
-    for other shapes, for boxes with x2 < x1 or y2 < y1, with NaN or absurdly large, and for images that do not exist;
-    TypeError for other or mixed dtypes.
+    for other shapes, for boxes with x2 < x1 or y2 < y1, with NaN or more than 2**20 pixels from the map's origin, and
+    for images that do not exist; TypeError for other or mixed dtypes.
     """
     version = choose(__name__, x, *box_arrays(boxes))
     output_size = as_pair("roi_pool", "output_size", output_size, minimum=1)
