@@ -6,7 +6,9 @@ CuPy when a GPU array comes.
 """
 
 from minidet_kernels.batch_norm import batch_norm, batch_norm_backward
+from minidet_kernels.box_iou import box_iou, box_iou_blocks, generalized_box_iou
 from minidet_kernels.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad, exact
+from minidet_kernels.nms import batched_nms, nms, soft_nms_gaussian, soft_nms_linear
 from minidet_kernels.pooling import (
     avg_pool2d,
     avg_pool2d_adjoint,
@@ -48,17 +50,22 @@ __all__ = [
     "avg_pool2d_adjoint",
     "batch_norm",
     "batch_norm_backward",
+    "batched_nms",
+    "box_iou",
+    "box_iou_blocks",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
     "current",
     "exact",
+    "generalized_box_iou",
     "gram_product",
     "image_gradient",
     "image_gradient_adjoint",
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",
+    "nms",
     "project_anisotropic",
     "project_isotropic",
     "relu",
@@ -72,6 +79,8 @@ __all__ = [
     "roi_pool",
     "roi_pool_gather",
     "roi_pool_scatter",
+    "soft_nms_gaussian",
+    "soft_nms_linear",
     "tv_anisotropic",
     "tv_anisotropic_subgradient",
     "tv_isotropic",

@@ -61,11 +61,47 @@ def check_shape(operation: str, name: str, array: Any, letters: str, expected: t
     )
 
 
+def check_boxes(operation: str, **boxes: Any) -> None:
+    """Boxes (R, 4), x1 <= x2 and y1 <= y2, finite, and not so large that areas overflow; all float32 or all float64."""
+    for name, array in boxes.items():
+        check_shape(operation, name, array, "R coordinates", (None, 4))
+    check_floats(operation, **boxes)
+    for name, array in boxes.items():
+        # With |coordinate| <= L a side is at most 2 L, an area (also of a hull) 4 L^2, the sum of two areas 8 L^2.
+        largest = float(np.sqrt(np.finfo(array.dtype).max / 16))
+        if not np.abs(array).max(initial=0) <= largest:  # NaN is not <= anything
+            bad = ~(np.abs(array) <= largest).all(axis=1)
+            raise ValueError(
+                f"{operation}: expected {name} {array.shape} with finite coordinates up to {largest:.1e}, "
+                f"{_first(array, bad)}; look for a division by 0 or an exp that overflows before this call"
+            )
+        if (array[:, :2] > array[:, 2:]).any():
+            bad = (array[:, :2] > array[:, 2:]).any(axis=1)
+            raise ValueError(
+                f"{operation}: expected {name} {array.shape} as x1 y1 x2 y2 with x1 <= x2 and y1 <= y2, "
+                f"{_first(array, bad)}; are they x y width height?"
+            )
+
+
+def check_fraction(operation: str, name: str, value: float) -> None:
+    """A number from 0 to 1, as a threshold of IoU is."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{operation}: expected {name} to be a number from 0 to 1, got {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{operation}: expected {name} from 0 to 1, got {value!r}")
+
+
+def _first(array: Any, bad: Any) -> str:
+    """Where the first row is that is marked as bad, and what it holds."""
+    at = int(bad.argmax())
+    return f"got {array[at].tolist()} in row {at} ({int(bad.sum())} such rows)"
+
+
 def _hint(array: Any, expected: tuple[int | None, ...]) -> str:
     """The usual mistake is channels last: axis 1 is where the last one should be."""
     shape = tuple(array.shape)
     moved = (shape[0], shape[-1], *shape[1:-1]) if len(shape) == 4 else ()
-    if len(shape) == 3 and len(expected) == 4:
+    if len(shape) == len(expected) - 1:
         return "; a batch axis is missing, use x[None]"
     if moved and expected[1] is not None and all(e is None or e == m for e, m in zip(expected, moved, strict=True)):
         return "; looks channels-last, use .transpose(0, 3, 1, 2)"

@@ -27,6 +27,12 @@ inlined = numba.njit(fastmath=_MATHEMATICS, nogil=True, cache=True, error_model=
 # A function whose `prange` loops are shared among the threads. Compiled code is cached beside the source.
 parallel = numba.njit(parallel=True, fastmath=_MATHEMATICS, nogil=True, cache=True, error_model="numpy")
 
+# The geometry of boxes: every operation is rounded by itself, nothing fused, exactly as NumPy does it. So a question
+# such as "IoU > threshold" has the same answer in every version, also where the two sides are equal.
+strict_serial = numba.njit(nogil=True, cache=True, error_model="numpy")
+strict_inlined = numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+strict_parallel = numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+
 
 def _prefer_openmp() -> None:
     """Numba's own pool ("workqueue") needs 120 us to start a loop, OpenMP 2 us; two threads may use only OpenMP's."""

@@ -102,6 +102,28 @@ def _roi_align() -> None:
     mk.roi_align(x[:, :16], boxes, 2)
 
 
+def _boxes_and_scores() -> tuple[np.ndarray, np.ndarray]:
+    return np.array([[0, 0, 2, 2], [1, 1, 3, 3]], np.float32), np.array([0.5, 0.25], np.float32)
+
+
+def _box_iou() -> None:
+    boxes, _ = _boxes_and_scores()
+    mk.box_iou(boxes, boxes)
+    mk.generalized_box_iou(boxes, boxes)
+
+
+def _nms() -> None:
+    boxes, scores = _boxes_and_scores()
+    mk.nms(boxes, scores, 0.5)
+    mk.batched_nms(boxes, scores, np.zeros(2, np.int64), 0.5)
+
+
+def _soft_nms() -> None:
+    boxes, scores = _boxes_and_scores()
+    mk.soft_nms_linear(boxes, scores)
+    mk.soft_nms_gaussian(boxes, scores)
+
+
 # What a small network needs; the longest first, so that no process has to work alone at the end.
 SMALL_NETWORK: dict[str, Callable[[], None]] = {
     "convolution": _direct_convolution,
@@ -121,6 +143,9 @@ ALL: dict[str, Callable[[], None]] = {
     "total variation": _total_variation,
     "RoIPool": _roi_pool,
     "RoIAlign": _roi_align,
+    "overlaps of boxes": _box_iou,
+    "non-maximum suppression": _nms,
+    "non-maximum suppression, soft": _soft_nms,
 }
 
 

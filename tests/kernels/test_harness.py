@@ -16,7 +16,7 @@ from tests.kernels.harness import Case, check
 
 FAST_VERSIONS = [version for version in ("cpu", "cuda") if minidet_kernels.available()[version] is None]
 KERNELS = Path(minidet_kernels.__file__).parent
-NOT_KERNELS = {"available", "current", "exact", "use"}
+NOT_KERNELS = {"available", "box_iou_blocks", "current", "exact", "use"}
 SLOW_START = [HealthCheck.too_slow, HealthCheck.filter_too_much]  # the first call compiles; some geometries do not fit
 
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
