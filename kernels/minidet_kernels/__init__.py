@@ -7,6 +7,7 @@ CuPy when a GPU array comes.
 
 from minidet_kernels.batch_norm import batch_norm, batch_norm_backward
 from minidet_kernels.box_iou import box_iou, box_iou_blocks, generalized_box_iou
+from minidet_kernels.components import connected_components
 from minidet_kernels.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad, exact
 from minidet_kernels.nms import batched_nms, nms, soft_nms_gaussian, soft_nms_linear
 from minidet_kernels.pooling import (
@@ -53,6 +54,7 @@ __all__ = [
     "batched_nms",
     "box_iou",
     "box_iou_blocks",
+    "connected_components",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",

@@ -124,6 +124,10 @@ def _soft_nms() -> None:
     mk.soft_nms_gaussian(boxes, scores)
 
 
+def _components() -> None:
+    mk.connected_components(np.ones((1, 4, 4), bool))
+
+
 # What a small network needs; the longest first, so that no process has to work alone at the end.
 SMALL_NETWORK: dict[str, Callable[[], None]] = {
     "convolution": _direct_convolution,
@@ -143,6 +147,7 @@ ALL: dict[str, Callable[[], None]] = {
     "total variation": _total_variation,
     "RoIPool": _roi_pool,
     "RoIAlign": _roi_align,
+    "connected components": _components,
     "overlaps of boxes": _box_iou,
     "non-maximum suppression": _nms,
     "non-maximum suppression, soft": _soft_nms,

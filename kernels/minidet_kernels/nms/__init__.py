@@ -11,8 +11,8 @@
                       gaussian:  s <- s * exp(-IoU^2 / sigma)
                   Boxes whose score falls below score_threshold are dropped
 
-Source of soft-NMS: Bodla et al. 2017, section 3, with N_t = 0.3 and sigma = 0.5; score_threshold 0.001 and the comparison
-with > (the paper's equation has >=) are those of the authors' code.
+Source of soft-NMS: Bodla et al. 2017, section 3, with N_t = 0.3 and sigma = 0.5; score_threshold 0.001 and the
+comparison with > (the paper's equation has >=) are those of the authors' code.
 
 The rules, the same in every version, so that all give the same boxes in the same order:
 - The order is that of the scores, descending; of equal scores the lower index comes first.
