@@ -1,5 +1,17 @@
-"""Boxes as arrays or Tensors (R, 4): conversions, areas, overlaps."""
+"""Boxes as arrays or Tensors (R, 4): conversions, areas, overlaps, suppression."""
 
-from .geometry import box_area, box_convert, paired_giou, paired_iou
+from .geometry import box_area, box_convert, clip_boxes_to_image, paired_giou, paired_iou, remove_small_boxes
+from .overlaps import batched_nms, box_iou, generalized_box_iou, nms
 
-__all__ = ["box_area", "box_convert", "paired_giou", "paired_iou"]
+__all__ = [
+    "batched_nms",
+    "box_area",
+    "box_convert",
+    "box_iou",
+    "clip_boxes_to_image",
+    "generalized_box_iou",
+    "nms",
+    "paired_giou",
+    "paired_iou",
+    "remove_small_boxes",
+]

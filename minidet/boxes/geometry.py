@@ -3,9 +3,15 @@
 A box is x1 y1 x2 y2 in pixels, in continuous coordinates: its width is x2 - x1, without the papers' +1.
 """
 
+from numbers import Real
 from typing import Any
 
+import numpy as np
+
 import minidet.functional as F
+
+from ..autograd import Tensor
+from ..autograd.tensor import array_of
 
 LEAST_AREA = 1e-9  # square pixels, in place of 0 as a divisor: 0/0 becomes 0
 _FORMATS = ("xyxy", "xywh", "cxcywh")
@@ -40,6 +46,29 @@ def box_area(boxes: Any) -> Any:
     width = F.clip(boxes[..., 2] - boxes[..., 0], 0.0)
     height = F.clip(boxes[..., 3] - boxes[..., 1], 0.0)
     return width * height
+
+
+def clip_boxes_to_image(boxes: Any, size: tuple[int, int]) -> Any:
+    """Boxes (..., 4) cut off at the borders of an image of size = (height, width), as torchvision's. A box outside
+    becomes a line or a point on the border. No gradient where a coordinate was cut."""
+    _check(boxes, "clip_boxes_to_image")
+    if len(size) != 2 or not all(isinstance(side, Real) and side >= 0 for side in size):
+        raise ValueError(f"clip_boxes_to_image: expected size (height, width), not negative, got {size!r}")
+    height, width = size
+    limits = (width, height, width, height)
+    return F.stack([F.clip(boxes[..., i], 0.0, float(limit)) for i, limit in enumerate(limits)], axis=-1)
+
+
+def remove_small_boxes(boxes: Any, min_size: float) -> Any:
+    """The indices (K,), int64, ascending, of the boxes (R, 4) with both sides at least min_size, as torchvision's."""
+    _check(boxes, "remove_small_boxes")
+    if boxes.ndim != 2:
+        raise ValueError(f"remove_small_boxes: expected boxes (R, 4), got {boxes.shape}")
+    if not isinstance(min_size, Real) or not min_size >= 0:
+        raise ValueError(f"remove_small_boxes: expected min_size >= 0, got {min_size!r}")
+    corners = array_of(boxes)
+    (kept,) = np.nonzero((corners[:, 2:] - corners[:, :2] >= min_size).all(axis=1))
+    return Tensor(kept) if isinstance(boxes, Tensor) else kept
 
 
 def paired_iou(boxes: Any, others: Any) -> Any:

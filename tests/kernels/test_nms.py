@@ -165,6 +165,25 @@ def test_overlaps_at_the_very_reach_are_found(dtype: type) -> None:
         assert mk.nms(crowd, by_score, threshold).tolist() == nms_by_hand(crowd, by_score, threshold)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_reach_covers_what_rounding_adds(dtype: type) -> None:
+    """Without its two margins, reach and computed overlap would contradict each other in the last digits."""
+    pytest.importorskip("numba", reason="the grid belongs to the cpu version")
+    from minidet_kernels.nms import grid
+
+    rng = np.random.default_rng(6)
+    for _ in range(1000):
+        t, width, origin = rng.uniform(0.05, 0.95), rng.uniform(1, 20), rng.choice([0, 1e3, -1e5])
+        pair = (np.array([[0, 0, width, 1], [0, 0, width / t, 1]]) + origin).astype(dtype)
+        iou = iou_by_hand(*pair)
+        threshold = np.nextafter(iou, dtype(0))  # so that IoU > threshold, just so
+        reach_of_sides = grid._reach_of_sides(threshold, float(np.finfo(dtype).eps))
+        _, _, largest_side, slack, _ = grid._divide(pair, 0, reach_of_sides)
+        (centre, side), (other, _) = (grid._centre_and_side(pair, i, 0) for i in (0, 1))
+        reach = grid._reach(side, reach_of_sides, largest_side, slack)
+        assert centre - reach <= other <= centre + reach
+
+
 def test_torchvisions_algorithm_keeps_the_same_boxes() -> None:
     torch = pytest.importorskip("torch", reason="torch is the oracle; pip install '.[oracle]'")
     rng = np.random.default_rng(5)

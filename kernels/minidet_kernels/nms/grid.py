@@ -56,8 +56,7 @@ DOUBLE_TINY = float(np.finfo(np.float64).tiny)
 def keep_best(boxes, iou_threshold, smallest, eps, kept):
     """boxes (n, 4), best first -> kept (n,): whether each one stays. `smallest` and `eps`: of the boxes' dtype."""
     n = len(boxes)
-    threshold = np.float64(iou_threshold) - 16 * eps
-    reach_of_sides = (1 - threshold) / (2 * threshold) if threshold > 0 else math.inf
+    reach_of_sides = _reach_of_sides(iou_threshold, eps)
     x_axis, y_axis = _divide(boxes, 0, reach_of_sides), _divide(boxes, 1, reach_of_sides)
     columns = x_axis[4]
     place = _first_places(boxes, reach_of_sides, x_axis, y_axis)
@@ -82,6 +81,13 @@ def keep_best(boxes, iou_threshold, smallest, eps, kept):
             cell = row * columns + column
             near[filled[cell]] = boxes[i]
             filled[cell] += 1
+
+
+@strict_inlined
+def _reach_of_sides(iou_threshold, eps):
+    """The factor of (1), with the margin for rounding."""
+    threshold = np.float64(iou_threshold) - 16 * eps
+    return (1 - threshold) / (2 * threshold) if threshold > 0 else math.inf
 
 
 @strict_serial
