@@ -18,7 +18,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: np.floating) -> np
     order = _best_first(scores)
     kept = np.empty(len(boxes), bool)
     if len(boxes):
-        keep_best(boxes[order], iou_threshold, *_limits(boxes.dtype), kept)
+        keep_best(boxes.take(order, axis=0), iou_threshold, *_limits(boxes.dtype), kept)
     return order[kept]
 
 
@@ -30,7 +30,7 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, idxs: np.ndarray, iou_thr
     kept = np.empty(len(boxes), bool)
     if len(boxes):
         of_class = np.empty(len(boxes), bool)
-        _keep_best_of_each(boxes[order[by_class]], bounds, iou_threshold, *_limits(boxes.dtype), of_class)
+        _keep_best_of_each(boxes.take(order[by_class], axis=0), bounds, iou_threshold, *_limits(boxes.dtype), of_class)
         kept[by_class] = of_class
     return order[kept]
 
