@@ -1,8 +1,5 @@
 """Operations on boxes and regions, under the names and arguments of torchvision.ops."""
 
-from .functional.rois import roi_align, roi_pool
-
-__all__ = ["roi_align", "roi_pool"]
 from .boxes import (
     batched_nms,
     box_area,
@@ -13,6 +10,7 @@ from .boxes import (
     nms,
     remove_small_boxes,
 )
+from .functional.rois import roi_align, roi_pool
 
 __all__ = [
     "batched_nms",
@@ -23,4 +21,6 @@ __all__ = [
     "generalized_box_iou",
     "nms",
     "remove_small_boxes",
+    "roi_align",
+    "roi_pool",
 ]
