@@ -75,7 +75,7 @@ def choose(package: str, *arrays: np.ndarray) -> ModuleType:
     operation has no such version.
     """
     version = current()
-    on_gpu = [_is_cupy(array) for array in arrays]
+    on_gpu = [is_on_gpu(array) for array in arrays]
     if any(on_gpu):
         if not all(on_gpu):
             raise TypeError(
@@ -92,7 +92,8 @@ def choose(package: str, *arrays: np.ndarray) -> ModuleType:
     return importlib.import_module(name)  # waits where another thread is just importing it; sys.modules does not
 
 
-def _is_cupy(array: object) -> bool:
+def is_on_gpu(array: object) -> bool:
+    """Whether this is an array of CuPy."""
     return type(array).__module__.partition(".")[0] == "cupy"  # by name: cupy itself need not be imported
 
 

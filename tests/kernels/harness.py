@@ -12,7 +12,8 @@ missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minidet_kernels
+from emulator import emulated
 
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
 MEMORY = ("contiguous", "channels last", "sliced", "reversed", "read-only")
@@ -49,18 +51,49 @@ class Case:
 
 
 def run(case: Case, call: Call, version: str) -> tuple[np.ndarray, ...]:
+    """The results, as NumPy arrays; AssertionError if an input was changed."""
+    with engine(version, seed=len(call.arrays)) as (to_engine, to_host):
+        operands = [None if array is None else to_engine(array) for array in call.arrays]
+        before = [None if array is None else to_host(array).tobytes() for array in operands]
+        result = getattr(minidet_kernels, case.name)(*operands, **call.options)
+        for number, (operand, former) in enumerate(zip(operands, before, strict=True)):
+            assert operand is None or to_host(operand).tobytes() == former, f"{case.name} changed its input {number}"
+        return tuple(to_host(array) for array in (result if isinstance(result, tuple) else (result,)))
+
+
+@contextmanager
+def engine(version: str, seed: int = 0) -> Iterator[tuple[Callable, Callable]]:
+    """Within it NumPy arrays, after the first function, run in that version; the second brings results back.
+
+    "emulated forward", "emulated reverse" and "emulated random" are the CUDA version without a GPU.
+    """
     # Winograd's convolution rounds more, and spreads NaN: test_winograd.py measures it.
-    with minidet_kernels.use(version), minidet_kernels.exact(), np.errstate(all="ignore"):  # NaN is given on purpose
-        result = getattr(minidet_kernels, case.name)(*call.arrays, **call.options)
-    return result if isinstance(result, tuple) else (result,)
+    with minidet_kernels.exact(), np.errstate(all="ignore"):  # NaN is given on purpose
+        if version.startswith("emulated"):
+            with emulated(version.split()[1], seed):
+                yield _to_device, lambda array: array.get()
+        elif version == "cuda":
+            yield _to_device, lambda array: array.get()
+        else:
+            with minidet_kernels.use(version):
+                yield np.asarray, np.asarray
+
+
+def _to_device(array: np.ndarray) -> Any:
+    """The same numbers in the same kind of memory, gaps and negative strides included, as an array of cupy."""
+    import cupy
+
+    whole = array
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    start = (array.ctypes.data - whole.ctypes.data) // array.itemsize if array.size else 0
+    memory = cupy.asarray(whole.ravel(order="K"))
+    return cupy.lib.stride_tricks.as_strided(memory[start:], array.shape, array.strides)
 
 
 def check(case: Case, call: Call, version: str) -> None:
     """All properties for one call; AssertionError says which one failed, and where."""
-    before = [None if array is None else array.tobytes() for array in call.arrays]
     results = run(case, call, version)
-    for number, (before_run, array) in enumerate(zip(before, call.arrays, strict=True)):
-        assert array is None or array.tobytes() == before_run, f"{case.name} changed its input {number}"
     for result, expected in zip(results, run(case, call, "reference"), strict=True):
         assert_close(result, expected, f"{case.name} ({version}) differs from the reference")
     for result, again in zip(results, run(case, call, version), strict=True):
@@ -77,8 +110,9 @@ def check_adjoint(case: Case, call: Call, operand: int, version: str) -> None:
     (result,) = run(case, call, version)
     (constant,) = run(case, call.with_array(operand, np.zeros_like(u)), version)  # what does not depend on u, as a bias
     y = np.random.default_rng(result.size).standard_normal(result.shape).astype(result.dtype)
-    with minidet_kernels.use(version), minidet_kernels.exact():
-        adjoint = case.adjoints[operand](call, y)
+    with engine(version) as (to_engine, to_host):
+        there = Call(tuple(None if array is None else to_engine(array) for array in call.arrays), call.options)
+        adjoint = to_host(case.adjoints[operand](there, to_engine(y)))
     assert adjoint.shape == u.shape, (
         f"{case.name}: adjoint in operand {operand} has shape {adjoint.shape}, not {u.shape}"
     )

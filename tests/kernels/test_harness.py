@@ -10,11 +10,15 @@ from types import ModuleType
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+import emulator
 import minidet_kernels
 from tests.kernels.cases import CASES, MUTANTS
 from tests.kernels.harness import Case, check
 
+EMULATED = [f"emulated {order}" for order in emulator.ORDERS]
 FAST_VERSIONS = [version for version in ("cpu", "cuda") if minidet_kernels.available()[version] is None]
+EXAMPLES = {"reference": 60, "cpu": 200, "cuda": 200}
+EXAMPLES_EMULATED = 70  # in each of the three orders of the threads
 KERNELS = Path(minidet_kernels.__file__).parent
 NOT_KERNELS = {"available", "box_iou_blocks", "current", "exact", "use"}
 SLOW_START = [HealthCheck.too_slow, HealthCheck.filter_too_much]  # the first call compiles; some geometries do not fit
@@ -23,16 +27,24 @@ by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 @by_name
-@pytest.mark.parametrize("version", ["reference", *FAST_VERSIONS])
+@pytest.mark.parametrize("version", ["reference", *FAST_VERSIONS, *EMULATED])
 def test_a_version_has_all_properties_of_its_kernel(case: Case, version: str) -> None:
-    examples = 60 if version == "reference" else 200
+    _skip_what_cannot_run(case, version)
 
-    @settings(max_examples=examples, deadline=None, suppress_health_check=SLOW_START)
+    @settings(max_examples=EXAMPLES.get(version, EXAMPLES_EMULATED), deadline=None, suppress_health_check=SLOW_START)
     @given(case.calls)
     def properties(call):
         check(case, call, version)
 
     properties()
+
+
+def _skip_what_cannot_run(case: Case, version: str) -> None:
+    if version in EMULATED and emulator.why_not() is not None:
+        pytest.skip(emulator.why_not())
+    folder = KERNELS / getattr(minidet_kernels, case.name).__module__.rpartition(".")[2]
+    if version in ("cuda", *EMULATED) and not (folder / "cuda.py").exists():
+        pytest.skip(f"{folder.name} has no cuda.py")
 
 
 def test_every_exported_kernel_is_in_the_harness() -> None:

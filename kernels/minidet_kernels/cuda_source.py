@@ -1,0 +1,85 @@
+"""How the CUDA versions compile their .cu file and launch its kernels, through CuPy.
+
+    SOURCE = CudaSource(Path(__file__).with_name("relu.cu"))                        # compiles nothing
+    SOURCE.launch_for_each("relu", x.dtype, x.size, x, y)                           # compiles once, then only launches
+
+A .cu file is written for `Real`, which is float or double, and compiled once for each, when a kernel of that dtype is
+first launched. CuPy keeps the result on disk.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+
+# Threads of a block where they need nothing from each other: a multiple of the 32 of a warp, and small enough that
+# several blocks fit on a multiprocessor; between 128 and 512 the speed hardly depends on it.
+THREADS = 256
+
+# Kernels count elements in an int. The last block may reach past the end, by less than the 1024 threads that a block can
+# have, and must still count correctly.
+MOST_ELEMENTS = 2**31 - 1024
+
+
+class CudaSource:
+    """The kernels of one .cu file.
+
+    They round like the CPU, to the bit: a * b + c rounds twice. `fused` allows the GPU's fused multiply-add, which
+    rounds once and is twice as fast; for sums of products, where nobody compares the result with a threshold.
+    `macros` are constants that the host and the kernels share: the size of a block, of a tile.
+    """
+
+    def __init__(self, path: Path, fused: bool = False, **macros: int) -> None:
+        self.path = path
+        constants = (f"-D{name}={value}" for name, value in macros.items())
+        self.options = ("--std=c++17", f"--fmad={str(fused).lower()}", *constants)
+
+    def launch_for_each(self, kernel: str, dtype: np.dtype, count: int, *arguments: Any) -> None:
+        """One thread for each of `count` elements. The kernel gets `count` as its last argument."""
+        self.launch(kernel, dtype, (-(-count // THREADS),), (THREADS,), *arguments, count)
+
+    def launch(
+        self, kernel: str, dtype: np.dtype, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any
+    ) -> None:
+        """grid x block threads of `kernel`. An empty grid launches nothing, which CUDA would refuse.
+
+        Python's integers become int32, which is `int` in the kernel; other numbers must be NumPy's, of the type that the
+        kernel takes. Raises ValueError for an array too large to be counted in an int.
+        """
+        arguments = tuple(_checked(kernel, argument) for argument in arguments)
+        if 0 in grid:
+            return
+        import cupy
+
+        _function(cupy, self.path, np.dtype(dtype), self.options, kernel)(grid, block, arguments)
+
+    def text(self) -> str:
+        """The file, told where it lies: so that errors and debuggers name the .cu file."""
+        return f'#line 1 "{self.path.as_posix()}"\n{self.path.read_text()}'
+
+
+@functools.cache
+def _function(cupy: ModuleType, path: Path, dtype: np.dtype, options: tuple[str, ...], kernel: str) -> Any:
+    return _module(cupy, path, dtype, options).get_function(kernel)
+
+
+@functools.cache
+def _module(cupy: ModuleType, path: Path, dtype: np.dtype, options: tuple[str, ...]) -> Any:
+    return cupy.RawModule(code=CudaSource(path).text(), options=(*options, f"-DReal={REAL[dtype]}"))
+
+
+def _checked(kernel: str, argument: Any) -> Any:
+    if isinstance(argument, int):
+        return np.int32(argument)
+    if not isinstance(argument, np.generic) and argument.size > MOST_ELEMENTS:
+        raise ValueError(
+            f"{kernel}: expected at most {MOST_ELEMENTS} elements in an array on the GPU, got {argument.shape}; "
+            "split the batch"
+        )
+    return argument
