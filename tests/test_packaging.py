@@ -33,3 +33,9 @@ def test_every_subpackage_can_be_had_from_minidet() -> None:
     command = [sys.executable, "-c", program]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "['cli']"  # the command line is no part of the library
+
+
+def test_the_cuda_sources_are_package_data() -> None:
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert "*.cu" in config["options.package_data"]["*"].split(", ")

@@ -22,16 +22,17 @@ REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 # several blocks fit on a multiprocessor; between 128 and 512 the speed hardly depends on it.
 THREADS = 256
 
-# Kernels count elements in an int. The last block may reach past the end, by less than the 1024 threads that a block can
-# have, and must still count correctly.
+# Kernels count elements in an int. The last block may reach past the end, by less than the 1024 threads that a block
+# can have, and must still count correctly.
 MOST_ELEMENTS = 2**31 - 1024
 
 
 class CudaSource:
     """The kernels of one .cu file.
 
-    They round like the CPU, to the bit: a * b + c rounds twice. `fused` allows the GPU's fused multiply-add, which
-    rounds once and is twice as fast; for sums of products, where nobody compares the result with a threshold.
+    They round like the CPU: a * b + c rounds twice. (But numbers below the normal ones, 1e-38 in float, become 0: CuPy
+    always asks for that.) `fused` allows the GPU's fused multiply-add, which rounds once and is twice as fast; for sums
+    of products, where nobody compares the result with a threshold.
     `macros` are constants that the host and the kernels share: the size of a block, of a tile.
     """
 
@@ -49,29 +50,34 @@ class CudaSource:
     ) -> None:
         """grid x block threads of `kernel`. An empty grid launches nothing, which CUDA would refuse.
 
-        Python's integers become int32, which is `int` in the kernel; other numbers must be NumPy's, of the type that the
-        kernel takes. Raises ValueError for an array too large to be counted in an int.
+        Python's integers become int32, which is `int` in the kernel; other numbers must be NumPy's, of the type that
+        the kernel takes. Raises ValueError for an array too large to be counted in an int.
         """
         arguments = tuple(_checked(kernel, argument) for argument in arguments)
         if 0 in grid:
             return
         import cupy
 
-        _function(cupy, self.path, np.dtype(dtype), self.options, kernel)(grid, block, arguments)
+        _function(cupy, self.path, self.options_for(dtype), kernel)(grid, block, arguments)
 
-    def text(self) -> str:
-        """The file, told where it lies: so that errors and debuggers name the .cu file."""
-        return f'#line 1 "{self.path.as_posix()}"\n{self.path.read_text()}'
+    def options_for(self, dtype: np.dtype) -> tuple[str, ...]:
+        """NVRTC's options for the kernels of that dtype."""
+        return (*self.options, f"-DReal={REAL[np.dtype(dtype)]}")
+
+
+def source_text(path: Path) -> str:
+    """The .cu file, told where it lies: so that errors and debuggers name it."""
+    return f'#line 1 "{path.as_posix()}"\n{path.read_text()}'
 
 
 @functools.cache
-def _function(cupy: ModuleType, path: Path, dtype: np.dtype, options: tuple[str, ...], kernel: str) -> Any:
-    return _module(cupy, path, dtype, options).get_function(kernel)
+def _function(cupy: ModuleType, path: Path, options: tuple[str, ...], kernel: str) -> Any:
+    return _module(cupy, path, options).get_function(kernel)
 
 
 @functools.cache
-def _module(cupy: ModuleType, path: Path, dtype: np.dtype, options: tuple[str, ...]) -> Any:
-    return cupy.RawModule(code=CudaSource(path).text(), options=(*options, f"-DReal={REAL[dtype]}"))
+def _module(cupy: ModuleType, path: Path, options: tuple[str, ...]) -> Any:
+    return cupy.RawModule(code=source_text(path), options=options)
 
 
 def _checked(kernel: str, argument: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Convolution on the GPU: launches the kernels of convolution.cu. Results are without gaps in the public order of axes."""
+"""Convolution on the GPU: launches the kernels of convolution.cu. Results are (N, C, H, W) without gaps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def conv2d(
     dilation: Pair,
     groups: int,
 ) -> cupy.ndarray:
-    n, c = x.shape[:2]
+    n = x.shape[0]
     k, _, *kernel_size = weight.shape
     output_size = conv2d_output_size("conv2d", x.shape[2:], tuple(kernel_size), stride, padding, dilation)
     bias = cupy.zeros(k, x.dtype) if bias is None else bias

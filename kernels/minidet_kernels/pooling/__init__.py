@@ -23,9 +23,11 @@ The rules are PyTorch's:
 
 Global pooling is kernel_size = (H, W). All functions: float32 or float64, any memory layout, an empty batch
 gives an empty result, no input is changed; the CPU version returns channels-last memory under the public
-shape. The CUDA version returns (N, C, H, W) memory. It cannot look at indices without waiting for the GPU: those outside
-[-1, H*W) are skipped like -1 there; and its scatter adds in whatever order the threads come, so that the last bits can
-differ from run to run. Cost: N*C*Ho*Wo * R*S operations; gather and scatter N*C*Ho*Wo.
+shape. Cost: N*C*Ho*Wo * R*S operations; gather and scatter N*C*Ho*Wo.
+
+The CUDA version returns (N, C, H, W) memory. It would have to wait for the GPU to look at indices: those outside
+[-1, H*W) raise nothing there and are skipped like -1. Its scatter adds in whatever order the threads come, so that the
+last bits can differ from run to run.
 """
 
 from __future__ import annotations
