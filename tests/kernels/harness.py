@@ -48,6 +48,7 @@ class Case:
     name: str
     calls: st.SearchStrategy[Call]
     adjoints: dict[int, Callable[[Call, np.ndarray], np.ndarray]] = field(default_factory=dict)
+    adds_atomically: bool = False  # on a GPU, in whatever order the threads come: the last bits differ between runs
 
 
 def run(case: Case, call: Call, version: str) -> tuple[np.ndarray, ...]:
@@ -97,6 +98,8 @@ def check(case: Case, call: Call, version: str) -> None:
     for result, expected in zip(results, run(case, call, "reference"), strict=True):
         assert_close(result, expected, f"{case.name} ({version}) differs from the reference")
     for result, again in zip(results, run(case, call, version), strict=True):
+        if case.adds_atomically and version == "cuda":
+            continue
         assert result.tobytes() == again.tobytes(), f"{case.name} ({version}): other bits on the second run"
     for operand in case.adjoints:
         check_adjoint(case, call, operand, version)

@@ -73,6 +73,7 @@ CASES = [
         "max_pool2d_scatter",
         indexed(scatter=True),
         {0: lambda call, y: mk.max_pool2d_gather(y, call.arrays[1])},
+        adds_atomically=True,
     ),
     Case(
         "avg_pool2d",
