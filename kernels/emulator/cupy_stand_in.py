@@ -24,7 +24,7 @@ from emulator.launch import RawModule as RawModule
 
 __version__ = "14.2.0+emulator"
 
-_NAMES = frozenset((Path(__file__).parent / "cupy_names.txt").read_text().split())
+_NAMES = frozenset((Path(__file__).parent / "cupy_names.txt").read_text().splitlines()[1:])
 _POISON = 0xFF
 # The size of their result depends on the values, so the host must wait for them.
 _WAITING = {"argwhere", "bincount", "extract", "flatnonzero", "nonzero", "unique"}

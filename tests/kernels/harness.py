@@ -4,7 +4,8 @@ Of every case, for every version that can run here:
 
 - the version equals the reference, to 1e-5 in float32 and 1e-10 in float64, the first mismatches reported by index;
 - the adjoint identity <A u, y> = <u, A* y> holds for random u and y, for each operand that the kernel is linear in;
-- no input is changed, and a second run gives the same bits.
+- no input is changed, and a second run gives the same bits;
+- the host code of the CUDA version never waits for the GPU.
 
 To enter a new kernel, put its `Case` into a module of `tests/kernels/cases/`; test_harness.py fails as long as one is
 missing.
@@ -21,7 +22,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minidet_kernels
-from emulator import emulated
+from emulator import counted, emulated
 
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
 MEMORY = ("contiguous", "channels last", "sliced", "reversed", "read-only")
@@ -52,11 +53,13 @@ class Case:
 
 
 def run(case: Case, call: Call, version: str) -> tuple[np.ndarray, ...]:
-    """The results, as NumPy arrays; AssertionError if an input was changed."""
+    """The results, as NumPy arrays; AssertionError if an input was changed, or the host waited for an emulated GPU."""
     with engine(version, seed=len(call.arrays)) as (to_engine, to_host):
         operands = [None if array is None else to_engine(array) for array in call.arrays]
         before = [None if array is None else to_host(array).tobytes() for array in operands]
-        result = getattr(minidet_kernels, case.name)(*operands, **call.options)
+        with counted() as counts:
+            result = getattr(minidet_kernels, case.name)(*operands, **call.options)
+        assert counts.waits == 0, f"{case.name} made the host wait for the GPU {counts.waits} times"
         for number, (operand, former) in enumerate(zip(operands, before, strict=True)):
             assert operand is None or to_host(operand).tobytes() == former, f"{case.name} changed its input {number}"
         return tuple(to_host(array) for array in (result if isinstance(result, tuple) else (result,)))

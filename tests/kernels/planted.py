@@ -1,0 +1,135 @@
+"""Bugs planted into the CUDA sources, one at a time, to see each found by the layer that should find it.
+
+    PYTHONPATH=.:kernels python -m emulator.sanitize thread -m tests.kernels.planted "scatter without atomics"
+
+runs the kernel with that bug once; without a name, all kernels of the list as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import emulator
+import minidet_kernels as mk
+from emulator import emulated
+from tests.kernels.harness import Call, Case, run
+
+# The broken files, always in the same place, so that each is compiled once only.
+PLANTED = Path(emulator.__file__).parent / "__pycache__" / "planted"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`old` in the .cu file of `folder` becomes `new`; `call` of the kernel `name` shows it."""
+
+    folder: str
+    name: str
+    call: Call
+    old: str
+    new: str
+
+
+_RNG = np.random.default_rng(0)
+_IMAGE = _RNG.uniform(1, 2, (1, 3, 5, 7)).astype(np.float32)
+_CONVOLUTION = Call((_IMAGE, _RNG.uniform(1, 2, (2, 3, 3, 3)).astype(np.float32), None), {"padding": 1})
+# one channel: a sum of 9 terms, so that the only tiles of 16 are not full
+_SMALL_CONVOLUTION = Call((_IMAGE[:, :1], np.ones((2, 1, 3, 3), np.float32), None), {"padding": 1})
+_NORMALIZATION = Call((_IMAGE, np.ones(3, np.float32), np.zeros(3, np.float32)))
+# 300 numbers for 4 pixels: two blocks of threads, and every pixel has many threads that add to it
+_SCATTER = Call((np.ones((1, 1, 20, 15), np.float32), np.arange(300).reshape(1, 1, 20, 15) % 4), {"input_size": (2, 2)})
+
+BUGS = {
+    "barrier missing before the sum": Bug(
+        "batch_norm",
+        "batch_norm",
+        _NORMALIZATION,
+        "__syncthreads();  // nobody reads before",
+        "// nobody reads before",
+    ),
+    "barrier missing after the product": Bug(
+        "convolution",
+        "conv2d",
+        _CONVOLUTION,
+        "__syncthreads();  // nobody fetches",
+        "// nobody fetches",
+    ),
+    "shared memory not filled": Bug(
+        "convolution",
+        "conv2d",
+        _SMALL_CONVOLUTION,
+        "left[y][x] = row < rows && start + x < depth ? left_at(row, start + x) : Real(0);",
+        "if (row < rows && start + x < depth) left[y][x] = left_at(row, start + x);",
+    ),
+    "barrier that some threads never reach": Bug(
+        "convolution",
+        "conv2d",
+        _CONVOLUTION,
+        "const int image = column / outputs,",
+        "if (column >= n * outputs) return;\n    const int image = column / outputs,",
+    ),
+    "different barriers": Bug(
+        "batch_norm",
+        "batch_norm",
+        _NORMALIZATION,
+        "__syncthreads();  // nobody reads before",
+        "if (thread < 7)\n        __syncthreads();\n    else\n        __syncthreads();  // nobody reads before",
+    ),
+    "end of the array not checked": Bug("relu", "relu", Call((_IMAGE,)), "if (i >= count)", "if (i > count + 9)"),
+    "one row too many of a shared tile": Bug(
+        "convolution", "conv2d", _CONVOLUTION, "for (int i = 0; i < TILE; i++)", "for (int i = 0; i <= TILE; i++)"
+    ),
+    "scatter without atomics": Bug(
+        "pooling",
+        "max_pool2d_scatter",
+        _SCATTER,
+        "atomicAdd(&plane[index], grad[at]);",
+        "plane[index] += grad[at];",
+    ),
+}
+
+
+@contextmanager
+def planted(bug: Bug) -> Iterator[None]:
+    """Within it the emulated version of that folder is compiled from the text with the bug."""
+    with emulated():
+        host_code = importlib.import_module(f"minidet_kernels.{bug.folder}.cuda")
+    intact = host_code.SOURCE
+    text = intact.path.read_text()
+    assert bug.old in text, "the bug no longer fits the .cu file; plant it anew"
+    broken = copy.copy(intact)
+    broken.path = PLANTED / re.sub(r"\W", "_", bug.old + bug.new)[:100] / intact.path.name
+    broken.path.parent.mkdir(parents=True, exist_ok=True)
+    broken.path.write_text(text.replace(bug.old, bug.new))
+    host_code.SOURCE = broken
+    try:
+        yield
+    finally:
+        host_code.SOURCE = intact
+
+
+def run_once(bug: Bug, order: str = "forward") -> tuple[np.ndarray, ...]:
+    return run(Case(bug.name, None), bug.call, f"emulated {order}")
+
+
+def expected(bug: Bug) -> tuple[np.ndarray, ...]:
+    with mk.use("reference"):
+        return run(Case(bug.name, None), bug.call, "reference")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        for some_bug in BUGS.values():
+            run_once(some_bug)
+    else:
+        with planted(BUGS[sys.argv[1]]):
+            run_once(BUGS[sys.argv[1]])
+    print("ran to its end")

@@ -1,0 +1,101 @@
+"""Every kind of mistake that CUDA forgives in silence, made on purpose, is found by the layer that should find it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import emulator
+from emulator.sanitize import why_not_sanitize
+from tests.kernels.harness import assert_close
+from tests.kernels.planted import BUGS, expected, planted, run_once
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [
+    pytest.mark.skipif(emulator.why_not() is not None, reason=str(emulator.why_not())),
+    pytest.mark.skipif("MINIDET_EMULATOR" in os.environ, reason="chooses its sanitizers itself"),
+]
+
+
+@pytest.mark.parametrize("order", emulator.ORDERS)
+@pytest.mark.parametrize("name", BUGS)
+def test_without_the_bug_the_kernel_is_right(name: str, order: str) -> None:
+    for result, wanted in zip(run_once(BUGS[name], order), expected(BUGS[name]), strict=True):
+        assert_close(result, wanted, name)
+
+
+@pytest.mark.parametrize("name", ["barrier missing before the sum", "barrier missing after the product"])
+def test_a_missing_barrier_shows_in_the_result_in_some_order_of_the_threads(name: str) -> None:
+    wrong = {order for order in emulator.ORDERS if _is_wrong(name, order)}
+    assert wrong, f"{name}: right in every order"
+
+
+def test_shared_memory_that_nobody_wrote_is_poison() -> None:
+    with planted(BUGS["shared memory not filled"]):
+        (result,) = run_once(BUGS["shared memory not filled"])
+    assert np.isnan(result).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "barrier that some threads never reach",
+            r"conv2d: divergent barrier: \d+ of 256 threads of a block wait at __syncthreads\(\) in line \d+, "
+            "the others have returned",
+        ),
+        ("different barriers", r"divergent barrier: some threads .* in line \d+, others in line \d+"),
+    ],
+)
+def test_a_divergent_barrier_is_an_error_of_the_launch(name: str, words: str) -> None:
+    with planted(BUGS[name]), pytest.raises(emulator.LaunchError, match=words):
+        run_once(BUGS[name])
+    run_once(BUGS[name])  # the next launch is not disturbed
+
+
+@pytest.mark.parametrize(
+    ("sanitizer", "name", "words"),
+    [
+        ("address", "end of the array not checked", ["heap-buffer-overflow", "in relu", "relu.cu:"]),
+        ("address", "one row too many of a shared tile", ["out of bounds for type", "convolution.cu:"]),
+        ("thread", "scatter without atomics", ["data race", "in scatter", "pooling.cu:"]),
+        ("thread", "barrier missing before the sum", ["data race", "block_sum", "batch_norm.cu:"]),
+        ("thread", "barrier missing after the product", ["data race", "convolution.cu:"]),
+    ],
+)
+def test_a_sanitizer_finds_it_and_names_the_line(sanitizer: str, name: str, words: list[str]) -> None:
+    status, report = _sanitized(sanitizer, name)
+    assert status != 0, report
+    for word in words:
+        assert word in report
+
+
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
+def test_a_sanitizer_says_nothing_where_nothing_is_wrong(sanitizer: str) -> None:
+    status, report = _sanitized(sanitizer)
+    assert status == 0, report
+    assert "ran to its end" in report
+
+
+def _is_wrong(name: str, order: str) -> bool:
+    with planted(BUGS[name]):
+        results = run_once(BUGS[name], order)
+    return any(
+        not np.allclose(result, wanted, rtol=1e-5) for result, wanted in zip(results, expected(BUGS[name]), strict=True)
+    )
+
+
+def _sanitized(sanitizer: str, *arguments: str) -> tuple[int, str]:
+    """Status and output of planted.py under the sanitizer."""
+    if why_not_sanitize(sanitizer) is not None:
+        pytest.skip(why_not_sanitize(sanitizer))
+    command = [sys.executable, "-m", "emulator.sanitize", sanitizer, "-m", "tests.kernels.planted", *arguments]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return answer.returncode, answer.stdout + answer.stderr
