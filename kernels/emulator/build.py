@@ -46,7 +46,8 @@ ALWAYS = [
     "-Wno-unknown-pragmas",  # #pragma unroll
     "-ffp-contract=off",  # two roundings for a * b + c, as NVRTC with --fmad=false
     "-U_FORTIFY_SOURCE",  # its longjmp refuses to change stacks
-    "-fno-gnu-unique",  # each library keeps its own variables, also when two were made from one file
+    "-fvisibility=hidden",  # each library keeps its names to itself, and gdb finds one function of a name
+    "-fno-gnu-unique",  # and its variables
 ]
 KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(')
 

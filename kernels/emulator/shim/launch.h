@@ -120,14 +120,16 @@ static const char* launch(void (*kernel)(), const unsigned* grid, const unsigned
 
 }  // namespace emulator
 
+#define VISIBLE extern "C" __attribute__((visibility("default")))
+
 // build.py writes one of these for each kernel under the text of the .cu file.
 #define EMULATOR_EXPORT(kernel)                                                                                        \
-    extern "C" const char* kernel##_signature()                                                                        \
+    VISIBLE const char* kernel##_signature()                                                                           \
     {                                                                                                                  \
         return emulator::signature(kernel);                                                                            \
     }                                                                                                                  \
-    extern "C" const char* kernel##_launch(const unsigned* grid, const unsigned* threads, void** addresses, int order, \
-                                           unsigned seed)                                                              \
+    VISIBLE const char* kernel##_launch(const unsigned* grid, const unsigned* threads, void** addresses, int order,    \
+                                        unsigned seed)                                                                 \
     {                                                                                                                  \
         return emulator::launch(emulator::with_arguments<kernel>(kernel), grid, threads, addresses, order, seed);      \
     }

@@ -10,11 +10,12 @@
 //     all wait <----------------------------------- barrier        now every thread may pass
 //     run 0    ---> y = ...
 //
-// On the GPU the threads run at the same time, in no order at all. Of a correct kernel the result does not depend on the
-// order, so three are tried: forward, reverse, random. A thread that reads what another has not yet written gets poison.
+// On the GPU the threads run at the same time, in no order at all. Of a correct kernel the result does not depend on
+// the order, so three are tried: forward, reverse, random. A thread that reads what another has not yet written gets
+// poison.
 //
-// Most kernels have no barrier. Therefore a fiber whose thread returns takes the next thread that has not begun: as long
-// as nobody waits, one fiber runs them all, and nothing is ever switched.
+// Most kernels have no barrier. Therefore a fiber whose thread returns takes the next thread that has not begun: as
+// long as nobody waits, one fiber runs them all, and nothing is ever switched.
 #pragma once
 
 #include <csetjmp>

@@ -4,7 +4,7 @@
 //
 //                     result (rows, columns)          sum over              left               right
 //     conv2d          y (k; n i j)                    c r s                 weight             x, seen through the taps
-//     input gradient  d x (c; n h w)                  k r s                 weight             grad, where a tap led to it
+//     input gradient  d x (c; n h w)                  k r s                 weight             grad, that a tap led to
 //     weight gradient d weight (k; c r s)             n i j                 grad               x, seen through the taps
 //
 // Written out, "x, seen through the taps" repeats every pixel R*S times in memory. Here each number is fetched from the
