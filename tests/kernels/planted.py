@@ -8,8 +8,8 @@ runs the kernel with that bug once; without a name, all kernels of the list as t
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,17 +98,17 @@ BUGS = {
 
 
 @contextmanager
-def planted(bug: Bug) -> Iterator[None]:
-    """Within it the emulated version of that folder is compiled from the text with the bug."""
+def planted(folder: str, old: str, new: str) -> Iterator[None]:
+    """Within it `old` is `new` in the .cu file that the emulated version of that folder is compiled from."""
     with emulated():
-        host_code = importlib.import_module(f"minidet_kernels.{bug.folder}.cuda")
+        host_code = importlib.import_module(f"minidet_kernels.{folder}.cuda")
     intact = host_code.SOURCE
     text = intact.path.read_text()
-    assert bug.old in text, "the bug no longer fits the .cu file; plant it anew"
+    assert old in text, "the bug no longer fits the .cu file; plant it anew"
     broken = copy.copy(intact)
-    broken.path = PLANTED / re.sub(r"\W", "_", bug.old + bug.new)[:100] / intact.path.name
+    broken.path = PLANTED / hashlib.sha256((old + new).encode()).hexdigest()[:20] / intact.path.name
     broken.path.parent.mkdir(parents=True, exist_ok=True)
-    broken.path.write_text(text.replace(bug.old, bug.new))
+    broken.path.write_text(text.replace(old, new))
     host_code.SOURCE = broken
     try:
         yield
@@ -130,6 +130,7 @@ if __name__ == "__main__":
         for some_bug in BUGS.values():
             run_once(some_bug)
     else:
-        with planted(BUGS[sys.argv[1]]):
-            run_once(BUGS[sys.argv[1]])
+        bug = BUGS[sys.argv[1]]
+        with planted(bug.folder, bug.old, bug.new):
+            run_once(bug)
     print("ran to its end")

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 import emulator
 import minidet_kernels
-from tests.kernels.cases import CASES, MUTANTS
+from tests.kernels.cases import CASES, CUDA_MUTANTS, MUTANTS
 from tests.kernels.harness import Case, check
+from tests.kernels.planted import planted
 
 EMULATED = [f"emulated {order}" for order in emulator.ORDERS]
 FAST_VERSIONS = [version for version in ("cpu", "cuda") if minidet_kernels.available()[version] is None]
@@ -62,7 +63,7 @@ def _module_from(text: str, name: str, folder: Path) -> ModuleType:
     return module
 
 
-def _check_often(case: Case) -> None:
+def _check_often(case: Case, version: str = "cpu") -> None:
     @settings(
         max_examples=150,
         deadline=None,
@@ -73,7 +74,7 @@ def _check_often(case: Case) -> None:
     )
     @given(case.calls)
     def properties(call):
-        check(case, call, "cpu")
+        check(case, call, version)
 
     properties()
 
@@ -89,6 +90,15 @@ def test_a_kernel_broken_on_purpose_is_caught(mutant: str, monkeypatch, tmp_path
     case = next(case for case in CASES if case.name == kernel)
     with pytest.raises(AssertionError, match=r"differs from the reference|adjoint|changed its input|other bits"):
         _check_often(case)
+
+
+@pytest.mark.skipif(emulator.why_not() is not None, reason=str(emulator.why_not()))
+@pytest.mark.parametrize("mutant", CUDA_MUTANTS)
+def test_a_cuda_kernel_broken_on_purpose_is_caught(mutant: str) -> None:
+    folder, kernel, old, new = CUDA_MUTANTS[mutant]
+    case = next(case for case in CASES if case.name == kernel)
+    with planted(folder, old, new), pytest.raises(AssertionError, match="differs from the reference"):
+        _check_often(case, "emulated reverse")
 
 
 @by_name

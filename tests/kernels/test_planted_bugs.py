@@ -37,8 +37,7 @@ def test_a_missing_barrier_shows_in_the_result_in_some_order_of_the_threads(name
 
 
 def test_shared_memory_that_nobody_wrote_is_poison() -> None:
-    with planted(BUGS["shared memory not filled"]):
-        (result,) = run_once(BUGS["shared memory not filled"])
+    (result,) = _run_broken("shared memory not filled")
     assert np.isnan(result).any()
 
 
@@ -54,8 +53,8 @@ def test_shared_memory_that_nobody_wrote_is_poison() -> None:
     ],
 )
 def test_a_divergent_barrier_is_an_error_of_the_launch(name: str, words: str) -> None:
-    with planted(BUGS[name]), pytest.raises(emulator.LaunchError, match=words):
-        run_once(BUGS[name])
+    with pytest.raises(emulator.LaunchError, match=words):
+        _run_broken(name)
     run_once(BUGS[name])  # the next launch is not disturbed
 
 
@@ -83,9 +82,14 @@ def test_a_sanitizer_says_nothing_where_nothing_is_wrong(sanitizer: str) -> None
     assert "ran to its end" in report
 
 
+def _run_broken(name: str, order: str = "forward") -> tuple[np.ndarray, ...]:
+    bug = BUGS[name]
+    with planted(bug.folder, bug.old, bug.new):
+        return run_once(bug, order)
+
+
 def _is_wrong(name: str, order: str) -> bool:
-    with planted(BUGS[name]):
-        results = run_once(BUGS[name], order)
+    results = _run_broken(name, order)
     return any(
         not np.allclose(result, wanted, rtol=1e-5) for result, wanted in zip(results, expected(BUGS[name]), strict=True)
     )

@@ -25,16 +25,16 @@
 
 namespace emulator {
 
-constexpr unsigned MOST_THREADS = 1024;       // of a block, on every GPU so far
-constexpr size_t STACK_BYTES = 256 * 1024;    // room for a sanitizer's report; pages that nobody touches cost nothing
-constexpr char POISON = (char)0xFF;           // as float or double it is NaN, as integer -1
+constexpr unsigned MOST_THREADS = 1024;     // of a block, on every GPU so far
+constexpr size_t STACK_BYTES = 256 * 1024;  // room for a sanitizer's report; pages that nobody touches cost nothing
+constexpr char POISON = (char)0xFF;         // as float or double it is NaN, as integer -1
 
 // Where a fiber (or the scheduler) stopped. glibc's swapcontext makes a system call at every switch and _longjmp does
-// not, which makes kernels with barriers ten times as fast; but the sanitizers know only swapcontext.
+// not: batch normalisation, with its many barriers, is six times as fast. But the sanitizers know only swapcontext.
 struct Context {
     ucontext_t registers;
     jmp_buf jump;
-    bool created = false, started = false;
+    bool started = false;  // has begun, so that `jump` tells where to go on
     SanitizerState sanitizer;
 };
 
@@ -113,12 +113,9 @@ NOT_CHECKED static void live()
 NOT_CHECKED static void wake(Fiber& fiber)
 {
     block.woken = &fiber;
-    if (!fiber.stack)
+    if (!fiber.stack) {  // never used before
         fiber.stack = (char*)malloc(STACK_BYTES);
-    if (!fiber.context.created) {
         Context& context = fiber.context;
-        context.created = true;
-        context.started = false;
         context.sanitizer.stack = fiber.stack;
         context.sanitizer.size = STACK_BYTES;
         announce_fiber(context.sanitizer);

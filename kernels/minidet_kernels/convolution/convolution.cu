@@ -7,8 +7,8 @@
 //     input gradient  d x (c; n h w)                  k r s                 weight             grad, that a tap led to
 //     weight gradient d weight (k; c r s)             n i j                 grad               x, seen through the taps
 //
-// Written out, "x, seen through the taps" repeats every pixel R*S times in memory. Here each number is fetched from the
-// image when it is needed, by the two functions at the bottom of the table's last column: `seen` and `handed_back`.
+// Written out, the matrix "x, seen through the taps" would repeat every pixel R*S times. It is never written out: the
+// functions `seen` and `handed_back` fetch a number of the right matrix from the image when it is needed.
 //
 // A product reads each number of its matrices over and over: a row of the left one for every column of the result. So a
 // block of 16 x 16 threads, which makes a tile of 16 x 16 results, fetches a tile of either matrix into shared memory,
@@ -27,9 +27,9 @@
 typedef Real Tile[TILE][TILE + 1];  // one more, so that a column of a tile is spread over the banks of shared memory
 
 struct Geometry {
-    int n, c, h, w;         // the image, c within a group
-    int k, ho, wo;          // the output, k within a group
-    int r, s;               // the taps of the kernel
+    int n, c, h, w;  // the image, c within a group
+    int k, ho, wo;   // the output, k within a group
+    int r, s;        // the taps of the kernel
     int stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
     int groups;
 };
@@ -39,9 +39,7 @@ struct Geometry {
     int n, int c, int h, int w, int k, int ho, int wo, int r, int s, int stride_h, int stride_w, int padding_h,        \
         int padding_w, int dilation_h, int dilation_w, int groups
 #define GEOMETRY_VALUES                                                                                                \
-    {                                                                                                                  \
-        n, c, h, w, k, ho, wo, r, s, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups          \
-    }
+    {n, c, h, w, k, ho, wo, r, s, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups}
 
 // x[image, channel] at the pixel that output (i, j) sees through the tap number `tap` = r * S + s; 0 in the padding.
 __device__ Real seen(const Real* x, const Geometry& g, int image, int channel, int i, int j, int tap)

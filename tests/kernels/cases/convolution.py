@@ -110,3 +110,17 @@ MUTANTS = {
         "y = np.random.default_rng().normal(0, 1e-12, (n, groups, k // groups, ho * wo)).astype(x.dtype)",
     ),
 }
+
+CUDA_MUTANTS = {
+    "bias left out": ("convolution", "conv2d", " + bias[group * k + channel]", ""),
+    "columns by the rows' dilation": (
+        "convolution",
+        "conv2d",
+        "tap % g.s * g.dilation_w - g.padding_w",
+        "tap % g.s * g.dilation_h - g.padding_w",
+    ),
+    "between two steps of the stride": ("convolution", "conv2d_input_grad", "down % g.stride_h || ", ""),
+    "output outside": ("convolution", "conv2d_input_grad", "i >= g.ho || j >= g.wo", "i >= g.ho"),
+    "group ignored": ("convolution", "conv2d_weight_grad", "group * c + weight / taps", "weight / taps"),
+    "first image only": ("convolution", "conv2d_weight_grad", "i / outputs * k * groups", "0"),
+}

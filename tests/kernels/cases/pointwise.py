@@ -20,7 +20,8 @@ def rectified(draw: st.DrawFn, backward: bool) -> Call:
 @st.composite
 def normalized(draw: st.DrawFn, backward: bool) -> Call:
     dtype = draw(DTYPES)
-    shape = (draw(st.integers(1, 4)), draw(CHANNELS), draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+    # up to 1800 values a channel: more than the CPU's block of 512 and the 256 threads of the GPU's
+    shape = (draw(st.integers(1, 4)), draw(CHANNELS), draw(st.integers(1, 9)), draw(st.sampled_from([1, 2, 9, 50])))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     x = draw(images(shape, dtype))
     weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)
@@ -53,4 +54,23 @@ MUTANTS = {
     ),
     "term of the variance dropped": ("batch_norm", "batch_norm_backward", " - z * _per_channel(mean_product)", ""),
     "term of the mean dropped": ("batch_norm", "batch_norm_backward", "(grad - _per_channel(mean_grad)", "(grad"),
+}
+
+CUDA_MUTANTS = {
+    "NaN becomes 0": ("relu", "relu", "value > 0 || value != value", "value > 0"),
+    "last element missing": ("relu", "relu_backward", "i >= count", "i >= count - 1"),
+    "last term of each thread only": ("batch_norm", "batch_norm", "total += x", "total = x"),
+    "last square missing": (
+        "batch_norm",
+        "batch_norm",
+        "i < count; i += THREADS) {\n        const Real difference",
+        "i < count - 1; i += THREADS) {\n        const Real difference",
+    ),
+    "eps left out": ("batch_norm", "batch_norm", " + eps", ""),
+    "term of the variance left out": (
+        "batch_norm",
+        "batch_norm_backward",
+        " - z * (weight_grad[c] / per_channel)",
+        "",
+    ),
 }

@@ -109,3 +109,19 @@ MUTANTS = {
     "last row dropped": ("pooling", "avg_pool2d", "total += padded", "total += (r == 0) * padded"),
     "shares undivided": ("pooling", "avg_pool2d_adjoint", "+= grad / count", "+= grad"),
 }
+
+CUDA_MUTANTS = {
+    "last of equal maxima": ("pooling", "max_pool2d", "value > best", "value >= best"),
+    "NaN never wins": ("pooling", "max_pool2d", " || value != value", ""),
+    "one column too many": ("pooling", "max_pool2d", "column >= w", "column > w"),
+    "row by width": ("pooling", "max_pool2d", "at / wo % ho", "at / wo % wo"),
+    "pixel 0 left out": (
+        "pooling",
+        "max_pool2d_scatter",
+        "if (index >= 0 && index < pixels)\n        atomicAdd",
+        "if (index > 0 && index < pixels)\n        atomicAdd",
+    ),
+    "window begins in the padding": ("pooling", "avg_pool2d", "max(left, 0)", "left"),
+    "first window by stride 1": ("pooling", "avg_pool2d_adjoint", "- window_rows + stride_rows", "- window_rows + 1"),
+    "window beyond the last": ("pooling", "avg_pool2d_adjoint", "min(row / stride_rows, ho - 1)", "row / stride_rows"),
+}
