@@ -65,7 +65,7 @@ def _module_from(text: str, name: str, folder: Path) -> ModuleType:
 
 def _check_often(case: Case, version: str = "cpu") -> None:
     @settings(
-        max_examples=150,
+        max_examples=300,  # some mutants show in one example of fifty
         deadline=None,
         derandomize=True,
         database=None,
