@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 
 import minidet_kernels as mk
-from tests.kernels.cases import CASES
+from tests.kernels.cases import BY_NAME
 from tests.kernels.harness import assert_close, run
 
-CONV2D, INPUT_GRAD, WEIGHT_GRAD = CASES[:3]
+CONV2D, INPUT_GRAD, WEIGHT_GRAD = (BY_NAME[name] for name in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"))
 
 IMAGE = np.arange(9, dtype=np.float64).reshape(1, 1, 3, 3)  # 0 1 2 / 3 4 5 / 6 7 8
 KERNEL = np.array([[[[1.0, 2.0], [3.0, 4.0]]]])

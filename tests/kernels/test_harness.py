@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 import emulator
 import minidet_kernels
-from tests.kernels.cases import CASES, CUDA_MUTANTS, MUTANTS
+from tests.kernels.cases import BY_NAME, CASES, CUDA_MUTANTS, MUTANTS
 from tests.kernels.harness import Case, check
 from tests.kernels.planted import planted
 
@@ -87,7 +87,7 @@ def test_a_kernel_broken_on_purpose_is_caught(mutant: str, monkeypatch, tmp_path
     assert old in text, "the mutant no longer fits the reference; write it anew"
     name = f"minidet_kernels.{folder}.cpu"
     monkeypatch.setitem(sys.modules, name, _module_from(text.replace(old, new), name, tmp_path))
-    case = next(case for case in CASES if case.name == kernel)
+    case = BY_NAME[kernel]
     with pytest.raises(AssertionError, match=r"differs from the reference|adjoint|changed its input|other bits"):
         _check_often(case)
 
@@ -96,7 +96,7 @@ def test_a_kernel_broken_on_purpose_is_caught(mutant: str, monkeypatch, tmp_path
 @pytest.mark.parametrize("mutant", CUDA_MUTANTS)
 def test_a_cuda_kernel_broken_on_purpose_is_caught(mutant: str) -> None:
     folder, kernel, old, new = CUDA_MUTANTS[mutant]
-    case = next(case for case in CASES if case.name == kernel)
+    case = BY_NAME[kernel]
     with planted(folder, old, new), pytest.raises(AssertionError, match="differs from the reference"):
         _check_often(case, "emulated reverse")
 

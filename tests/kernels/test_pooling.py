@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 import minidet_kernels as mk
-from tests.kernels.cases import CASES
+from tests.kernels.cases import BY_NAME
 from tests.kernels.harness import assert_close, run
 
-BY_NAME = {case.name: case for case in CASES}
 IMAGE = np.array([[1.0, 5.0, 2.0], [5.0, 0.0, 5.0], [7.0, 3.0, 7.0]])[None, None]
 
 

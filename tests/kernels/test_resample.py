@@ -10,10 +10,9 @@ from hypothesis import given, settings
 
 import minidet_kernels as mk
 from minidet_kernels.resample import invert_affine, rotation_then_translation
-from tests.kernels.cases import CASES
+from tests.kernels.cases import BY_NAME
 from tests.kernels.harness import assert_close, run
 
-BY_NAME = {case.name: case for case in CASES}
 IDENTITY = np.eye(2, 3)[None]
 
 

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 
 import minidet_kernels as mk
 from tests.kernels import rois_oracle
-from tests.kernels.cases import CASES
+from tests.kernels.cases import BY_NAME
 from tests.kernels.harness import assert_close, run
 
-BY_NAME = {case.name: case for case in CASES}
 PLANE = (10 * np.arange(8.0)[:, None] + np.arange(8.0))[
     None, None
 ]  # at row v and column u, between pixels too: 10 v + u

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 
 import minidet_kernels as mk
 from tests.kernels import rois_oracle
-from tests.kernels.cases import CASES
+from tests.kernels.cases import BY_NAME
 from tests.kernels.harness import assert_close, run
 
-BY_NAME = {case.name: case for case in CASES}
 IMAGE = np.arange(30.0).reshape(1, 1, 5, 6)  # of any pixels, the last has the maximum; its number is its place
 
 

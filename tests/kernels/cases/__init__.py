@@ -15,5 +15,6 @@ from pkgutil import iter_modules
 _modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__) if module.name != "drawing"]
 
 CASES = [case for module in _modules for case in module.CASES]
+BY_NAME = {case.name: case for case in CASES}
 MUTANTS = {told: mutant for module in _modules for told, mutant in module.MUTANTS.items()}
 CUDA_MUTANTS = {told: mutant for module in _modules for told, mutant in getattr(module, "CUDA_MUTANTS", {}).items()}
