@@ -64,9 +64,15 @@ def read_arrays(path: Path | str, max_bytes: int = MAX_BYTES) -> tuple[dict[str,
             f"{path}: the checksum does not fit its {len(content):,} bytes; the file is damaged or cut short, "
             "use an older checkpoint or another copy"
         )
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = json.loads(header["__metadata__"][_ENTRY][len(_MARK) + _DIGITS :])
-    return load(content), metadata
+    try:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = json.loads(header["__metadata__"][_ENTRY][len(_MARK) + _DIGITS :])
+        if not isinstance(metadata, dict):
+            raise TypeError(f"its description is of type {type(metadata).__name__}")
+        return load(content), metadata
+    except Exception as error:  # a checksum anybody can compute; the parsers' errors have nothing else in common
+        told = f"{type(error).__name__}: {error}"  # a KeyError alone says no more than a word
+        raise CheckpointError(f"{path}: expected a file as minidet writes it, but {told}") from error
 
 
 def save_checkpoint(folder: Path, step: int, arrays: Mapping[str, np.ndarray], metadata: dict) -> Path:
@@ -79,15 +85,24 @@ def save_checkpoint(folder: Path, step: int, arrays: Mapping[str, np.ndarray], m
     return path
 
 
-def load_newest(folder: Path, tell: Callable[[str], None]) -> tuple[dict[str, np.ndarray], dict, Path] | None:
+def load_newest(
+    folder: Path, tell: Callable[[str], None], restore: Callable[[dict[str, np.ndarray], dict], None] | None = None
+) -> tuple[dict[str, np.ndarray], dict, Path] | None:
     """Arrays, metadata and path of the newest good checkpoint; None where there is none at all.
 
-    tell: called with one line for each newer file that was refused. Raises CheckpointError if all were.
+    tell: called with one line for each newer file that was refused. restore: what takes over arrays and metadata; a
+    CheckpointError of it refuses the file too. Raises CheckpointError if all were refused.
     """
     refused = []
     for path in list_checkpoints(folder):
         try:
-            return *read_arrays(path), path
+            arrays, metadata = read_arrays(path)
+            if restore is not None:
+                try:
+                    restore(arrays, metadata)
+                except CheckpointError as error:
+                    raise CheckpointError(f"{path}: {error}") from error
+            return arrays, metadata, path
         except CheckpointError as error:
             refused.append(str(error))
             tell(f"refused {error}")

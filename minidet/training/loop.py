@@ -16,7 +16,7 @@ from typing import Any
 
 from minidet.autograd import no_grad
 from minidet.data.files import write_atomic
-from minidet.training.checkpoint import load_newest, read_arrays, save_checkpoint, write_arrays
+from minidet.training.checkpoint import CheckpointError, load_newest, save_checkpoint, write_arrays
 from minidet.training.report import Report
 from minidet.training.run import Run
 from minidet.training.state import Training
@@ -47,8 +47,10 @@ def train(
     dataset, validation, test: the splits; weights are chosen on validation and reported on test, where there is one.
     resume: go on from the newest good checkpoint; the final weights are then those of a run without a break.
     checkpoint_seconds: between checkpoints within an epoch; 0 writes one after every step.
-    Raises RefusedStepError, with a report, when a loss or gradient is not finite; Interrupted after Ctrl-C.
+    Raises RefusedStepError, with a report, when a loss or gradient is not finite; Interrupted after Ctrl-C; RunError
+    when another process trains in the folder, or when config.json is no longer what the run began with.
     """
+    run.lock()
     trainer = Trainer(system, run, dataset, validation, quiet, checkpoint_seconds)
     if resume:
         trainer.resume()
@@ -77,11 +79,32 @@ class Trainer:
     def resume(self) -> None:
         """Takes over the newest good checkpoint; without any, the run starts from its beginning."""
         self.run.remove_leftovers()
-        found = load_newest(self.run.checkpoints, self.report.line)
-        if found is not None:
-            arrays, saved, path = found
-            self.training.restore(arrays, saved)
-            self.report.line(f"continuing from {path}")
+        found = load_newest(self.run.checkpoints, self.report.line, self.restore)
+        if found is None:
+            return
+        arrays, saved, path = found
+        self.report.line(f"continuing from {path}")
+        if self.training.progress.best is not None:
+            refused = self.try_best()
+            self.restore(arrays, saved)  # in place of the weights that were tried
+            if refused is not None:
+                self.report.line(f"refused {refused}; the next weights that are measured count as the best")
+                self.training.progress.best = None
+
+    def restore(self, arrays: dict[str, Any], saved: dict[str, Any]) -> None:
+        """Takes over one checkpoint. Raises CheckpointError if it is of another kind, RunError if of another run."""
+        if not isinstance(saved.get("config"), dict):
+            raise CheckpointError("expected the settings of its run, found none; it is no checkpoint of a run")
+        self.run.compare(saved["config"], "the checkpoints")
+        self.training.restore(arrays, saved)
+
+    def try_best(self) -> ValueError | None:
+        """Loads the best weights so far, as at the end of the run. Returns the reason if they are lost, else None."""
+        try:
+            self.training.model.load_state_dict(self.run.read_weights("best"))
+        except ValueError as error:
+            return error
+        return None
 
     def train(self, stop_asked: threading.Event) -> None:
         """All remaining epochs."""
@@ -143,11 +166,14 @@ class Trainer:
         )
         progress.epoch_sums, progress.epoch_steps = {}, 0
         if progress.best is None or _is_better(metrics, progress.best["metrics"], self.system.metric):
-            progress.best = {"epoch": epoch, "metrics": metrics}
-            self.write_weights("best.safetensors", progress.best)
+            self.keep_as_best(metrics)
         self.report.line(f"epoch {epoch:>3}: {_told(losses)}; validation {_told(metrics)}")
         self.draw(predictions)
         self.save()
+
+    def keep_as_best(self, metrics: dict[str, float]) -> None:
+        self.training.progress.best = {"epoch": self.epoch_number(), "metrics": metrics}
+        self.write_weights("best.safetensors", self.training.progress.best)
 
     def draw(self, predictions: list[dict], always: bool = False) -> None:
         """predictions.png and, not too often, losses.png."""
@@ -169,7 +195,8 @@ class Trainer:
         """A checkpoint, and the log up to it."""
         self.count_time()
         progress = self.training.progress
-        save_checkpoint(self.run.checkpoints, progress.step, *self.training.state())
+        arrays, saved = self.training.state()
+        save_checkpoint(self.run.checkpoints, progress.step, arrays, saved | {"config": self.run.config})
         self.run.write_log(progress.rows)
         self.saved_at = time.monotonic()
 
@@ -199,7 +226,10 @@ class Trainer:
         self.count_time()
         self.report.doing("measuring the best weights")
         self.write_weights("last.safetensors", {"epoch": training.loader.epoch})
-        training.model.load_state_dict(read_arrays(self.run.path("best.safetensors"))[0])
+        if progress.best is None:  # lost after the last epoch's evaluation
+            metrics, _ = evaluate(self.system, training.model, self.validation, self.settings["batch_size"])
+            self.keep_as_best(metrics)
+        training.model.load_state_dict(self.run.read_weights("best"))
         metrics, predictions = evaluate(self.system, training.model, self.validation, self.settings["batch_size"])
         self.draw(predictions, always=True)
         if test is not None:

@@ -4,22 +4,31 @@ config.json          system, data, seed, every setting          log.csv         
 environment.json     versions, processor, threads               losses.png       their curves
 best.safetensors     weights of the best epoch                  predictions.png  predictions beside the truth
 last.safetensors     weights after the last step                metrics.json     the result; written last
-checkpoints/         the full state, for --resume
+checkpoints/         the full state, for --resume, and the lock of the process that trains
 """
 
 import csv
+import errno
 import io
 import json
 import os
 import platform
 import re
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from minidet.data.files import read_limited, write_atomic
+from minidet.training.checkpoint import CheckpointError, read_arrays
+from minidet.training.system import SYSTEMS, load_system
 from minidet.version import __version__
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -28,11 +37,16 @@ _LEFTOVER = re.compile(
     r"\.(config\.json|environment\.json|metrics\.json|log\.csv|losses\.png|predictions\.png|anomaly\.txt"
     r"|(best|last|step-\d+)\.safetensors)\.\w{8}"
 )
+# What a run is: the same when it is resumed, and when its weights are used. The data may be moved.
+_IDENTITY = ("system", "seed", "kernels", "digests", "classes", "settings")
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "pillow", "safetensors", "tqdm", "matplotlib", "cupy")
 
 
 class RunError(ValueError):
     """A folder that is not what the command needs. The message names it and says what to do."""
+
+
+_locks: list[int] = []  # open files: a process keeps its locks until it ends, however it ends
 
 
 class Run:
@@ -69,11 +83,34 @@ class Run:
         table.writerows({key: _shown(value) for key, value in row.items()} for row in rows)
         write_atomic(self.path("log.csv"), text.getvalue())
 
+    def lock(self) -> None:
+        """Makes this the only process that trains in the folder. Raises RunError if another one does."""
+        lock_folder(self.folder)
+
+    def read_weights(self, name: str) -> dict[str, np.ndarray]:
+        """The "best" or "last" weights. Raises CheckpointError if they are damaged or of another run."""
+        path = self.path(f"{name}.safetensors")
+        arrays, saved = read_arrays(path)
+        if not {"system", "classes", "settings"} <= saved.keys():
+            raise CheckpointError(f"{path}: expected the weights of a run, got a file of another kind")
+        self.compare(saved, path.name)
+        return arrays
+
+    def compare(self, saved: Mapping[str, Any], source: str) -> None:
+        """Raises RunError, with the key, unless config.json still says what `saved` does, which `source` remembers."""
+        for key in _IDENTITY:
+            if key in saved and saved[key] != self.config.get(key):
+                name, then, now = _first_difference(key, saved[key], self.config.get(key))
+                raise RunError(
+                    f"{self.path('config.json')}: expected {name} to be {then!r:.80} as in {source}, got {now!r:.80}; "
+                    "put it back, or start a new run"
+                )
+
     def environment_changes(self) -> list[str]:
         """What is no longer as environment.json says, in words: versions, processor, threads."""
         try:
             before = json.loads(read_limited(self.path("environment.json"), MAX_CONFIG_BYTES))
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
         then, now = _flat(before), _flat(describe_environment())
         changed = [key for key in then | now if then.get(key) != now.get(key)]
@@ -94,13 +131,44 @@ def create_run(folder: Path | str, config: dict[str, Any]) -> Run:
     "digests" of the splits, "kernels". Raises RunError if something else is there.
     """
     folder = Path(folder)
-    check_free(folder)
+    claim_run_folder(folder)
     run = Run(folder, config)
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
     run.remove_leftovers()  # of a start that was killed at once
     run.write_json("environment.json", describe_environment())
     run.write_json("config.json", config)  # last: with it the folder is a run
     return run
+
+
+def claim_run_folder(folder: Path) -> None:
+    """Makes the folder for a new run, for this process alone. Raises RunError if it is not free."""
+    check_free(folder)
+    lock_folder(folder)
+    check_free(folder)  # again: another process may have had it in between
+
+
+def lock_folder(folder: Path) -> None:
+    """Takes the lock of a run's folder, which is made, until this process ends; kill -9 frees it too.
+
+    Raises RunError if another process has it. Where there are no such locks (Windows, some network drives) nothing is
+    taken.
+    """
+    path = folder / "checkpoints" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        return
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    if any(os.path.sameopenfile(file, held) for held in _locks):
+        os.close(file)
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise RunError(f"another process trains in {folder}; wait until it ends, or name another folder") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+    _locks.append(file)
 
 
 def check_free(folder: Path) -> None:
@@ -128,13 +196,30 @@ def open_run(folder: Path | str) -> Run:
         raise RunError(f"{folder}: expected the folder of a run, with a config.json; make one with `minidet train`")
     try:
         config = json.loads(read_limited(path, MAX_CONFIG_BYTES))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: expected JSON, but {error}; the file is damaged, start a new run") from error
     kinds = {"system": str, "data": str, "seed": int, "classes": list, "settings": dict}
     for key, kind in kinds.items():
         if not isinstance(config, dict) or not isinstance(config.get(key), kind):
             raise RunError(f"{path}: expected {key!r} of type {kind.__name__}; was it written by `minidet train`?")
+    try:
+        _validate(config)
+    except ValueError as error:
+        raise RunError(f"{path}: {error}; put back what `minidet train` wrote") from error
     return Run(folder, config)
+
+
+def _validate(config: dict[str, Any]) -> None:
+    """Raises ValueError, with the key, for values that no run can have."""
+    if isinstance(config["seed"], bool) or config["seed"] < 0:
+        raise ValueError(f"seed: expected a whole number from 0 on, got {config['seed']}")
+    classes, digests = config["classes"], config.get("digests", {})
+    if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"classes: expected the background's name and at least one more, got {classes!r:.80}")
+    if not isinstance(digests, dict):
+        raise ValueError(f"digests: expected one for each split, got {digests!r:.80}")
+    if config["system"] in SYSTEMS:
+        load_system(config["system"]).validate(config["settings"])
 
 
 def describe_environment() -> dict[str, Any]:
@@ -195,6 +280,14 @@ def _flat(environment: Any) -> dict[str, Any]:
     for key, value in environment.items() if isinstance(environment, dict) else ():
         flat |= value if isinstance(value, dict) else {key: value}
     return flat
+
+
+def _first_difference(key: str, then: Any, now: Any) -> tuple[str, Any, Any]:
+    """(name, value, value) of what differs: in a table its first entry, else the whole."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        name = next(name for name in then | now if then.get(name) != now.get(name))
+        return f"{key}.{name}", then.get(name), now.get(name)
+    return key, then, now
 
 
 def _shown(value: Any) -> Any:

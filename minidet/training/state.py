@@ -6,6 +6,7 @@ from typing import Any
 from minidet import optim
 from minidet.data.loader import Loader
 from minidet.random import generator, manual_seed
+from minidet.training.checkpoint import CheckpointError
 from minidet.training.schedules import find_schedule
 from minidet.training.step import take_step
 from minidet.training.system import System
@@ -96,12 +97,18 @@ class Training:
         }
 
     def restore(self, arrays: dict[str, Any], saved: dict[str, Any]) -> None:
-        """Goes back to what `state` returned, to the last bit."""
-        self.model.load_state_dict(_under("model.", arrays))
-        self.optimizer.load_state_dict(_under("optimizer.", arrays) | saved["optimizer"])
-        generator().bit_generator.state = saved["random"]
-        self.loader.load_state_dict(saved["loader"])
-        self.progress = Progress(**saved["progress"])
+        """Goes back to what `state` returned, to the last bit.
+
+        Raises CheckpointError for anything else; a part of it may have been taken over then."""
+        try:
+            self.model.load_state_dict(_under("model.", arrays))
+            self.optimizer.load_state_dict(_under("optimizer.", arrays) | saved["optimizer"])
+            generator().bit_generator.state = saved["random"]
+            self.loader.load_state_dict(saved["loader"])
+            self.progress = Progress(**saved["progress"])
+        except (KeyError, TypeError, ValueError) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise CheckpointError(f"expected the state of such a training, but {told}") from error
 
 
 def try_settings(system: System, settings: dict[str, Any]) -> None:

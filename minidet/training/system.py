@@ -5,7 +5,8 @@ Its model is called as in torchvision: in training `model(images, targets)` give
 minimised; in evaluation `model(images)` gives a list of dicts (boxes, labels, scores, ...).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -81,13 +82,22 @@ class System:
             if key not in config:
                 raise ValueError(f"--set: {self.name} has no setting {key!r}; it has {', '.join(sorted(config))}")
             config[key] = _parse(key, text, type(config[key]))
+        self.validate(config)
+        return config
+
+    def validate(self, config: Mapping[str, Any]) -> None:
+        """Raises ValueError, with the key, for a setting that is missing, of another type or beyond its limits."""
+        for key, default in (TRAINING_DEFAULTS | self.defaults).items():
+            value, kind = config.get(key), type(default)
+            fits = type(value) in (int, float) and abs(value) < math.inf if kind is float else type(value) is kind
+            if not fits:
+                raise ValueError(f"{key}: expected a value of type {kind.__name__}, got {value!r:.80}")
         for key, choices in CHOICES.items():
             if config[key] not in choices:
                 raise ValueError(f"{key}: expected {', '.join(choices)}, got {config[key]!r}")
         for key, least in LEAST.items():
             if config[key] < least:
                 raise ValueError(f"{key}: expected {least} or more, got {config[key]}")
-        return config
 
 
 def load_system(name: str) -> System:

@@ -1,5 +1,6 @@
 """Checkpoints: what is read is what was written, or it is refused by name."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -96,6 +97,41 @@ def test_files_without_our_checksum_are_refused(tmp_path):
             read_arrays(tmp_path / name)
     with pytest.raises(CheckpointError, match="expected a file of weights"):
         read_arrays(tmp_path)
+
+
+def sealed(header, arrays=b""):
+    """A file with a valid checksum around any header."""
+    header = header.encode()
+    content = bytearray(len(header).to_bytes(8, "little") + header + arrays)
+    start = content.index(b"sha256:") + len(b"sha256:")
+    digest = hashlib.sha256(content[:start] + content[start + 64 :]).hexdigest()
+    content[start : start + 64] = digest.encode()
+    return bytes(content)
+
+
+MARK = "sha256:" + "0" * 64
+OFFSETS = '"data_offsets": [0, 4]'
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        MARK,
+        f'["{MARK} {{}}"]',
+        f'{{"__metadata__": {{"other": "{MARK} {{}}"}}}}',
+        f'{{"__metadata__": {{"minidet": "{MARK} {{"}}}}',
+        f'{{"__metadata__": {{"minidet": "{MARK} []"}}}}',
+        f'{{"__metadata__": {{"minidet": "{MARK} " }}, "a": {"[" * 100_000}',
+        f'{{"__metadata__": {{"minidet": "{MARK} {{}}"}}, "a": {{"dtype": "F32", "shape": [9], {OFFSETS}}}}}',
+        f'{{"__metadata__": {{"minidet": "{MARK} {{}}"}}, "a": {{"dtype": "F7", "shape": [1], {OFFSETS}}}}}',
+    ],
+)
+def test_an_odd_file_with_a_valid_checksum_is_refused_with_its_name(tmp_path, header):
+    (tmp_path / "good").write_bytes(sealed(f'{{"__metadata__":{{"minidet":"{MARK} {{}}"}}}}'))
+    assert read_arrays(tmp_path / "good") == ({}, {})
+    (tmp_path / "odd").write_bytes(sealed(header, bytes(4)))
+    with pytest.raises(CheckpointError, match="odd: expected a file as minidet writes it, but "):
+        read_arrays(tmp_path / "odd")
 
 
 def test_a_file_larger_than_allowed_is_refused_unread(tmp_path):

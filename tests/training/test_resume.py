@@ -1,8 +1,11 @@
 """A resumed run ends with the weights of an uninterrupted one, byte for byte."""
 
 import csv
+import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_system import toy_run, train_toy
 
-from minidet.training import Interrupted, open_run
+from minidet.training import Interrupted, RunError, open_run, read_arrays, write_arrays
 from minidet.training.loop import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +125,108 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(tmp_path, 
     assert "continuing from" in told
     assert "step-00000006" in told
     assert outcome(run.folder) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays, saved: saved.clear(),
+        lambda arrays, saved: saved.pop("random"),
+        lambda arrays, saved: saved["progress"].update(unknown=1),
+        lambda arrays, saved: arrays.pop("model.hidden.weight"),
+        lambda arrays, saved: saved.update(optimizer=[]),
+    ],
+)
+def test_a_newest_checkpoint_of_another_kind_is_named_and_the_one_before_used(tmp_path, uninterrupted, capsys, change):
+    run = toy_run(tmp_path / "run")
+    train_until(7, run)
+    newest = run.checkpoints / "step-00000007.safetensors"
+    arrays, saved = read_arrays(newest)
+    change(arrays, saved)
+    write_arrays(newest, arrays, saved)
+    train_toy(run, resume=True, quiet=False)
+    told = capsys.readouterr().out
+    assert "refused " + str(newest) + ": expected the s" in told
+    assert "continuing from" in told
+    assert outcome(run.folder) == uninterrupted
+
+
+def test_without_checkpoints_a_run_starts_from_its_beginning(tmp_path, uninterrupted):
+    run = toy_run(tmp_path / "run")
+    train_until(7, run)
+    shutil.rmtree(run.checkpoints)
+    train_toy(run, resume=True)
+    assert outcome(run.folder) == uninterrupted
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"damaged")])
+@pytest.mark.parametrize("stop", [7, STEPS])  # within an epoch, and after the last one
+def test_a_run_whose_best_weights_are_lost_takes_the_next_ones_and_ends(
+    tmp_path, uninterrupted, capsys, monkeypatch, damage, stop
+):
+    run = toy_run(tmp_path / "run")
+    if stop < STEPS:
+        train_until(stop, run)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "finish", lambda *args: (_ for _ in ()).throw(Stop))
+            with pytest.raises(Stop):
+                train_toy(run)
+    damage(run.path("best.safetensors"))
+    metrics = train_toy(run, resume=True, quiet=False)
+    assert f"refused {run.path('best.safetensors')}: " in capsys.readouterr().out
+    assert metrics["best_epoch"] == (2 if stop < STEPS else 3)
+    assert read_arrays(run.path("best.safetensors"))[1]["epoch"] == metrics["best_epoch"]
+    assert run.path("last.safetensors").read_bytes() == uninterrupted[0][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda config: config["settings"].update(learning_rate=0.5), "settings.learning_rate to be 0.01 as in "),
+        (lambda config: config["settings"].update(optimizer="sgd"), "settings.optimizer to be 'adamw' as in "),
+        (lambda config: config.update(seed=6), "seed to be 5 as in the checkpoints, got 6"),
+        (lambda config: config["classes"].reverse(), "expected classes to be ['__background__', 'dark', 'bright'] as"),
+        (
+            lambda config: config.pop("digests"),
+            "expected digests to be {'train': 'ab'} as in ",
+        ),
+    ],
+)
+def test_a_config_that_was_edited_is_refused_with_the_key(tmp_path, change, named):
+    run = toy_run(tmp_path / "run", digests={"train": "ab"})
+    train_until(3, run)
+    config = json.loads(run.path("config.json").read_text())
+    config["data"] = "moved"  # the data may lie elsewhere
+    run.write_json("config.json", config)
+    train_until(4, open_run(run.folder), resume=True)
+    change(config)
+    run.write_json("config.json", config)
+    with pytest.raises(RunError, match=re.escape(named)):
+        train_toy(open_run(run.folder), resume=True)
+
+
+def test_a_second_process_may_not_train_in_the_same_folder(tmp_path, uninterrupted):
+    folder = tmp_path / "run"
+    script = (
+        "import sys, time; from toy_system import toy_run, train_toy; run = toy_run(sys.argv[1])\n"
+        "print('started', flush=True); time.sleep(600)"
+    )
+    paths = [str(ROOT), str(ROOT / "kernels"), str(Path(toy_system.__file__).parent)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder)], env=environment, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"started\n"
+        with pytest.raises(RunError, match="another process trains in"):
+            train_toy(open_run(folder), resume=True)
+        (folder / "config.json").unlink()  # as if both had looked before either had written
+        with pytest.raises(RunError, match="another process trains in"):
+            toy_run(folder)
+    finally:
+        process.kill()  # -9: nothing is tidied up, and yet the folder is free
+        process.communicate()
+    train_toy(toy_run(folder))
+    assert outcome(folder) == uninterrupted
 
 
 def wait_for_save(process, folder):

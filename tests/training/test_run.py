@@ -3,12 +3,13 @@
 import csv
 import json
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from toy_system import SYSTEM, ToyDataset, ToyModel, toy_run, train_toy
+from toy_system import CLASSES, SYSTEM, ToyDataset, ToyModel, toy_run, train_toy
 
 from minidet.training import RunError, load_system, open_run, train, try_settings
 from minidet.training.checkpoint import read_arrays
@@ -91,12 +92,40 @@ def test_a_run_may_start_beside_its_data(tmp_path):
         ("{", "expected JSON"),
         ("[]", "'system' of type str"),
         ('{"system": "toy", "data": "data", "seed": "5"}', "'seed' of type int"),
+        ("[" * 100_000, "expected JSON"),
     ],
 )
 def test_a_folder_that_is_no_run_is_refused(tmp_path, content, message):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(RunError, match=message):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["settings"].clear(), "epochs: expected a value of type int, got None"),
+        (lambda c: c["settings"].update(alpha="0.1"), "alpha: expected a value of type float, got '0.1'"),
+        (lambda c: c["settings"].update(epochs=True), "epochs: expected a value of type int, got True"),
+        (lambda c: c["settings"].update(alpha=np.nan), "alpha: expected a value of type float, got nan"),
+        (lambda c: c["settings"].update(batch_size=0), "batch_size: expected 1 or more, got 0"),
+        (lambda c: c["settings"].update(optimizer="sdg"), "optimizer: expected sgd, adam, adamw, got 'sdg'"),
+        (lambda c: c.update(seed=-1), "seed: expected a whole number from 0 on, got -1"),
+        (lambda c: c.update(seed=True), "seed: expected a whole number from 0 on, got True"),
+        (lambda c: c.update(classes=[]), "classes: expected the background's name and at least one more, got []"),
+        (lambda c: c["classes"].append(3), "classes: expected the background's name and at least one more, got ["),
+        (lambda c: c.update(digests=[]), "digests: expected one for each split, got []"),
+    ],
+)
+def test_a_config_with_values_that_no_run_has_is_refused_with_its_key(tmp_path, change, message):
+    settings = load_system("localizer").configure(["learning_rate=1"])
+    config = {"system": "localizer", "data": "data", "seed": 5, "classes": list(CLASSES), "settings": settings}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert open_run(tmp_path).config == config
+    change(config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=re.escape(f"{tmp_path / 'config.json'}: {message}")):
         open_run(tmp_path)
 
 

@@ -97,9 +97,9 @@ SYSTEM = System(
 )
 
 
-def toy_run(folder, overrides=()):
+def toy_run(folder, overrides=(), **more):
     config = {"system": "toy", "data": "data", "seed": 5, "classes": list(CLASSES)}
-    return create_run(folder, config | {"settings": SYSTEM.configure(overrides)})
+    return create_run(folder, config | {"settings": SYSTEM.configure(overrides)} | more)
 
 
 def train_toy(run, resume=False, **options):
