@@ -6,7 +6,8 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ import minidet
 import minidet_kernels
 from minidet.autograd import Function
 from minidet.autograd.gradcheck import gradcheck, gradgradcheck
+from minidet.cli import common
 from minidet.nn import Module
 from minidet.random import manual_seed
 
@@ -49,8 +51,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--second", action="store_true", help="check second derivatives too (gradgradcheck)")
     parser.add_argument("--eval", action="store_true", help="check a Module in evaluation mode")
-    parser.add_argument("--seed", type=int, default=0, help="of the inputs, parameters and cotangents (default: 0)")
-    parser.add_argument("--rtol", type=float, default=1e-6, help="largest relative error (default: 1e-6)")
+    parser.add_argument(
+        "--seed", type=common.seed, default=0, help="of the inputs, parameters and cotangents (default: 0)"
+    )
+    parser.add_argument("--rtol", type=_tolerance, default=1e-6, help="largest relative error (default: 1e-6)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,11 +71,25 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(check: Callable, function: Callable, inputs: list[np.ndarray], args: argparse.Namespace) -> Any:
     name = args.target.rpartition(":")[2]
+    shapes = ", ".join(str(x.shape) for x in inputs)
+    with _users_code(f"{name} cannot be checked with inputs {shapes}"):
+        report = check(function, inputs, rtol=args.rtol, seed=args.seed, raise_error=False, name=name)
+    if report.ok and not report.checked:
+        raise CannotCheck(
+            f"{name} cannot be checked with inputs {shapes}: inputs or results are empty, there is no derivative"
+        )
+    return report
+
+
+@contextmanager
+def _users_code(failing: str, advice: str = "") -> Iterator[None]:
+    """Whatever the user's code raises within it, sys.exit included, becomes CannotCheck; only Ctrl-C stays itself."""
     try:
-        return check(function, inputs, rtol=args.rtol, seed=args.seed, raise_error=False, name=name)
-    except Exception as error:
-        shapes = ", ".join(str(x.shape) for x in inputs)
-        raise CannotCheck(f"{name} cannot be checked with inputs {shapes}:\n{_told(error)}") from error
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise CannotCheck(f"{failing}:\n{_told(error)}{advice}") from error
 
 
 def load(target: str) -> Any:
@@ -102,9 +120,8 @@ def _executed(path: Path) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look there
     sys.path.insert(0, str(path.resolve().parent))
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise CannotCheck(f"{path} cannot be imported:\n{_told(error)}") from error
+        with _users_code(f"{path} cannot be imported"):
+            spec.loader.exec_module(module)
     finally:
         sys.path.pop(0)
     return module
@@ -123,18 +140,18 @@ def build(
 ) -> Callable:
     """What gradcheck calls: an instance of a class in float64, or the function with its further arguments."""
     if isinstance(found, type) and not issubclass(found, Function):
-        try:
-            manual_seed(seed)
+        manual_seed(seed)
+        with _users_code(
+            f"{target}: constructing {found.__name__}{_signature(found)} failed",
+            "\ngive its arguments with --args, as in --args 3,16,kernel_size=3",
+        ):
             found = found(*positional, **keywords)
-        except Exception as error:
-            raise CannotCheck(
-                f"{target}: constructing {found.__name__}{_signature(found)} failed:\n{_told(error)}\n"
-                "give its arguments with --args, as in --args 3,16,kernel_size=3"
-            ) from error
         if not callable(found):
             raise CannotCheck(f"{target}: expected a class whose instances can be called, got {found!r:.80}")
         positional, keywords = [], {}
     if isinstance(found, Module):
+        if "_modules" not in vars(found):
+            raise CannotCheck(f"{target}: expected super().__init__() first in {type(found).__name__}.__init__")
         found = found.to(np.float64).train(not evaluation)
     elif isinstance(found, type):
         found = found.apply
@@ -168,6 +185,16 @@ def _shape(text: str) -> tuple[int, ...]:
     if min(shape) < 0:
         raise argparse.ArgumentTypeError(f"expected lengths with commas, as 2,3,8,8, got {text!r}")
     return shape
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, as 1e-6, got {text!r}")
+    return value
 
 
 def _arguments(text: str) -> tuple[list, dict[str, Any]]:

@@ -50,6 +50,26 @@ def scaled_loss(x, y, scale=slope):
 def needs_four_axes(x):
     return F.max_pool2d(x, 2)
 
+def leaves(x):
+    raise SystemExit(0)
+
+class Leaves:
+    def __init__(self):
+        raise SystemExit
+
+class Other(BaseException):
+    pass
+
+def strange(x):
+    raise Other("odd")
+
+class NoSuper(nn.Module):
+    def __init__(self):
+        self.scale = 3.0
+
+    def forward(self, x):
+        return x * self.scale
+
 number = 3
 '''
 
@@ -118,6 +138,11 @@ def test_dropout_in_training_is_refused_as_random(layers, capsys):
         ("{folder}/notes.txt:X", "notes.txt: expected a Python file"),
         ("{folder}/broken.py:X", "broken.py cannot be imported:\n  {folder}/broken.py:2: import no_such_package"),
         ("{folder}/unreadable.py:X", "unreadable.py cannot be imported:\n  SyntaxError"),
+        ("{folder}/leaving.py:X", "leaving.py cannot be imported:\n  {folder}/leaving.py:2: sys.exit(0)\n"),
+        ("{file}:leaves", "leaves cannot be checked with inputs (4,):\n  {file}:45: raise SystemExit(0)"),
+        ("{file}:Leaves", "constructing Leaves() failed:\n  {file}:49: raise SystemExit"),
+        ("{file}:strange", "Other: odd"),
+        ("{file}:NoSuper", "expected super().__init__() first in NoSuper.__init__"),
         ("{file}:Picky", "constructing Picky(size) failed:"),
         ("{file}:needs_four_axes", "cannot be checked with inputs (4,):\n  {file}:42: return F.max_pool2d"),
     ],
@@ -126,6 +151,7 @@ def test_what_cannot_be_checked_is_explained(layers, tmp_path, target, told):
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "broken.py").write_text("x = 1\nimport no_such_package\n")
     (tmp_path / "unreadable.py").write_text("def f(:\n")
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(0)\n")
     places = {"file": layers, "folder": tmp_path}
     with pytest.raises(CannotCheck) as caught:
         gradcheck(target.format(**places), "--input", "4")
@@ -137,6 +163,27 @@ def test_a_constructor_that_fails_shows_the_users_line_and_its_arguments(layers)
         gradcheck(f"{layers}:Picky", "--args", "3", "--input", "2")
     assert 'raise ValueError(f"size {size} is not even")' in str(caught.value)
     assert "--args" in str(caught.value)
+
+
+@pytest.mark.parametrize("second", [[], ["--second"]])
+def test_empty_inputs_are_not_said_to_be_right(layers, capsys, second):
+    with pytest.raises(CannotCheck, match=r"inputs \(0, 3\): inputs or results are empty"):
+        gradcheck(f"{layers}:Cube", "--input", "0,3", *second)
+    assert "passed" not in capsys.readouterr().out
+
+
+def test_ctrl_c_in_the_users_code_is_still_ctrl_c(layers):
+    Path(layers).write_text("def f(x):\n    raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        gradcheck(f"{layers}:f", "--input", "3")
+
+
+@pytest.mark.parametrize("rtol", ["inf", "nan", "-1e-6", "0", "1", "small"])
+def test_a_tolerance_that_accepts_anything_is_refused(layers, capsys, rtol):
+    with pytest.raises(SystemExit) as caught:
+        gradcheck(f"{layers}:Cube", "--input", "3", f"--rtol={rtol}")
+    assert caught.value.code == 2
+    assert f"expected a number between 0 and 1, as 1e-6, got '{rtol}'" in capsys.readouterr().err
 
 
 def test_wrong_arguments_end_with_usage(layers, capsys):
