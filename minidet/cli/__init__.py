@@ -1,6 +1,7 @@
 """The command `minidet`. Every subcommand is a module with configure(parser) and run(args)."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -20,18 +21,28 @@ COMMANDS = {
 _MODULES = {"eval": "evaluate"}  # where it is not called like the command
 
 # What goes wrong by the input or the machine: told in one line. Anything else is a bug and shows its traceback.
-_EXPECTED = (ValueError, FloatingPointError, OSError, ImportError)
+_EXPECTED = (ValueError, FloatingPointError, OSError, ImportError, MemoryError, OverflowError)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 1 for a check that failed, 2 for an error, 130 after Ctrl-C."""
+    """Runs one command and returns its exit code: 0, 1 for a check that failed, 2 for an error, 130 after Ctrl-C, 141
+    when nobody reads its output any more (`| head`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file name that the terminal cannot show ends no command
+            stream.reconfigure(errors="backslashreplace")
     args = build_parser(arguments).parse_args(arguments)
     try:
-        return args.run(args) or 0
+        code = args.run(args) or 0
+        print(end="", flush=True)  # now, while a reader that has gone can be told from an error
+        return code
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # What is still to be written is lost, and Python would complain of that at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except _EXPECTED as error:
         if args.debug:
             raise

@@ -101,18 +101,36 @@ def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[
     return splits
 
 
-def claim_folder(folder: Path, mark: str) -> None:
-    """Makes the folder for a command's results. Raises ValueError if it holds somebody else's files: it must be new,
-    empty, or have the file `mark`, which an earlier run of the same command left there."""
+def load_trained(folder: Path, weights: str):
+    """(system, run, model) of a run, with its best or last weights, ready to predict."""
+    from minidet.random import manual_seed
+    from minidet.training import load_system, open_run
+
+    run = open_run(folder)
+    system = load_system(run.config["system"])
+    path = run.path(f"{weights}.safetensors")
+    if not path.is_file():
+        raise ValueError(f"{folder}: has no {path.name} yet; train it first, or continue it with --resume")
+    arrays = run.read_weights(weights)
+    model = system.build(tuple(run.config["classes"]), run.config["settings"], manual_seed(0))
+    model.load_state_dict(arrays)
+    return system, run, model.eval()
+
+
+def claim_folder(folder: Path, command: str) -> None:
+    """Makes the folder for a command's results and marks it with a hidden, empty file. Raises ValueError if it holds
+    somebody else's files: it must be new, empty, or have the mark of an earlier run of the same command."""
+    mark = folder / f".minidet-{command}"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: expected a folder, but {folder} is a file")
-    foreign = [path.name for path in folder.iterdir()] if folder.is_dir() and not (folder / mark).is_file() else []
+    foreign = [path.name for path in folder.iterdir()] if folder.is_dir() and not mark.is_file() else []
     if foreign or (folder / "config.json").is_file():
         raise ValueError(
             f"--out: expected a new or empty folder, but {folder} holds {', '.join(sorted(foreign)[:5]) or 'a run'}, "
             "which might be overwritten; name another"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def print_table(values: Mapping[str, Any]) -> None:

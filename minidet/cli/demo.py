@@ -1,6 +1,7 @@
 """minidet demo: pictures are made, a network learns to name and box what they show, and draws what it found."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from minidet.cli.common import add_machine_options, add_out_option, add_seed_option, use_machine
@@ -48,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
         demo, splits = start_run(system, folder, data, args.seed, SETTINGS)
     code = train_and_tell(system, demo, splits, resume=unfinished is not None)
     if code == 0:
-        print(f"\nnext: minidet predict {demo.folder} YOUR-IMAGE.png, or read minidet/models/localizer.py")
+        folder = shlex.quote(str(demo.folder))
+        print(f"\nnext: minidet predict {folder} YOUR-IMAGE.png, or read minidet/models/localizer.py")
     return code
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from minidet.cli.common import add_machine_options, add_out_option, claim_folder, use_machine
+from minidet.cli.common import add_machine_options, add_out_option, claim_folder, load_trained, use_machine
 
 EPILOG = """example:
   minidet predict runs/first photo.jpg drawing.png --out found
 
 PNG and JPEG files are read. found/predictions.json lists boxes as x1, y1, x2, y2 in pixels of each image. An image
 that cannot be read is named and passed over; the exit code is then 2."""
+
+
+LONGEST_STEM = 50  # characters, at most 200 bytes: file systems allow 255, and ending, number and writing add some
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,32 +30,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     use_machine(args)
-    from minidet.cli.evaluate import load_trained
     from minidet.data import ImageError
     from minidet.data.files import write_atomic
 
     system, trained, model = load_trained(args.run_folder, args.weights)
     classes = tuple(trained.config["classes"])
     out = args.out or trained.path("predictions")
-    claim_folder(out, "predictions.json")
     if any(path.resolve().is_relative_to(out.resolve()) for path in args.images):
         raise ValueError(f"--out: expected a folder without the images to look at, got {out}; name another")
-    if not (out / "predictions.json").exists():
-        write_atomic(out / "predictions.json", "[]\n")  # should this be killed, the folder is known as its own
+    claim_folder(out, "predict")
     found, broken = [], 0
-    for path, name in zip(args.images, picture_names(args.images), strict=True):
-        try:
-            objects, picture = look_at(path, system, model, classes)
-        except ImageError as error:  # tell it, and go on with the others
-            print(f"error: {error}", file=sys.stderr)
-            broken += 1
-            continue
-        write_atomic(out / name, picture)
-        found.append({"image": str(path), "picture": name, "objects": objects})
-        for thing in objects:
-            box = ", ".join(f"{value:.1f}" for value in thing["box"])
-            print(f"{path}: {thing['class']} {thing['score']:.2f} at {box}")
-    write_atomic(out / "predictions.json", json.dumps(found, indent=2) + "\n")
+    try:
+        for path, name in zip(args.images, picture_names(args.images), strict=True):
+            try:
+                objects, picture = look_at(path, system, model, classes)
+                write_atomic(out / name, picture)
+            except (ImageError, OSError) as error:  # tell it, and go on with the others
+                print(f"error: {error}", file=sys.stderr)
+                broken += 1
+                continue
+            found.append({"image": str(path), "picture": name, "objects": objects})
+            for thing in objects:
+                box = ", ".join(f"{value:.1f}" for value in thing["box"])
+                print(f"{path}: {thing['class']} {thing['score']:.2f} at {box}")
+    finally:  # also after Ctrl-C: the list says which of the pictures are these images'
+        write_atomic(out / "predictions.json", json.dumps(found, indent=2) + "\n")
     print(f"\nto look at: {out}")
     return 2 if broken else 0
 
@@ -71,13 +73,14 @@ def look_at(path: Path, system, model, classes: tuple[str, ...]) -> tuple[list[d
 
 
 def picture_names(paths: list[Path]) -> list[str]:
-    """A PNG name for each image: its own, with a number where two are alike."""
+    """A PNG name for each image: its own, cut where it is long, with a number where two are alike."""
     names: list[str] = []
     for path in paths:
-        name, number = f"{path.stem}.png", 1
+        stem = path.stem[:LONGEST_STEM]
+        name, number = f"{stem}.png", 1
         while name in names:
             number += 1
-            name = f"{path.stem}-{number}.png"
+            name = f"{stem}-{number}.png"
         names.append(name)
     return names
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 from minidet.cli.common import (
@@ -43,27 +44,30 @@ def run(args: argparse.Namespace) -> int:
     started = open_run(out)
     refuse_other_settings(args, system, started)
     if started.finished:
-        print(f"{out}: the run is finished, nothing to resume; `minidet eval {out}` measures it")
+        print(f"{out}: the run is finished, nothing to resume; `minidet eval {shlex.quote(str(out))}` measures it")
         return 0
-    return train_and_tell(system, started, reopen_splits(system, started), resume=True)
+    started.lock()
+    return train_and_tell(system, started, reopen_splits(system, started, args.data), resume=True)
 
 
 def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str]):
     """(run, splits): a new run in `out`, on the data given or on generated ones."""
     import minidet_kernels
     from minidet.training import create_run, try_settings
-    from minidet.training.run import check_free
+    from minidet.training.report import waiting
+    from minidet.training.run import check_free, claim_run_folder
 
     settings = system.configure(overrides)
-    try_settings(system, settings)
     check_free(out)  # before data are made for nothing
+    with waiting("trying the settings; the first time the kernels are compiled"):
+        try_settings(system, settings)
     if data is None:
+        claim_run_folder(out)
         data = make_training_data(out / "data", system, settings)
     splits = open_splits(data, system, settings)
-    inside = data.resolve().is_relative_to(out.resolve())
     config = {
         "system": system.name,
-        "data": os.path.relpath(data, out) if inside else str(data.resolve()),
+        "data": place_of(data, out),
         "digests": {name: split.digest() for name, split in splits.items()},
         "kernels": minidet_kernels.current(),
         "seed": seed,
@@ -73,15 +77,29 @@ def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[s
     return create_run(out, config), splits
 
 
-def reopen_splits(system, run):
-    """The data that the run began with. Raises ValueError if they have changed since: the run would not be itself."""
-    splits = open_splits(run.data, system, run.config["settings"])
-    for name, digest in run.config.get("digests", {}).items():
+def place_of(data: Path, out: Path) -> str:
+    """The data set's folder as config.json has it: relative where it lies in the run's, so that both can be moved."""
+    data, out = data.resolve(), out.resolve()
+    return os.path.relpath(data, out) if data.is_relative_to(out) else str(data)
+
+
+def reopen_splits(system, run, data: Path | None = None):
+    """The data that the run began with; `data`: where they lie now, if they were moved, which config.json then says.
+    Raises ValueError if they have changed since: the run would not be itself."""
+    moved = data is not None and data.resolve() != run.data.resolve()
+    data, digests = (data if moved else run.data), run.config.get("digests", {})
+    if moved and not digests:
+        raise ValueError(f"--resume: the run trains on {run.data}, got --data {data}; leave it out")
+    splits = open_splits(data, system, run.config["settings"])
+    for name, digest in digests.items():
         if name not in splits or splits[name].digest() != digest:
             raise ValueError(
-                f"--resume: expected {run.data} as it was when the run began, but its split {name} has changed; "
+                f"--resume: expected {data} as it was when the run began, but its split {name} has changed; "
                 "put it back, or start a new run"
             )
+    if moved:
+        run.config["data"] = place_of(data, run.folder)
+        run.write_json("config.json", run.config)
     return splits
 
 
@@ -93,8 +111,6 @@ def refuse_other_settings(args: argparse.Namespace, system, run) -> None:
         raise ValueError(f"--resume: {run.folder} is a run of {run.config['system']}, not of {system.name}")
     if args.seed not in (None, run.config["seed"]):
         raise ValueError(f"--resume: the run has seed {run.config['seed']}, got --seed {args.seed}; leave it out")
-    if args.data is not None and args.data.resolve() != run.data.resolve():
-        raise ValueError(f"--resume: the run trains on {run.data}, got --data {args.data}; leave it out")
     kernels = run.config.get("kernels")
     if kernels not in (None, minidet_kernels.current()):
         raise ValueError(
@@ -120,7 +136,7 @@ def train_and_tell(system, run, splits, resume: bool) -> int:
         metrics = train(system, run, splits["train"], splits["val"], splits.get("test"), resume=resume)
     except (Interrupted, KeyboardInterrupt) as stop:
         print(str(stop) or "stopped at once; the state of the last checkpoint is kept")
-        print(f"continue with: minidet train {system.name} --out {run.folder} --resume")
+        print(f"continue with: minidet train {system.name} --out {shlex.quote(str(run.folder))} --resume")
         return 130
     print(f"\nthe best weights, on the {len(splits[metrics['split']])} images of {metrics['split']}:")
     print_table(metrics)

@@ -3,7 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from minidet import optim
+from minidet.data.dataset import Sample
 from minidet.data.loader import Loader
 from minidet.random import generator, manual_seed
 from minidet.training.checkpoint import CheckpointError
@@ -112,12 +115,17 @@ class Training:
 
 
 def try_settings(system: System, settings: dict[str, Any]) -> None:
-    """Builds what a training is made of, for two classes, and drops it: what these settings make impossible is refused
-    before data are made or a folder is. Raises ValueError."""
-    model = system.build(("__background__", "thing"), settings, manual_seed(0))
-    make_optimizer(model, settings)
-    system.transform(settings)
-    find_schedule(settings["schedule"], settings["warmup"])
+    """Takes one step of a training on noise, for two classes, and drops it: what these settings make impossible is
+    refused before data are made or a folder is. Raises ValueError."""
+    size, rng = settings["size"], np.random.default_rng(0)
+    box = np.array([[0.25, 0.25, 0.75, 0.75]]) * size
+    count = min(settings["batch_size"], settings["images"], 2)  # one image has no batch statistics, two are like many
+    dataset = [
+        Sample(rng.integers(0, 256, (size, size, 3), np.uint8), box.copy(), np.ones(1, np.int64)) for _ in range(count)
+    ]
+    training = Training(system, settings, ("__background__", "thing"), dataset, seed=0)
+    training.train_mode()
+    training.step(next(iter(training.loader)))
 
 
 def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from PIL import Image
 from small_run import SET_OPTIONS
 
 import minidet_kernels
-from minidet.cli import COMMANDS, demo, doctor, main
-from minidet.cli.predict import picture_names
+from minidet.cli import COMMANDS, demo, doctor, main, predict
+from minidet.cli.predict import look_at, picture_names
 from minidet.training import read_arrays
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +27,14 @@ MINIDET = [sys.executable, "-m", "minidet"]
 
 def files_below(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def results_below(folder):
+    """Without the empty file that marks a command's folder as its own."""
+    marks = {name for name in files_below(folder) if name.startswith(".minidet-")}
+    assert len(marks) == 1
+    assert (folder / marks.pop()).read_bytes() == b""
+    return {name for name in files_below(folder) if not name.startswith(".minidet-")}
 
 
 @pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["data", "make"], ["data", "check"], []])
@@ -106,6 +114,54 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(trained, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------- eval, predict
+
+
+def test_settings_that_fail_in_the_first_step_leave_no_folder(tmp_path, capsys):
+    for override in ("batch_size=1", "images=1"):
+        command = ["train", "localizer", "--out", str(tmp_path / "run"), "--set", "size=16", "--set", override]
+        assert main(command) == 2
+        assert "batch_norm: expected more than one value a channel" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_in_a_linked_folder_finds_its_data(trained, tmp_path):
+    (tmp_path / "deep/er").mkdir(parents=True)
+    shutil.copytree(trained / "data", tmp_path / "deep/er/run/data")
+    (tmp_path / "link").symlink_to(tmp_path / "deep/er/run")
+    link = str(tmp_path / "link")
+    assert main(["train", "localizer", "--data", str(tmp_path / "deep/er/run/data"), "--out", link, *SET_OPTIONS]) == 0
+    assert json.loads((tmp_path / "link/config.json").read_text())["data"] == "data"
+    assert main(["eval", link]) == 0
+
+
+def test_a_run_goes_on_with_its_data_in_another_place(stopped, tmp_path, capsys):
+    resume = ["train", "localizer", "--out", str(stopped), "--resume", "--data"]
+    (stopped / "data").rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", tmp_path / "other")
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "other/images/val/000002.png")
+    assert main([*resume, str(tmp_path / "other")]) == 2
+    assert f"expected {tmp_path / 'other'} as it was when the run began" in capsys.readouterr().err
+    assert main([*resume, str(tmp_path / "moved")]) == 0
+    assert main(["eval", str(stopped)]) == 0  # it remembers where they are
+
+
+def test_a_config_that_was_edited_is_refused_with_the_key(trained, stopped, tmp_path, capsys):
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(picture)
+    config = json.loads((stopped / "config.json").read_text())
+    config["classes"][1] = "banana"
+    (stopped / "config.json").write_text(json.dumps(config))
+    for command in (
+        ["predict", str(stopped), str(picture)],
+        ["train", "localizer", "--out", str(stopped), "--resume", "--data", str(trained / "data")],
+    ):
+        assert main(command) == 2
+        assert f"{stopped / 'config.json'}: expected classes to be ['__background__', " in capsys.readouterr().err
+    config = json.loads((trained / "config.json").read_text())
+    config["settings"]["alpha"] = 0.25
+    (stopped / "config.json").write_text(json.dumps(config))
+    assert main(["predict", str(stopped), str(picture)]) == 2
+    assert "expected settings.alpha to be 0.5 as in best.safetensors, got 0.25" in capsys.readouterr().err
 
 
 def test_a_broken_image_is_named_before_the_training_begins(trained, tmp_path, capsys):
@@ -197,6 +253,17 @@ def test_results_are_not_written_over_files_of_others(trained, tmp_path, monkeyp
         assert main(["predict", str(trained), "photo.png", "--out", "found"]) == 0
         assert main(["eval", str(trained), "--out", "measured"]) == 0
     assert main(["predict", str(trained), "found/photo.png", "--out", "found"]) == 2
+    (tmp_path / "mine").mkdir()
+    for name in ("predictions.json", "metrics.json", "report.txt", "eight-images.png"):  # of the user, by chance
+        (tmp_path / "mine" / name).write_text("mine")
+    for command in (
+        ["predict", str(trained), "photo.png"],
+        ["eval", str(trained)],
+        ["data", "check", str(trained / "data")],
+        ["doctor", "--data", str(trained / "data"), "--set", "size=32"],
+    ):
+        assert main([*command, "--out", "mine"]) == 2
+    assert {path.read_text() for path in (tmp_path / "mine").iterdir()} == {"mine"}
 
 
 def test_predict_passes_over_a_broken_image_and_says_so(trained, tmp_path, capsys):
@@ -205,9 +272,30 @@ def test_predict_passes_over_a_broken_image_and_says_so(trained, tmp_path, capsy
     images = [str(tmp_path / "bad.png"), str(tmp_path / "good.png")]
     assert main(["predict", str(trained), *images, "--out", str(tmp_path / "found")]) == 2
     assert f"error: {images[0]}: expected a PNG or JPEG" in capsys.readouterr().err
-    assert files_below(tmp_path / "found") == {"good.png", "predictions.json"}
+    assert files_below(tmp_path / "found") == {".minidet-predict", "good.png", "predictions.json"}
     found = json.loads((tmp_path / "found/predictions.json").read_text())
     assert [entry["image"] for entry in found] == images[1:]
+
+
+def test_predict_goes_on_after_whatever_happens_to_an_image(trained, tmp_path, monkeypatch, capsys):
+    image = Image.fromarray(np.full((32, 32, 3), 90, np.uint8))
+    images = [str(tmp_path / name) for name in ("x" * 245 + ".png", "x" * 240 + ".png", "last.png", "y" * 300)]
+    for path in images[:3]:
+        image.save(path)
+    assert main(["predict", str(trained), *images, "--out", str(tmp_path / "found")]) == 2
+    assert re.match(f"error: .*{images[3]}", capsys.readouterr().err)
+    found = json.loads((tmp_path / "found/predictions.json").read_text())
+    assert [entry["picture"] for entry in found] == ["x" * 50 + ".png", "x" * 50 + "-2.png", "last.png"]
+    assert all((tmp_path / "found" / entry["picture"]).is_file() for entry in found)
+
+    def stop_at_the_second(path, *others):
+        if path == Path(images[1]):
+            raise KeyboardInterrupt
+        return look_at(path, *others)
+
+    monkeypatch.setattr(predict, "look_at", stop_at_the_second)
+    assert main(["predict", str(trained), *images, "--out", str(tmp_path / "found")]) == 130
+    assert len(json.loads((tmp_path / "found/predictions.json").read_text())) == 1
 
 
 def test_eval_repeats_the_metrics_of_the_run(trained, tmp_path, capsys):
@@ -217,7 +305,7 @@ def test_eval_repeats_the_metrics_of_the_run(trained, tmp_path, capsys):
     reported = json.loads((trained / "metrics.json").read_text())
     assert result["mean_iou"] == reported["mean_iou"]
     assert f"{reported['mean_iou']:.4f}" in told
-    assert files_below(tmp_path) == {"metrics.json", "predictions.png"}
+    assert results_below(tmp_path) == {"metrics.json", "predictions.png"}
 
 
 def test_eval_measures_another_split_into_the_run(trained):
@@ -231,7 +319,7 @@ def test_predict_draws_every_image_and_lists_boxes_in_its_pixels(trained, tmp_pa
     Image.fromarray(np.full((32, 32), 90, np.uint8)).save(tmp_path / "gray.jpg")
     images = [str(tmp_path / "wide.png"), str(tmp_path / "gray.jpg")]
     assert main(["predict", str(trained), *images, "--out", str(tmp_path / "found")]) == 0
-    assert files_below(tmp_path / "found") == {"wide.png", "gray.png", "predictions.json"}
+    assert files_below(tmp_path / "found") == {".minidet-predict", "wide.png", "gray.png", "predictions.json"}
     found = json.loads((tmp_path / "found/predictions.json").read_text())
     assert [entry["image"] for entry in found] == images
     _, y1, x2, y2 = found[0]["objects"][0]["box"]
@@ -276,7 +364,7 @@ def test_the_doctor_finds_that_a_network_learns_healthy_images(trained, tmp_path
     told = capsys.readouterr().out
     assert code == 0, told
     assert "healthy" in told
-    assert files_below(tmp_path) == {"eight-images.png"}
+    assert files_below(tmp_path) == {".minidet-doctor", "eight-images.png"}
 
 
 def test_the_doctor_finds_that_a_network_which_does_not_learn_is_ill(trained, tmp_path, monkeypatch, capsys):
@@ -288,15 +376,23 @@ def test_the_doctor_finds_that_a_network_which_does_not_learn_is_ill(trained, tm
     assert "mean_iou is" in told
 
 
+def test_the_doctor_says_how_long_it_trained(trained, tmp_path, capsys):
+    settings = ["--set", "size=32", "--set", "epochs=3"]
+    assert main(["doctor", "--data", str(trained / "data"), *settings, "--out", str(tmp_path)]) == 1
+    assert re.search(r"^  steps +3$", capsys.readouterr().out, re.MULTILINE)
+
+
 # ---------------------------------------------------------------------------------------------------- the demo
 
 
 def test_the_demo_trains_evaluates_and_says_where_the_pictures_are(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "SETTINGS", [part for part in SET_OPTIONS if part != "--set"])
+    tmp_path = tmp_path / "with space"
     for name in ("run", "run-2"):  # the second time it trains anew, on the same pictures
         assert main(["demo", "--out", str(tmp_path)]) == 0
         told = capsys.readouterr().out
         assert str(tmp_path / name / "predictions.png") in told
+        assert f"next: minidet predict '{tmp_path / name}' YOUR-IMAGE.png" in told  # to be pasted into a shell
         assert (tmp_path / name / "predictions.png").is_file()
 
 
@@ -350,6 +446,46 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(trained, tmp_path, monke
     assert message in told.err
     assert "Traceback" not in told.err
     assert (tmp_path / "notes/notes.txt").read_text() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError("Unable to allocate 7 TiB"), "Unable to allocate 7 TiB"),
+        (MemoryError(), "MemoryError"),
+        (OverflowError("too large"), "too large"),
+    ],
+)
+def test_what_is_too_large_is_told_in_one_line(monkeypatch, capsys, error, message):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(doctor, "run", fail)
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly():
+    for unbuffered in ("", "1"):  # it is noticed at the end, or at the first line
+        environment = ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered}
+        process = subprocess.Popen(
+            [*MINIDET, "doctor"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+        process.stderr.close()
+
+
+def test_a_name_that_the_terminal_cannot_show_does_not_end_a_command(trained, tmp_path):
+    path = tmp_path / "größe-\u732b.png"
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(path)
+    result = subprocess.run(
+        [*MINIDET, "predict", str(trained), str(path), "--out", str(tmp_path / "found")],
+        env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii:strict"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert r"gr\xf6\xdfe-\u732b.png" in result.stdout
 
 
 @pytest.mark.parametrize("command", [["train"], ["fly"], [], ["train", "localizer", "--seed", "-1"]])
