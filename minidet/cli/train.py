@@ -25,7 +25,10 @@ EPILOG = """example:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("system", metavar="SYSTEM", help="what to train: localizer")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data set (default: generated scenes in OUT/data)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="data set (default: generated scenes in OUT/data); with --resume where it lies now, if it was moved",
+    )  # fmt: skip
     add_set_option(parser)
     parser.add_argument("--resume", action="store_true", help="continue the run in OUT where it was stopped")
     add_out_option(parser, "runs/SYSTEM", "everything that is written")

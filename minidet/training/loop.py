@@ -202,7 +202,7 @@ class Trainer:
 
     def write_weights(self, name: str, result: dict[str, Any]) -> None:
         """The weights, with what is needed to build the model and the metrics that they reached."""
-        config = {key: self.run.config[key] for key in ("system", "classes", "settings")}
+        config = {key: self.run.config[key] for key in ("system", "seed", "classes", "settings")}
         write_arrays(self.run.path(name), self.training.model.state_dict(), config | result)
 
     def stop(self) -> None:

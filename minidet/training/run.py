@@ -285,8 +285,8 @@ def _flat(environment: Any) -> dict[str, Any]:
 def _first_difference(key: str, then: Any, now: Any) -> tuple[str, Any, Any]:
     """(name, value, value) of what differs: in a table its first entry, else the whole."""
     if isinstance(then, dict) and isinstance(now, dict):
-        name = next(name for name in then | now if then.get(name) != now.get(name))
-        return f"{key}.{name}", then.get(name), now.get(name)
+        values = {name: (then.get(name, "nothing"), now.get(name, "nothing")) for name in then | now}
+        return next((f"{key}.{name}", *pair) for name, pair in values.items() if pair[0] != pair[1])
     return key, then, now
 
 

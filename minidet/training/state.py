@@ -109,7 +109,7 @@ class Training:
             generator().bit_generator.state = saved["random"]
             self.loader.load_state_dict(saved["loader"])
             self.progress = Progress(**saved["progress"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             told = f"{type(error).__name__}: {error}"
             raise CheckpointError(f"expected the state of such a training, but {told}") from error
 

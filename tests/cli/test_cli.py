@@ -162,6 +162,10 @@ def test_a_config_that_was_edited_is_refused_with_the_key(trained, stopped, tmp_
     (stopped / "config.json").write_text(json.dumps(config))
     assert main(["predict", str(stopped), str(picture)]) == 2
     assert "expected settings.alpha to be 0.5 as in best.safetensors, got 0.25" in capsys.readouterr().err
+    config = json.loads((trained / "config.json").read_text())
+    (stopped / "config.json").write_text(json.dumps(config | {"seed": 5}))
+    assert main(["predict", str(stopped), str(picture)]) == 2
+    assert "expected seed to be 4 as in best.safetensors, got 5" in capsys.readouterr().err
 
 
 def test_a_broken_image_is_named_before_the_training_begins(trained, tmp_path, capsys):

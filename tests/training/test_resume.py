@@ -132,6 +132,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(tmp_path, 
     [
         lambda arrays, saved: saved.clear(),
         lambda arrays, saved: saved.pop("random"),
+        lambda arrays, saved: saved["random"]["state"].update(state=-1),
         lambda arrays, saved: saved["progress"].update(unknown=1),
         lambda arrays, saved: arrays.pop("model.hidden.weight"),
         lambda arrays, saved: saved.update(optimizer=[]),
@@ -185,6 +186,7 @@ def test_a_run_whose_best_weights_are_lost_takes_the_next_ones_and_ends(
     [
         (lambda config: config["settings"].update(learning_rate=0.5), "settings.learning_rate to be 0.01 as in "),
         (lambda config: config["settings"].update(optimizer="sgd"), "settings.optimizer to be 'adamw' as in "),
+        (lambda config: config["settings"].update(new=None), "settings.new to be 'nothing' as in "),
         (lambda config: config.update(seed=6), "seed to be 5 as in the checkpoints, got 6"),
         (lambda config: config["classes"].reverse(), "expected classes to be ['__background__', 'dark', 'bright'] as"),
         (
