@@ -13,7 +13,7 @@ import numpy as np
 from minidet.data.files import AnnotationError, read_limited
 from minidet.data.formats.coco import read_coco
 from minidet.data.formats.lsp import read_lsp
-from minidet.data.formats.record import Annotations, OnProblem, Record, raise_problem
+from minidet.data.formats.record import Annotations, OnProblem, Record, raise_problem, set_size
 from minidet.data.formats.voc import read_voc
 from minidet.data.formats.yolo import read_classes, read_yolo
 from minidet.data.images import MAX_PIXELS, ImageError, read_image
@@ -117,13 +117,14 @@ class Dataset:
     def verify(self, on_problem: OnProblem = raise_problem) -> None:
         """Read every image now: a broken file is found before the training and not in the middle of an epoch.
 
-        Fills the cache on the way, and the records' sizes where the annotations do not tell them. on_problem: called
-        with every ImageError or AnnotationError; if it returns, the sample is taken out of the data set.
+        Fills the cache on the way, and the records' sizes where the annotations do not tell them (see _image).
+        on_problem: called with every ImageError or AnnotationError; if it returns, the sample is taken out of the data
+        set.
         """
         good = []
         for record in self.records:
             try:
-                record.size = self._image(record).shape[:2]
+                self._image(record)
                 good.append(record)
             except (ImageError, AnnotationError) as error:
                 on_problem(error)
@@ -146,11 +147,14 @@ class Dataset:
         return digest.hexdigest()
 
     def _image(self, record: Record) -> np.ndarray:
-        """The decoded image, from the cache where it is there."""
+        """The decoded image, from the cache where it is there. Where the annotation does not tell its size, the boxes
+        are checked against it and clipped."""
         if record.path in self._cache.images:
             return self._cache.images[record.path]
         image = read_image(record.path, self._max_pixels)
-        if record.size is not None and image.shape[:2] != tuple(record.size):
+        if record.size is None:
+            set_size(record, image.shape[:2])
+        if image.shape[:2] != tuple(record.size):
             raise AnnotationError(
                 f"{record.path}: expected {record.size[1]} x {record.size[0]} pixels as the annotation says, got "
                 f"{image.shape[1]} x {image.shape[0]} (upright, as EXIF says); the boxes would be wrong, fix either"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minidet.data.check import check_dataset
 from minidet.data.dataset import Dataset, find_splits, open_dataset
 from minidet.data.files import AnnotationError
 from minidet.data.formats.voc import write_voc
@@ -230,6 +231,24 @@ def test_verifying_fills_in_the_sizes_that_the_annotations_do_not_tell(tmp_path,
     assert [record.size for record in dataset.records] == [None] * 3
     dataset.verify()
     assert [record.size for record in dataset.records] == [(30, 40)] * 3
+
+
+@pytest.mark.parametrize("ask", [Dataset.verify, lambda dataset: dataset[0]])
+def test_boxes_of_annotations_that_tell_no_size_are_checked_once_the_image_is_read(tmp_path, records, ask):
+    records[0].boxes = np.array([[2.0, 5, 20, 15], [0, 0, 40.75, 30]])
+    write_voc(tmp_path / "voc" / "train", records[:1], ("__background__", "a", "b", "c"))
+    path = tmp_path / "voc" / "train" / "000000.xml"
+    path.write_text(re.sub("<size>.*</size>", "", path.read_text()))
+    dataset = open_dataset(tmp_path, "train", "voc")
+    ask(dataset)
+    assert dataset[0].boxes.tolist() == [[2, 5, 20, 15], [0, 0, 40, 30]]
+    assert dataset[0].areas.tolist() == [180, 1200]
+    path.write_text(path.read_text().replace("<xmax>40.75", "<xmax>42"))
+    dataset = open_dataset(tmp_path, "train", "voc")
+    for _ in range(2):  # a box once refused is not accepted with the image's second look
+        with pytest.raises(AnnotationError, match=r"000000\.png: box 1: expected a box inside the 40 x 30 .* 0 to 42"):
+            ask(dataset)
+    assert any("inside the 40 x 30 image" in problem for problem in check_dataset(tmp_path, format="voc").problems)
 
 
 def test_the_digest_is_of_the_images_and_of_every_part_of_the_annotations(tmp_path, coco_tables, write_coco_tables):

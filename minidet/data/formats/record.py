@@ -100,6 +100,15 @@ def checked_box(box: tuple[float, float, float, float], size: tuple[int, int] | 
     return clipped
 
 
+def set_size(record: Record, size: tuple[int, int]) -> None:
+    """Tell a record the (height, width) of its image, which its file does not say: only now its boxes can be checked
+    and clipped, as in checked_box."""
+    boxes = [checked_box(tuple(box), size, f"{record.path}: box {index}") for index, box in enumerate(record.boxes)]
+    record.boxes = np.array(boxes, np.float64).reshape(-1, 4)
+    record.areas = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(axis=1)  # no file without sizes gives areas
+    record.size = size
+
+
 def checked_path(folder: Path, name, where: str) -> Path:
     """The image file `name` in or below `folder`; refuses names that lead elsewhere and files that are missing."""
     if not isinstance(name, str) or not name or "\0" in name:
