@@ -89,6 +89,8 @@ def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[
         )
     splits = {name: open_dataset(folder, name, masks=system.masks) for name in SPLITS if name in found}
     for name, split in splits.items():
+        if len(split) == 0:
+            raise ValueError(f"{folder}: expected images in every split, found none in {name}; add some or remove it")
         if split.classes != splits["train"].classes:
             raise ValueError(
                 f"{folder}: expected the same classes in all splits, got {', '.join(splits['train'].classes[1:])} in "

@@ -34,15 +34,19 @@ def run(args: argparse.Namespace) -> int:
     data = args.data or trained.data
     split = args.split or ("test" if "test" in find_splits(data) else "val")
     dataset = open_dataset(data, split, masks=system.masks)
+    if len(dataset) == 0:
+        raise ValueError(f"{data}: expected images to measure on, found none in the split {split}; add some")
     if list(dataset.classes) != trained.config["classes"]:
         raise ValueError(
             f"{data}: expected the classes that the run was trained on, {', '.join(trained.config['classes'][1:])}, "
             f"got {', '.join(dataset.classes[1:])}"
         )
+    settings = trained.config["settings"]
+    dataset.verify()
+    system.check(dataset, settings)
     out = args.out or trained.path(f"eval-{split}")
     claim_folder(out, "metrics.json")
-    dataset.verify()
-    metrics, predictions = evaluate(system, model, dataset, trained.config["settings"]["batch_size"])
+    metrics, predictions = evaluate(system, model, dataset, settings["batch_size"])
     result = metrics | {"split": split, "images": len(dataset), "weights": args.weights}
     samples = dataset.subset(range(min(SAMPLES_DRAWN, len(dataset))))
     picture = system.draw(samples, predictions[: len(samples)], dataset.classes)

@@ -118,6 +118,8 @@ def _check_split(report: Report, split: str, dataset: Dataset, seen: dict[str, s
     """Read every sample of a split; returns up to SAMPLES_DRAWN indices that can be drawn, evenly spread."""
     result = SplitReport(objects=Counter(dict.fromkeys(dataset.classes[1:], 0)))
     report.splits[split] = result
+    if not dataset.records:
+        report.problems.append(f"{split}: expected at least one image, found none; add some or remove the split")
     sides, good = [np.zeros((0, 2))], []
     for index, record in enumerate(dataset.records):
         result.images += 1

@@ -54,7 +54,8 @@ def make_dataset(
     """Make a data set of generated scenes in `folder` and return the folder.
 
     images: in all splits together. task: "detection", "localization" or "pose" (miniscene.SCENES). level: "textured"
-    or "flat". splits: fractions of `images` that add up to 1 (SPLITS by default), or whole numbers of images.
+    or "flat". splits: fractions of `images` that add up to 1 (SPLITS by default), or whole numbers of images; a split
+    with the fraction or number 0 is left out, every other gets at least one image.
     size: H = W in pixels, the task's own by default; objects grow with it. format: "png" or "jpg".
     cue: paint a patch into the background that goes with the class in all splits but "test" (see make_scene).
 
@@ -102,20 +103,29 @@ def content_digest(folder: Path | str) -> str:
 
 
 def _count_images(images: int, splits: Mapping[str, float]) -> dict[str, int]:
-    """Images of each split. Fractions are rounded so that the sum stays exact."""
-    values = list(splits.values())
+    """Images of each split that gets some."""
     for name in splits:
         if not name.isidentifier():
             raise ValueError(f"make_dataset: expected names such as 'train' for the splits, got {name!r}")
-    if values and all(isinstance(value, int) and value >= 0 for value in values):
-        counts = dict(splits)
-    elif values and min(values) >= 0 and abs(sum(values) - 1) < 1e-6:
-        ends = np.rint(np.cumsum([0.0, *values]) * images).astype(int)
-        counts = dict(zip(splits, np.diff(ends).tolist(), strict=True))
-    else:
+    whole = all(isinstance(value, int) for value in splits.values())
+    if min(splits.values(), default=-1) < 0 or not (whole or abs(sum(splits.values()) - 1) < 1e-6):
         raise ValueError(f"make_dataset: expected splits as fractions with sum 1 or as counts, got {dict(splits)}")
-    if sum(counts.values()) < 1:
-        raise ValueError(f"make_dataset: expected at least one image, got {counts}")
+    wanted = {name: value for name, value in splits.items() if value}
+    if not wanted or (not whole and images < len(wanted)):
+        raise ValueError(
+            f"make_dataset: expected at least one image for each of the splits {', '.join(wanted or splits)}, so "
+            f"{len(wanted or splits)} or more, got {0 if whole else images}"
+        )
+    return wanted if whole else _divide(images, wanted)
+
+
+def _divide(images: int, fractions: Mapping[str, float]) -> dict[str, int]:
+    """Fractions of the images, rounded so that the sum stays exact and everyone gets one."""
+    ends = np.rint(np.cumsum([0.0, *fractions.values()]) * images).astype(int)
+    counts = dict(zip(fractions, np.diff(ends).tolist(), strict=True))
+    while min(counts.values()) == 0:  # the largest has one to spare, as there are enough for all
+        counts[max(counts, key=counts.get)] -= 1
+        counts[min(counts, key=counts.get)] += 1
     return counts
 
 

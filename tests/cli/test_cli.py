@@ -513,3 +513,36 @@ def test_damaged_weights_are_refused_by_name(trained, tmp_path, capsys):
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(ValueError, match="expected the folder of a run"):
         main(["eval", str(tmp_path), "--debug"])
+
+
+def empty_split(source, folder, split):
+    """A copy of a made data set, one of its splits without images."""
+    shutil.copytree(source, folder)
+    path = folder / f"annotations/instances_{split}.json"
+    tables = json.loads(path.read_text())
+    path.write_text(json.dumps(tables | {"images": [], "annotations": []}))
+    return folder
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_without_images_is_refused_before_anything_is_written(trained, tmp_path, capsys, split):
+    data = str(empty_split(trained / "data", tmp_path / "data", split))
+    assert main(["train", "localizer", "--data", data, "--out", str(tmp_path / "run"), *SET_OPTIONS]) == 2
+    assert f"{data}: expected images in every split, found none in {split}" in capsys.readouterr().err
+    assert main(["eval", str(trained), "--data", data, "--split", split, "--out", str(tmp_path / "measured")]) == 2
+    assert f"{data}: expected images to measure on, found none in the split {split}" in capsys.readouterr().err
+    assert main(["data", "check", data]) == 1
+    assert f"{split}: expected at least one image, found none" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_eval_names_the_image_that_the_system_cannot_be_measured_on(trained, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(trained / "data", data)
+    path = data / "annotations/instances_test.json"
+    tables = json.loads(path.read_text())
+    tables["annotations"][3]["image_id"] = 3
+    path.write_text(json.dumps(tables))
+    assert main(["eval", str(trained), "--data", str(data), "--out", str(tmp_path / "measured")]) == 2
+    assert "000002.png: expected one object an image, got 2" in capsys.readouterr().err
+    assert not (tmp_path / "measured").exists()

@@ -62,6 +62,23 @@ def test_fractions_of_splits_add_up_to_all_images(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+def test_every_split_gets_an_image_or_the_error_says_how_many_are_needed(tmp_path):
+    def counts(name, **options) -> dict:
+        return json.loads((make(tmp_path / name, **options) / "dataset.json").read_text())["counts"]
+
+    assert counts("three", images=3) == {"train": 1, "val": 1, "test": 1}
+    assert counts("five", images=5, splits={"train": 0.98, "val": 0.01, "test": 0.01}) == {
+        "train": 3,
+        "val": 1,
+        "test": 1,
+    }
+    for name, splits in (("fractions", {"train": 1.0, "test": 0.0}), ("numbers", {"train": 10, "test": 0})):
+        assert counts(name, splits=splits) == {"train": 10}
+        assert not (tmp_path / name / "images/test").exists()
+    with pytest.raises(ValueError, match="one image for each of the splits train, val, test, so 3 or more, got 2"):
+        make(tmp_path / "two", images=2)
+
+
 def test_making_a_finished_data_set_again_touches_nothing(tmp_path):
     folder = make(tmp_path / "a")
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
