@@ -13,7 +13,7 @@ import numpy as np
 from minidet.data.files import AnnotationError, read_limited
 from minidet.data.formats.coco import read_coco
 from minidet.data.formats.lsp import read_lsp
-from minidet.data.formats.record import Annotations, OnProblem, Record, raise_problem, set_size
+from minidet.data.formats.record import Annotations, OnProblem, Record, raise_problem, refuse_again, set_size
 from minidet.data.formats.voc import read_voc
 from minidet.data.formats.yolo import read_classes, read_yolo
 from minidet.data.images import MAX_PIXELS, ImageError, read_image
@@ -279,11 +279,17 @@ def _read_voc_folder(folder: Path, split: str, on_problem: OnProblem, looked_for
         return read_voc(sorted(own.glob("*.xml")), folder / "images" / split, classes, on_problem)
     if not listing.is_file():
         return None
-    names = [line.split()[0] for line in read_limited(listing, 64 << 20).decode().splitlines() if line.strip()]
-    for name in names:
-        if Path(name).name != name:
-            raise AnnotationError(f"{listing}: expected names of images, one a line, got {name!r}")
-    return read_voc([folder / "Annotations" / f"{n}.xml" for n in names], folder / "JPEGImages", classes, on_problem)
+    files, seen = [], {}
+    for number, line in enumerate(read_limited(listing, 64 << 20).decode().splitlines(), start=1):
+        for name in line.split()[:1]:  # none in an empty line
+            try:
+                if Path(name).name != name:
+                    raise AnnotationError(f"{listing}: expected names of images, one a line, got {name!r}")
+                refuse_again(name, seen, f"{listing}: line {number}")
+                files.append(folder / "Annotations" / f"{name}.xml")
+            except AnnotationError as error:
+                on_problem(error)
+    return read_voc(files, folder / "JPEGImages", classes, on_problem)
 
 
 def _read_yolo_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:

@@ -1,6 +1,7 @@
 """Every kind of bad annotation is refused with file and field; a collector gets them all and keeps the rest."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -149,6 +150,10 @@ BAD_COCO = {
         r"images\[0\]\.file_name: expected text, got half a character",
     ),
     "image id twice": (change("images", 1, "id", to=7), r"images\[1\]\.id: expected every id once, got 7 again"),
+    "image twice": (
+        change("images", 1, "file_name", to="./000000.png"),
+        r"images\[1\]\.file_name: expected every image once, got .*000000\.png again, as in .*images\[0\]\.file_name",
+    ),
     "image without width": (remove("images", 0, "width"), r"images\[0\]\.width: expected this field"),
     "image height 0": (change("images", 0, "height", to=0), r"images\[0\]: expected height and width > 0"),
     "image astronomical": (
@@ -209,6 +214,20 @@ def test_a_collector_gets_every_problem_and_the_good_annotations_stay(coco_table
     read = read_coco(write_coco_tables(coco_tables), image_folder, on_problem=problems.append)
     assert [str(p).split(": ")[1] for p in problems] == ["annotations[0].bbox", "annotations[1].category_id"]
     assert [len(record.boxes) for record in read.records] == [0, 1]
+
+
+def test_objects_of_a_refused_image_are_no_problems_of_their_own(coco_tables, write_coco_tables, image_folder):
+    coco_tables["images"][0]["file_name"] = "gone.png"  # it has id 7
+    coco_tables["images"].append(coco_tables["images"][1] | {"height": 0})  # id 0 again: the first one stays
+    coco_tables["annotations"].append(coco_tables["annotations"][0] | {"id": 6, "image_id": 8})
+    problems = []
+    read = read_coco(write_coco_tables(coco_tables), image_folder, on_problem=problems.append)
+    assert [str(p).split(": ")[1] for p in problems] == [
+        "images[0].file_name",
+        "images[2].id",
+        "annotations[3].image_id",
+    ]
+    assert [len(record.boxes) for record in read.records] == [2]
 
 
 JUNK = st.recursive(
@@ -319,6 +338,16 @@ def test_too_large_voc_files_are_refused(tmp_path, image_folder):
         read_voc([tmp_path / "a.xml"], image_folder, max_bytes=10)
 
 
+def test_an_image_that_two_voc_files_describe_is_refused_the_second_time(tmp_path, image_folder):
+    for name in ("a.xml", "b.xml"):
+        (tmp_path / name).write_text(GOOD_XML)
+    problems = []
+    read = read_voc([tmp_path / "a.xml", tmp_path / "b.xml"], image_folder, ("dog",), problems.append)
+    assert len(read.records) == 1
+    (problem,) = map(str, problems)
+    assert re.search(r"b\.xml: filename: expected every image once, got .*0\.png again, as in a\.xml: file", problem)
+
+
 # ---- YOLO --------------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +382,16 @@ def test_yolo_files_that_are_not_text_or_belong_to_a_broken_image_are_refused(tm
     (image_folder / "000001.png").write_bytes(b"nonsense")
     with pytest.raises(AnnotationError, match=r"000001\.txt: .*000001\.png: expected a PNG or JPEG"):
         read_yolo([image_folder / "000001.png"], tmp_path, ("a",))
+
+
+def test_yolo_images_that_would_share_a_label_file_are_refused(tmp_path, image_folder):
+    (image_folder / "000000.jpg").write_bytes((image_folder / "000000.png").read_bytes())
+    (tmp_path / "000000.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    problems = []
+    read = read_yolo([image_folder / f"000000.{e}" for e in ("jpg", "png")], tmp_path, ("a",), problems.append)
+    assert [record.name for record in read.records] == ["000000.jpg"]
+    (problem,) = map(str, problems)
+    assert "000000.png: expected a label file for every image, got 000000.txt again, as in 000000.jpg" in problem
 
 
 @pytest.mark.parametrize("text", [b"", b"a\na\n", b"\xff\xff"])

@@ -131,6 +131,10 @@ def test_the_layout_of_voc_opens(tmp_path, records):
     (tmp_path / "ImageSets" / "Main" / "trainval.txt").write_text("../../000000\n")
     with pytest.raises(AnnotationError, match=r"expected names of images, one a line, got '\.\./"):
         open_dataset(tmp_path, "trainval")
+    (tmp_path / "ImageSets" / "Main" / "trainval.txt").write_text("000000\n\n000002\n000000 1\n")
+    with pytest.raises(AnnotationError, match=r"line 4: expected every image once, got 000000 again, as in .* line 1"):
+        open_dataset(tmp_path, "trainval")
+    assert len(open_dataset(tmp_path, "trainval", on_problem=[].append)) == 2
 
 
 def test_a_yolo_folder_opens_and_its_orphans_are_named(tmp_path, records):

@@ -22,6 +22,7 @@ from minidet.data.formats.record import (
     fill,
     finite_number,
     raise_problem,
+    refuse_again,
 )
 from minidet.data.joints import LSP_JOINTS, LSP_LIMBS
 from minidet.data.masks import mask_to_counts, unpack_counts
@@ -40,7 +41,7 @@ def read_coco(
     path = Path(path)
     tables = _parse(path, max_bytes)
     labels, classes, joint_names = _read_categories(tables["categories"], path.name, on_problem)
-    records = _read_images(tables["images"], Path(image_folder), path.name, on_problem)
+    records, refused = _read_images(tables["images"], Path(image_folder), path.name, on_problem)
     objects: dict = {image_id: [] for image_id in records}
     seen = set()
     for index, annotation in enumerate(tables["annotations"]):
@@ -51,6 +52,8 @@ def read_coco(
                 raise AnnotationError(f"{where}.id: expected every id once, got {identity} again; renumber it")
             seen.add(identity)
             image_id = _field(annotation, "image_id", int | str, where)
+            if image_id in refused:
+                continue  # with its image, which is a problem already
             if image_id not in records:
                 raise AnnotationError(f"{where}.image_id: expected the id of an image, got {image_id!r}, unknown")
             objects[image_id].append(_read_object(annotation, records[image_id].size, labels, joint_names, where))
@@ -114,21 +117,24 @@ def _read_categories(table: list, file: str, on_problem: OnProblem):
     return labels, (BACKGROUND, *(names[identity] for identity in labels)), joint_names
 
 
-def _read_images(table: list, folder: Path, file: str, on_problem: OnProblem) -> dict:
-    """{image id: Record without objects}, in the file's order."""
-    records: dict = {}
+def _read_images(table: list, folder: Path, file: str, on_problem: OnProblem) -> tuple[dict, set]:
+    """({image id: Record without objects}, in the file's order, ids of the images that were refused)."""
+    records, refused, seen = {}, set(), {}
     for index, image in enumerate(table):
-        where = f"{file}: images[{index}]"
+        where, identity = f"{file}: images[{index}]", None
         try:
             identity = _field(image, "id", int | str, where)
             if identity in records:
                 raise AnnotationError(f"{where}.id: expected every id once, got {identity!r} again; renumber it")
             size = checked_size(_field(image, "height", int, where), _field(image, "width", int, where), where)
             name = _field(image, "file_name", str, where)
-            records[identity] = Record(checked_path(folder, name, f"{where}.file_name"), name, size)
+            path = checked_path(folder, name, f"{where}.file_name")
+            refuse_again(path, seen, f"{where}.file_name")
+            records[identity] = Record(path, name, size)
         except AnnotationError as error:
+            refused.add(identity)
             on_problem(error)
-    return records
+    return records, refused - records.keys()
 
 
 def _read_object(annotation: dict, size: tuple[int, int], labels: dict, joint_names, where: str) -> dict:

@@ -125,6 +125,13 @@ def checked_path(folder: Path, name, where: str) -> Path:
     return path
 
 
+def refuse_again(key, seen: dict, where: str, expected: str = "every image once") -> None:
+    """Refuses the second image with the same key. seen: where each key was met first; it is added to."""
+    if key in seen:
+        raise AnnotationError(f"{where}: expected {expected}, got {key} again, as in {seen[key]}; remove one")
+    seen[key] = where
+
+
 def checked_size(height: float, width: float, where: str) -> tuple[int, int]:
     """(height, width) of an image as an annotation gives it."""
     if not all(1 <= value <= LARGEST_NUMBER and value == int(value) for value in (height, width)):

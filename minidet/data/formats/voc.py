@@ -22,6 +22,7 @@ from minidet.data.formats.record import (
     fill,
     finite_number,
     raise_problem,
+    refuse_again,
     refuse_equal_stems,
 )
 
@@ -46,9 +47,12 @@ def read_voc(
     they suffice, else all names found, sorted. on_problem: as in read_coco.
     """
     found: list[tuple[Record, list[dict]]] = []
-    for path in paths:
+    seen: dict[Path, str] = {}
+    for path in map(Path, paths):
         try:
-            found.append(_read_file(Path(path), Path(image_folder), on_problem, max_bytes))
+            record, objects = _read_file(path, Path(image_folder), on_problem, max_bytes)
+            refuse_again(record.path, seen, f"{path.name}: filename")
+            found.append((record, objects))
         except AnnotationError as error:
             on_problem(error)
     if classes is None:

@@ -17,6 +17,7 @@ from minidet.data.formats.record import (
     checked_box,
     fill,
     raise_problem,
+    refuse_again,
     refuse_equal_stems,
 )
 from minidet.data.images import ImageError, image_size
@@ -47,10 +48,12 @@ def read_yolo(
     classes: names without the background. on_problem: as in read_coco.
     """
     records = []
-    for image in images:
-        path = Path(label_folder) / f"{Path(image).stem}.txt"
+    seen: dict[str, str] = {}
+    for image in map(Path, images):
+        path = Path(label_folder) / f"{image.stem}.txt"
         try:
-            record = Record(Path(image), Path(image).name, image_size(image))
+            refuse_again(path.name, seen, image.name, "a label file for every image")
+            record = Record(image, image.name, image_size(image))
             lines = read_limited(path, max_bytes).decode().splitlines() if path.exists() else []
         except (AnnotationError, ImageError, UnicodeDecodeError) as error:
             on_problem(AnnotationError(f"{path.name}: {error}"))
