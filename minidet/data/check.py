@@ -15,6 +15,7 @@ import numpy as np
 from minidet.data.dataset import Dataset, Sample, find_splits, open_dataset
 from minidet.data.files import AnnotationError, write_atomic
 from minidet.data.images import ImageError
+from minidet.data.joints import LSP_JOINTS, LSP_LIMBS
 from minidet.data.make import content_digest
 
 SAMPLES_DRAWN = 24  # of each split
@@ -175,11 +176,12 @@ def _check_digest(folder: Path, report: Report) -> None:
 def _draw(out: Path, split: str, dataset: Dataset, indices: list[int]) -> Path:
     from minidet.drawing import draw_boxes, draw_skeleton, grid, save_png
 
+    limbs = LSP_LIMBS if dataset.joint_names == LSP_JOINTS else ()  # what others' joints are connected to is unknown
     pictures = []
     for index in indices:
         sample = dataset[index]
         if sample.keypoints is not None:
-            pictures.append(draw_skeleton(sample.image, sample.keypoints))
+            pictures.append(draw_skeleton(sample.image, sample.keypoints, limbs=limbs, names=dataset.joint_names))
         else:
             pictures.append(draw_boxes(sample.image, sample.boxes, sample.labels, names=dataset.classes))
     out.mkdir(parents=True, exist_ok=True)

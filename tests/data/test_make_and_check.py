@@ -232,6 +232,20 @@ def test_the_doctor_draws_skeletons(tmp_path):
     assert len(check_dataset(folder, out=tmp_path / "out").pictures) == 1
 
 
+@pytest.mark.parametrize("joints", [1, 17])
+def test_the_doctor_draws_joints_that_are_not_those_of_lsp(tmp_path, joints):
+    folder = make(tmp_path / "a", splits={"train": 2})
+    path = folder / "annotations/instances_train.json"
+    tables = json.loads(path.read_text())
+    for category in tables["categories"]:
+        category["keypoints"] = [f"joint {k}" for k in range(joints)]
+    for annotation in tables["annotations"]:
+        annotation["keypoints"] = [9, 9, 2] * joints
+    path.write_text(json.dumps(tables))
+    report = check_dataset(folder, out=tmp_path / "out")
+    assert [path.name for path in report.pictures] == ["train.png"]
+
+
 def test_the_doctor_survives_folders_that_hold_nothing(tmp_path):
     assert "found none" in check_dataset(tmp_path).problems[0]
     assert "found nothing there" in check_dataset(tmp_path / "gone").problems[0]
