@@ -102,7 +102,7 @@ def check_dataset(folder: Path | str, out: Path | str | None = None, format: str
             dataset = open_dataset(
                 folder, split, format, cache_bytes=0, on_problem=lambda error: report.problems.append(str(error))
             )
-        except (AnnotationError, FileNotFoundError) as error:
+        except (AnnotationError, OSError) as error:
             report.problems.append(f"{split}: {error}")
             continue
         drawable = _check_split(report, split, dataset, seen)
@@ -169,8 +169,11 @@ def _check_digest(folder: Path, report: Report) -> None:
         expected = json.loads((folder / "dataset.json").read_bytes())["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # not one of make_dataset's
-    if expected != content_digest(folder):
-        report.problems.append(f"{folder}: the files have changed since the data set was made (sha256 differs)")
+    try:
+        if expected != content_digest(folder):
+            report.problems.append(f"{folder}: the files have changed since the data set was made (sha256 differs)")
+    except OSError as error:
+        report.problems.append(f"{folder}: expected files that can all be read, as when it was made, but: {error}")
 
 
 def _draw(out: Path, split: str, dataset: Dataset, indices: list[int]) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minidet.data.files import AnnotationError, read_limited
+from minidet.data.files import AnnotationError, read_limited, read_lines
 from minidet.data.formats.coco import read_coco
 from minidet.data.formats.lsp import read_lsp
 from minidet.data.formats.record import Annotations, OnProblem, Record, raise_problem, refuse_again, set_size
@@ -280,7 +280,7 @@ def _read_voc_folder(folder: Path, split: str, on_problem: OnProblem, looked_for
     if not listing.is_file():
         return None
     files, seen = [], {}
-    for number, line in enumerate(read_limited(listing, 64 << 20).decode().splitlines(), start=1):
+    for number, line in enumerate(read_lines(listing, 64 << 20), start=1):
         for name in line.split()[:1]:  # none in an empty line
             try:
                 if Path(name).name != name:

@@ -12,14 +12,26 @@ class AnnotationError(ValueError):
 def read_limited(path: Path | str, max_bytes: int) -> bytes:
     """The bytes of an annotation file, refused before reading when there are more than max_bytes."""
     path = Path(path)
-    if not path.is_file():
-        raise AnnotationError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'nothing'} there")
-    size = path.stat().st_size
-    if size > max_bytes:
-        raise AnnotationError(
-            f"{path}: expected at most {max_bytes:,} bytes, got {size:,}; split the file or raise max_bytes"
-        )
-    return path.read_bytes()
+    try:
+        if not path.is_file():
+            raise AnnotationError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'nothing'} there")
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise AnnotationError(
+                f"{path}: expected at most {max_bytes:,} bytes, got {size:,}; split the file or raise max_bytes"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"{path}: expected a file that can be read, but: {error.strerror or error}") from error
+
+
+def read_lines(path: Path | str, max_bytes: int) -> list[str]:
+    """The lines of a UTF-8 text file; the mark that some editors put at its beginning (BOM) is left out."""
+    data = read_limited(path, max_bytes)
+    try:
+        return data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path}: expected text in UTF-8, but reading it failed ({error}); convert it") from error
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:

@@ -71,17 +71,21 @@ def write_image(path: Path | str, image: np.ndarray, quality: int = 95) -> None:
 def _opened(path: Path | str, max_pixels: int) -> Image.Image:
     """Open a file and look at its header only: right format, allowed size."""
     path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: expected a PNG or JPEG file, found {'a folder' if path.is_dir() else 'nothing'}")
-    if path.stat().st_size == 0:
+    try:
+        if not path.is_file():
+            raise ImageError(f"{path}: expected a PNG or JPEG file, found {'a folder' if path.is_dir() else 'nothing'}")
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        told = error.strerror or error
+        raise ImageError(f"{path}: expected a PNG or JPEG file that can be read, but: {told}") from error
+    if not start:
         raise ImageError(f"{path}: expected a PNG or JPEG picture, got an empty file (0 bytes); copy it again")
     try:
         image = Image.open(path, formats=("PNG", "JPEG"))  # reads the header; the pixels only on load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{path}: expected at most {max_pixels:,} pixels ({error}); downscale the picture") from error
     except Exception as error:  # UnidentifiedImageError, SyntaxError, struct.error, OSError ...
-        with path.open("rb") as file:
-            start = file.read(8)
         raise ImageError(
             f"{path}: expected a PNG or JPEG picture, got a file that starts with {start!r}; convert it to PNG"
         ) from error

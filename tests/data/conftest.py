@@ -1,6 +1,10 @@
 """A small hand-made annotation that every format can hold, and files that hold it."""
 
+import builtins
+import errno
+import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +51,22 @@ def records(image_folder) -> list[Record]:
             )
         )
     return made
+
+
+@pytest.fixture
+def forbid(monkeypatch):
+    """A function after which a file cannot be opened any more, as if others' permissions said so (which would not
+    stop a superuser who runs the tests)."""
+    forbidden, really_open = set(), io.open
+
+    def open_or_not(file, *args, **options):
+        if str(file) in forbidden:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return really_open(file, *args, **options)
+
+    monkeypatch.setattr(io, "open", open_or_not)
+    monkeypatch.setattr(builtins, "open", open_or_not)
+    return lambda path: forbidden.add(str(path))
 
 
 @pytest.fixture

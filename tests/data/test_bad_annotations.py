@@ -404,6 +404,13 @@ def test_bad_class_lists_are_refused(text, tmp_path):
 # ---- LSP ---------------------------------------------------------------------------------------------------------
 
 
+def test_text_files_may_begin_with_a_byte_order_mark(tmp_path, image_folder):
+    (tmp_path / "classes.txt").write_text("dog\ncat\n", encoding="utf-8-sig")
+    assert read_classes(tmp_path / "classes.txt") == ("dog", "cat")
+    (tmp_path / "000000.txt").write_text("1 0.5 0.5 0.1 0.1\n", encoding="utf-8-sig")
+    assert read_yolo([image_folder / "000000.png"], tmp_path, ("a", "b")).records[0].labels.tolist() == [2]
+
+
 def lsp_matrix() -> np.ndarray:
     joints = np.random.default_rng(0).uniform(5, 25, (3, 14, 1))
     joints[2] = 0

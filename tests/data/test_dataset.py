@@ -135,6 +135,11 @@ def test_the_layout_of_voc_opens(tmp_path, records):
     with pytest.raises(AnnotationError, match=r"line 4: expected every image once, got 000000 again, as in .* line 1"):
         open_dataset(tmp_path, "trainval")
     assert len(open_dataset(tmp_path, "trainval", on_problem=[].append)) == 2
+    (tmp_path / "ImageSets" / "Main" / "trainval.txt").write_text("000000\n", encoding="utf-8-sig")
+    assert len(open_dataset(tmp_path, "trainval")) == 1
+    (tmp_path / "ImageSets" / "Main" / "trainval.txt").write_bytes(b"000000\n\xff\xfe")
+    with pytest.raises(AnnotationError, match=r"trainval\.txt: expected text in UTF-8"):
+        open_dataset(tmp_path, "trainval")
 
 
 def test_a_yolo_folder_opens_and_its_orphans_are_named(tmp_path, records):

@@ -8,7 +8,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from minidet.data.check import check_dataset
-from minidet.data.dataset import open_dataset
+from minidet.data.dataset import list_images, open_dataset
 from minidet.data.images import read_image
 from minidet.data.make import content_digest, make_dataset
 
@@ -244,6 +244,36 @@ def test_the_doctor_draws_joints_that_are_not_those_of_lsp(tmp_path, joints):
     path.write_text(json.dumps(tables))
     report = check_dataset(folder, out=tmp_path / "out")
     assert [path.name for path in report.pictures] == ["train.png"]
+
+
+@pytest.mark.parametrize("format", ["coco", "voc", "yolo"])
+def test_the_doctor_names_files_that_cannot_be_read_and_goes_on(tmp_path, forbid, format):
+    folder = make(tmp_path / "a", splits={"train": 6, "val": 3})
+    annotations = {
+        "coco": "annotations/instances_val.json", "voc": "voc/val/000001.xml", "yolo": "labels/val/000001.txt"
+    }  # fmt: skip
+    files = [folder / "images/train/000002.png", folder / annotations[format]]
+    for path in files:
+        forbid(path)
+    report = check_dataset(folder, format=format)
+    for path in files:
+        assert any(f"{path}: expected a" in p and "but: Permission denied" in p for p in report.problems)
+    assert any("expected files that can all be read, as when it was made" in problem for problem in report.problems)
+    assert report.splits["train"].image_sizes == {(64, 64): 5}
+
+
+def test_the_doctor_names_a_folder_that_cannot_be_read_and_goes_on(tmp_path, monkeypatch):
+    folder = make(tmp_path / "a", splits={"train": 3, "val": 3})
+
+    def list_or_not(path):
+        if path.name == "train":
+            raise PermissionError(13, "Permission denied", str(path))
+        return list_images(path)
+
+    monkeypatch.setattr("minidet.data.dataset.list_images", list_or_not)
+    report = check_dataset(folder, format="yolo")
+    assert any("images/train" in problem for problem in report.problems)
+    assert report.splits["val"].images == 3
 
 
 def test_the_doctor_survives_folders_that_hold_nothing(tmp_path):

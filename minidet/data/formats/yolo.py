@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidet.data.files import AnnotationError, read_limited
+from minidet.data.files import AnnotationError, read_lines
 from minidet.data.formats.record import (
     BACKGROUND,
     Annotations,
@@ -27,10 +27,7 @@ MAX_BYTES = 4 << 20  # of one image's file
 
 def read_classes(path: Path | str) -> tuple[str, ...]:
     """Class names, one a line, without the background."""
-    try:
-        names = [line.strip() for line in read_limited(path, MAX_BYTES).decode().splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path}: expected class names in UTF-8, one a line ({error})") from error
+    names = [line.strip() for line in read_lines(path, MAX_BYTES) if line.strip()]
     if not names or len(set(names)) != len(names):
         raise AnnotationError(f"{path}: expected one different class name a line, got {names[:20]}")
     return tuple(names)
@@ -54,8 +51,8 @@ def read_yolo(
         try:
             refuse_again(path.name, seen, image.name, "a label file for every image")
             record = Record(image, image.name, image_size(image))
-            lines = read_limited(path, max_bytes).decode().splitlines() if path.exists() else []
-        except (AnnotationError, ImageError, UnicodeDecodeError) as error:
+            lines = read_lines(path, max_bytes) if path.exists() else []
+        except (AnnotationError, ImageError, OSError) as error:  # OSError: a folder that must not be looked into
             on_problem(AnnotationError(f"{path.name}: {error}"))
             continue
         objects = []
