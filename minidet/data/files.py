@@ -1,8 +1,16 @@
 """Reading and writing whole files without surprises: size limits on the way in, atomic replacement on the way out."""
 
 import os
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 class AnnotationError(ValueError):
@@ -32,6 +40,37 @@ def read_lines(path: Path | str, max_bytes: int) -> list[str]:
         return data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{path}: expected text in UTF-8, but reading it failed ({error}); convert it") from error
+
+
+def leftovers(folder: Path, *names: str) -> list[Path]:
+    """What write_atomic leaves of these files when it is killed: hidden, eight random characters behind the name."""
+    pattern = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.\w{{8}}")
+    return [path for path in folder.iterdir() if pattern.fullmatch(path.name)]
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds a lock on the folder, which ends with the process at the latest and leaves no file.
+
+    Raises FileExistsError if another process holds it. Does nothing where the system or the file system has no locks.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise FileExistsError(
+            f"{folder}: another process is writing into this folder; wait for its end, or name a new folder"
+        ) from error
+    except OSError:  # some network file systems
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidet.data.files import write_atomic
+from minidet.data.files import alone_in, leftovers, write_atomic
 from minidet.data.formats.coco import write_coco
 from minidet.data.formats.lsp import write_lsp
 from minidet.data.formats.record import BACKGROUND, Record
@@ -34,6 +34,9 @@ SPLITS = {"train": 0.7, "val": 0.15, "test": 0.15}
 # How often the misleading background patch agrees with the class, in training and in the test where it says nothing.
 CUE_IN_TRAINING, CUE_IN_TEST = 0.95, 0.0
 CUE_SIDES = (16, 32)  # smaller objects than usual, of 64 pixels, so that they never cover the patch
+
+SIZES = (16, 4096)  # pixels: below, shapes cannot be told apart; above, one scene's masks need hundreds of megabytes
+MAX_IMAGES = 10_000_000  # more is a typing error: at 64 x 64 pixels they fill about 100 GB
 
 _FINISHED, _UNFINISHED = "dataset.json", "unfinished.json"
 _CONTENT = ("images", "annotations", "voc", "labels", "lsp", "classes.txt")
@@ -61,7 +64,8 @@ def make_dataset(
 
     Every scene depends on (seed, split, its number) alone: more images leave the first ones as they are.
     If the folder holds the same data set already, nothing is done; an interrupted one is made anew.
-    Raises FileExistsError if the folder holds anything else, ValueError for settings that make no sense.
+    Raises FileExistsError if the folder holds anything else or another process is making a data set in it, ValueError
+    for settings that make no sense.
     """
     if task not in SCENES or level not in LEVELS or format not in ("png", "jpg"):
         raise ValueError(
@@ -70,24 +74,32 @@ def make_dataset(
         )
     if cue and task != "localization":
         raise ValueError(f"make_dataset: expected task 'localization' with the background cue, got {task!r}")
+    size = SCENES[task]["size"] if size is None else size
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise ValueError(f"make_dataset: expected a size of {SIZES[0]} to {SIZES[1]} pixels, got {size}")
     settings = {
         "generator": "miniscene",
         "version": GENERATOR_VERSION,
         "task": task,
         "level": level,
         "seed": int(seed),
-        "size": int(size or SCENES[task]["size"]),
+        "size": int(size),
         "format": format,
         "cue": bool(cue),
         "counts": _count_images(images, SPLITS if splits is None else splits),
         "sides_by_color": task == "pose",
     }
     folder = Path(folder)
-    if not _prepare_folder(folder, settings):
+    folder.mkdir(parents=True, exist_ok=True)
+    if _holds(folder, settings):
         return folder
-    _write_splits(folder, settings, progress)
-    write_atomic(folder / _FINISHED, json.dumps(settings | {"sha256": content_digest(folder)}, indent=1) + "\n")
-    (folder / _UNFINISHED).unlink()
+    with alone_in(folder):
+        if not _holds(folder, settings):  # nor has another process made it just now
+            _prepare_folder(folder, settings)
+            _write_splits(folder, settings, progress)
+            digest = content_digest(folder)
+            write_atomic(folder / _FINISHED, json.dumps(settings | {"sha256": digest}, indent=1) + "\n")
+            (folder / _UNFINISHED).unlink()
     return folder
 
 
@@ -116,6 +128,8 @@ def _count_images(images: int, splits: Mapping[str, float]) -> dict[str, int]:
             f"make_dataset: expected at least one image for each of the splits {', '.join(wanted or splits)}, so "
             f"{len(wanted or splits)} or more, got {0 if whole else images}"
         )
+    if (sum(wanted.values()) if whole else images) > MAX_IMAGES:
+        raise ValueError(f"make_dataset: expected at most {MAX_IMAGES:,} images, got more")
     return wanted if whole else _divide(images, wanted)
 
 
@@ -129,24 +143,27 @@ def _divide(images: int, fractions: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def _prepare_folder(folder: Path, settings: dict) -> bool:
-    """Make `folder` ready to write into; False if it holds the finished data set already."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / _FINISHED).is_file() and not (folder / _UNFINISHED).is_file():
-        try:
-            found = json.loads((folder / _FINISHED).read_bytes())
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or found.get("generator") != "miniscene":
-            raise FileExistsError(
-                f"{folder}: holds another data set ({_FINISHED} is not miniscene's); name a new folder"
-            )
-        different = [f"{k} {found.get(k)!r}, not {v!r}" for k, v in settings.items() if found.get(k) != v]
-        if different:
-            raise FileExistsError(
-                f"{folder}: holds another miniscene data set ({'; '.join(different)}); name a new folder or delete this"
-            )
+def _holds(folder: Path, settings: dict) -> bool:
+    """Whether `folder` holds the finished data set already. Raises FileExistsError if it holds another one."""
+    if not (folder / _FINISHED).is_file() or (folder / _UNFINISHED).is_file():
         return False
+    try:
+        found = json.loads((folder / _FINISHED).read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("generator") != "miniscene":
+        raise FileExistsError(f"{folder}: holds another data set ({_FINISHED} is not miniscene's); name a new folder")
+    different = [f"{k} {found.get(k)!r}, not {v!r}" for k, v in settings.items() if found.get(k) != v]
+    if different:
+        raise FileExistsError(
+            f"{folder}: holds another miniscene data set ({'; '.join(different)}); name a new folder or delete this"
+        )
+    return True
+
+
+def _prepare_folder(folder: Path, settings: dict) -> None:
+    """Make `folder` ready to write into, and mark it as unfinished."""
+    remains = leftovers(folder, _FINISHED, _UNFINISHED, "classes.txt")
     if (folder / _UNFINISHED).is_file():  # an interrupted run of this function: all of it was made here
         (folder / _FINISHED).unlink(missing_ok=True)
         for name in _CONTENT:
@@ -154,10 +171,11 @@ def _prepare_folder(folder: Path, settings: dict) -> bool:
                 shutil.rmtree(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
-    elif any(folder.iterdir()):
+    elif set(folder.iterdir()) - set(remains):
         raise FileExistsError(f"{folder}: expected a new or empty folder, but there are other files in it")
+    for path in remains:
+        path.unlink()
     write_atomic(folder / _UNFINISHED, json.dumps(settings, indent=1) + "\n")
-    return True
 
 
 def _scene_options(settings: dict, split: str) -> dict:

@@ -152,6 +152,8 @@ def _random_object(rng: np.random.Generator, size: int, sides: tuple[float, floa
         center = rng.uniform(side / 2, size - side / 2, 2)
     coverage = shape_coverage(CLASSES[label - 1], side, angle, center)
     whole = coverage.fractions >= 0.5
+    if not whole.any():
+        return None
     pixels = max(np.ptp(np.flatnonzero(whole.any(axis=axis))) + 1 for axis in (0, 1))
     if not sides[0] <= pixels <= sides[1]:
         return None
@@ -191,7 +193,7 @@ def _place(rng: np.random.Generator, items: list[_Item], size: int, candidate) -
     """Put a random thing in front of the others where every one of them stays visible enough."""
     for _ in range(PLACEMENT_TRIES):
         item = candidate()
-        if item is None or item.visible.sum() < LEAST_VISIBLE * item.area:
+        if item is None or item.visible.sum() < max(1, LEAST_VISIBLE * item.area):  # 1: too thin to fill any pixel
             continue
         if all((other.visible & ~item.whole).sum() >= LEAST_VISIBLE * other.area for other in items):
             for other in items:

@@ -9,6 +9,7 @@ from pycocotools.coco import COCO
 
 from minidet.data.check import check_dataset
 from minidet.data.dataset import list_images, open_dataset
+from minidet.data.formats.voc import write_voc
 from minidet.data.images import read_image
 from minidet.data.make import content_digest, make_dataset
 
@@ -123,6 +124,38 @@ def test_an_interrupted_data_set_is_not_finished_and_is_made_anew(tmp_path, monk
     assert snapshot(tmp_path / "a") == whole
 
 
+def test_what_a_killed_first_write_leaves_does_not_block_the_folder(tmp_path):
+    (tmp_path / ".unfinished.json.ab_c1234").write_text("{")
+    make(tmp_path)
+    assert not list(tmp_path.glob(".*"))
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in (".unfinished.json.ab_c1234", ".unfinished.json.my_copy_of_it"):
+        (other / name).write_text("{")
+    with pytest.raises(FileExistsError, match="other files"):
+        make(other)
+    assert len(snapshot(other)) == 2
+
+
+def test_a_second_process_in_the_same_folder_is_refused_and_destroys_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+    whole = snapshot(make(tmp_path / "whole"))
+    refused = []
+
+    def write_and_let_another_try(*arguments):
+        if not refused:
+            with pytest.raises(FileExistsError, match="another process is writing into this folder") as error:
+                make(tmp_path / "a")
+            refused.append(error)
+        write_voc(*arguments)
+
+    monkeypatch.setattr("minidet.data.make.write_voc", write_and_let_another_try)
+    make(tmp_path / "a")
+    assert refused
+    assert snapshot(tmp_path / "a") == whole
+    make(tmp_path / "a")  # the lock has ended
+
+
 def test_jpeg_other_sizes_and_the_flat_level_can_be_made(tmp_path):
     folder = make(tmp_path / "a", format="jpg", size=96, level="flat", splits={"train": 5})
     image = read_image(folder / "images/train/000000.jpg")
@@ -138,6 +171,31 @@ def test_jpeg_other_sizes_and_the_flat_level_can_be_made(tmp_path):
 def test_settings_that_make_no_sense_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match="make_dataset: expected task"):
         make(tmp_path / "a", **wrong)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1, 15, 4097, 10**20])
+def test_sizes_that_no_scene_can_have_are_refused_before_anything_is_made(tmp_path, size):
+    with pytest.raises(ValueError, match=f"expected a size of 16 to 4096 pixels, got {size}"):
+        make(tmp_path / "a", size=size)
+    assert not (tmp_path / "a").exists()
+
+
+def test_more_images_than_a_disk_holds_are_refused_before_anything_is_made(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="expected at most 10,000,000 images"):
+        make(tmp_path / "a", images=10**20)
+    monkeypatch.setattr("minidet.data.make.MAX_IMAGES", 9)  # so that no disk is filled should this test fail
+    for options in ({"images": 10}, {"splits": {"train": 8, "val": 2}}):
+        with pytest.raises(ValueError, match="expected at most 9 images"):
+            make(tmp_path / "a", **options)
+    assert not (tmp_path / "a").exists()
+    make(tmp_path / "a", images=9)
+
+
+@pytest.mark.parametrize("task", ["detection", "localization", "pose"])
+def test_the_smallest_size_can_be_made(tmp_path, task):
+    """At 16 pixels some shapes are too thin to fill a pixel: they are left out."""
+    folder = make(tmp_path / "a", task=task, size=16, splits={"train": 60})
+    assert check_dataset(folder).ok
 
 
 def test_the_cue_is_in_all_splits_but_says_nothing_in_the_test(tmp_path, shown_cue):
