@@ -14,6 +14,7 @@ import numpy as np
 
 from minidet.data.dataset import Dataset, Sample, find_splits, open_dataset
 from minidet.data.files import AnnotationError, write_atomic
+from minidet.data.formats.record import Record
 from minidet.data.images import ImageError
 from minidet.data.joints import LSP_JOINTS, LSP_LIMBS
 from minidet.data.make import content_digest
@@ -105,9 +106,11 @@ def check_dataset(folder: Path | str, out: Path | str | None = None, format: str
         except (AnnotationError, OSError) as error:
             report.problems.append(f"{split}: {error}")
             continue
+        report.warnings.extend(_doubtful_labels(folder, split))
         drawable = _check_split(report, split, dataset, seen)
         if out is not None and drawable:
             report.pictures.append(_draw(Path(out), split, dataset, drawable))
+    _check_classes(report)
     _check_digest(folder, report)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
@@ -139,7 +142,7 @@ def _check_split(report: Report, split: str, dataset: Dataset, seen: dict[str, s
         result.crowds += int(sample.iscrowd.sum())
         result.objects.update(dataset.classes[label] for label in sample.labels)
         sides.append(sample.boxes[:, 2:] - sample.boxes[:, :2])
-        report.warnings.extend(_doubtful_boxes(where, sample))
+        report.warnings.extend(_doubtful_boxes(where, sample) + _doubtful_masks(where, sample, record))
     result.box_sides = np.concatenate(sides)
     for name, count in result.objects.items():
         if count == 0:
@@ -154,11 +157,46 @@ def _doubtful_boxes(where: str, sample: Sample) -> list[str]:
             messages.append(f"{where}: a tiny box, {box[2] - box[0]:g} x {box[3] - box[1]:g} pixels")
         if ((sample.boxes == box).all(axis=1) & (sample.labels == label)).sum() > 1:
             messages.append(f"{where}: the same box and label more than once: {box.tolist()}")
-    for box, mask in zip(sample.boxes, sample.masks if sample.masks is not None else (), strict=False):
+    return messages
+
+
+def _doubtful_masks(where: str, sample: Sample, record: Record) -> list[str]:
+    messages = []
+    for index, mask in enumerate(sample.masks if sample.masks is not None else ()):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        box = sample.boxes[index]
+        if record.segmentations[index] is not None and not len(rows):
+            messages.append(f"{where}: a mask without any pixel; its box is {box.tolist()}")
         if len(rows) and np.abs(box - [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).max() > MASK_TOLERANCE:
             messages.append(f"{where}: box and mask disagree: the box is {box.tolist()}")
     return messages
+
+
+def _doubtful_labels(folder: Path, split: str) -> list[str]:
+    """YOLO takes an image without a label file for one without objects: what may be a mistake instead."""
+    labels, images = folder / "labels" / split, folder / "images" / split
+    if not (labels.is_dir() and images.is_dir()):
+        return []
+    names = [path.name for path in sorted(labels.glob("*"))]
+    shouted = [name for name in names if name.lower().endswith(".txt") and not name.endswith(".txt")]
+    messages = []
+    if shouted:
+        told = ", ".join(shouted[:3]) + (", ..." if len(shouted) > 3 else "")
+        messages.append(f"{labels}: expected the ending .txt, got {told}: not read so, rename what ends like this")
+    if not any(name.endswith(".txt") and name != "classes.txt" for name in names) and any(images.glob("*")):
+        messages.append(f"{labels}: no label file; in YOLO's format no image of {split} has an object")
+    return messages
+
+
+def _check_classes(report: Report) -> None:
+    classes = {split: ", ".join(result.objects) for split, result in report.splits.items()}
+    first = next(iter(classes), None)
+    for split, names in classes.items():
+        if names != classes[first]:
+            report.problems.append(
+                f"{split}: expected the classes of {first}, {classes[first]}, got {names}; list them all in "
+                "classes.txt, one a line, or in every COCO file"
+            )
 
 
 def _check_digest(folder: Path, report: Report) -> None:

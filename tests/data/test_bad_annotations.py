@@ -92,6 +92,10 @@ BAD_COCO = {
     ),
     "annotation no object": (change("annotations", 0, to=[1]), r"annotations\[0\]: expected a JSON object"),
     "crowd": (change("annotations", 0, "iscrowd", to=2), r"annotations\[0\]\.iscrowd: expected 0 or 1, got 2"),
+    "area negative": (
+        change("annotations", 0, "area", to=-1),
+        r"annotations\[0\]\.area: expected an area >= 0, got -1",
+    ),
     "area": (change("annotations", 0, "area", to=None), r"annotations\[0\]\.area: expected a finite number, got None"),
     "short polygon": (
         change("annotations", 0, "segmentation", to=[[1, 2, 3, 4]]),
@@ -164,6 +168,14 @@ BAD_COCO = {
     "category name twice": (
         change("categories", 1, "name", to="dog"),
         r"categories\[2\]: expected every id and name once",
+    ),
+    "category without letters": (
+        change("categories", 1, "name", to=" "),
+        r"categories\[1\]\.name: expected the name of a class, got ' '",
+    ),
+    "category named as the background": (
+        change("categories", 1, "name", to="__background__"),
+        r"categories\[1\]\.name: expected the name of a class, got '__background__'",
     ),
     "joints that differ": (
         lambda tables: [c.update(keypoints=[c["name"]]) for c in tables["categories"]],
@@ -304,6 +316,14 @@ BAD_VOC = {
     "no corner": (lambda x: x.replace("xmax", "xend"), r"object\[0\]\.bndbox/xmax: expected this element"),
     "inside out": (lambda x: x.replace(">20<", ">1<"), r"object\[0\]\.bndbox: expected width > 0, got 0"),
     "outside": (lambda x: x.replace("<ymax>30", "<ymax>35"), r"object\[0\]\.bndbox: expected a box inside the 40 x 30"),
+    "difficult": (
+        lambda x: x.replace("<bndbox>", "<difficult>maybe</difficult><bndbox>"),
+        r"object\[0\]\.difficult: expected 0 or 1, got 'maybe'",
+    ),
+    "background": (
+        lambda x: x.replace("dog", "__background__"),
+        r"object\[0\]\.name: expected the name of a class, got '__background__'",
+    ),
     "NaN": (lambda x: x.replace(">20<", ">nan<"), r"object\[0\]\.bndbox/xmax: expected a finite number, got nan"),
     "unknown class": (
         lambda x: x.replace("dog", "unicorn"),
@@ -394,10 +414,10 @@ def test_yolo_images_that_would_share_a_label_file_are_refused(tmp_path, image_f
     assert "000000.png: expected a label file for every image, got 000000.txt again, as in 000000.jpg" in problem
 
 
-@pytest.mark.parametrize("text", [b"", b"a\na\n", b"\xff\xff"])
+@pytest.mark.parametrize("text", [b"", b"a\na\n", b"\xff\xff", b"a\n\nb\n", b"a\n__background__\n"])
 def test_bad_class_lists_are_refused(text, tmp_path):
     (tmp_path / "classes.txt").write_bytes(text)
-    with pytest.raises(AnnotationError, match=r"classes\.txt: expected"):
+    with pytest.raises(AnnotationError, match=r"classes\.txt: (line 2: )?expected"):
         read_classes(tmp_path / "classes.txt")
 
 

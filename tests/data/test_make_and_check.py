@@ -290,6 +290,40 @@ def test_the_doctor_draws_skeletons(tmp_path):
     assert len(check_dataset(folder, out=tmp_path / "out").pictures) == 1
 
 
+def test_the_doctor_finds_classes_that_differ_between_the_splits(tmp_path):
+    folder = make(tmp_path / "a", splits={"train": 6, "val": 6})
+    path = folder / "annotations/instances_val.json"
+    path.write_text(path.read_text().replace('"name": "star"', '"name": "moon"'))
+    classes = "circle, square, triangle, {}, ring, cross"
+    expected = f"val: expected the classes of train, {classes.format('star')}, got {classes.format('moon')}; list them"
+    assert any(problem.startswith(expected) for problem in check_dataset(folder).problems)
+
+
+def test_the_doctor_warns_of_masks_without_a_pixel(tmp_path):
+    folder = make(tmp_path / "a", splits={"train": 6})
+    path = folder / "annotations/instances_train.json"
+    tables = json.loads(path.read_text())
+    tables["annotations"][1]["segmentation"]["counts"] = [64 * 64]
+    tables["annotations"][2]["segmentation"] = [[5, 5, 5.2, 5, 5.2, 5.2]]  # beside the centre of its pixel
+    del tables["annotations"][3]["segmentation"]  # not annotated: nothing to warn of
+    path.write_text(json.dumps(tables))
+    warned = [w for w in check_dataset(folder).warnings if "a mask without any pixel" in w]
+    assert [warning.split(":")[0] for warning in warned] == ["train/000001.png", "train/000002.png"]
+
+
+def test_the_doctor_warns_of_label_files_that_are_not_read(tmp_path):
+    folder = make(tmp_path / "a", splits={"train": 5, "val": 5})
+    assert not any("labels" in warning for warning in check_dataset(folder).warnings)
+    (folder / "labels/train/000001.txt").rename(folder / "labels/train/000001.TXT")
+    for path in (folder / "labels/val").iterdir():
+        path.unlink()
+    warned = [w for w in check_dataset(folder, format="yolo").warnings if "labels" in w]
+    assert warned == [
+        f"{folder / 'labels/train'}: expected the ending .txt, got 000001.TXT: not read so, rename what ends like this",
+        f"{folder / 'labels/val'}: no label file; in YOLO's format no image of val has an object",
+    ]
+
+
 @pytest.mark.parametrize("joints", [1, 17])
 def test_the_doctor_draws_joints_that_are_not_those_of_lsp(tmp_path, joints):
     folder = make(tmp_path / "a", splits={"train": 2})

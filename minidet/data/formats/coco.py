@@ -17,6 +17,7 @@ from minidet.data.formats.record import (
     OnProblem,
     Record,
     checked_box,
+    checked_name,
     checked_path,
     checked_size,
     fill,
@@ -103,7 +104,8 @@ def _read_categories(table: list, file: str, on_problem: OnProblem):
     for index, category in enumerate(table):
         where = f"{file}: categories[{index}]"
         try:
-            identity, name = _field(category, "id", int, where), _field(category, "name", str, where)
+            identity = _field(category, "id", int, where)
+            name = checked_name(_field(category, "name", str, where), f"{where}.name")
             if identity in names or name in names.values():
                 raise AnnotationError(f"{where}: expected every id and name once, got {identity} {name!r} again")
             joints = tuple(map(str, _field(category, "keypoints", list, where))) if "keypoints" in category else ()
@@ -154,6 +156,8 @@ def _read_object(annotation: dict, size: tuple[int, int], labels: dict, joint_na
     result = {"box": box, "label": labels[category], "iscrowd": crowd == 1}
     if "area" in annotation:
         result["area"] = finite_number(annotation["area"], f"{where}.area")
+        if result["area"] < 0:
+            raise AnnotationError(f"{where}.area: expected an area >= 0, got {result['area']:g}; fix or remove it")
     result["segmentation"] = _read_segmentation(annotation.get("segmentation"), size, f"{where}.segmentation")
     if joint_names is not None:
         result["keypoints"] = _read_joints(annotation, len(joint_names), size, where)

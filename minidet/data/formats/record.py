@@ -77,6 +77,13 @@ def finite_number(value, where: str) -> float:
     raise AnnotationError(f"{where}: expected a finite number, got {str(value)[:40]}; fix or remove it")
 
 
+def checked_name(name: str, where: str) -> str:
+    """The name of a class: not empty, and not the background's, which has label 0."""
+    if not name.strip() or name == BACKGROUND:
+        raise AnnotationError(f"{where}: expected the name of a class, got {name!r}; give it another or remove it")
+    return name
+
+
 def checked_box(box: tuple[float, float, float, float], size: tuple[int, int] | None, where: str) -> np.ndarray:
     """(4,) float64: x1 y1 x2 y2 clipped to the image, after making sure that nothing but rounding is clipped.
 

@@ -17,6 +17,7 @@ from minidet.data.formats.record import (
     OnProblem,
     Record,
     checked_box,
+    checked_name,
     checked_path,
     checked_size,
     fill,
@@ -124,10 +125,13 @@ def _read_file(path: Path, image_folder: Path, on_problem: OnProblem, max_bytes:
         where = f"{path.name}: object[{index}]"
         try:
             xmin, ymin, xmax, ymax = (_number(element, f"bndbox/{t}", where) for t in ("xmin", "ymin", "xmax", "ymax"))
+            difficult = (element.findtext("difficult") or "").strip() or "0"
+            if difficult not in ("0", "1"):
+                raise AnnotationError(f"{where}.difficult: expected 0 or 1, got {difficult[:40]!r}; fix or remove it")
             objects.append({
-                "name": _text(element, "name", where),
+                "name": checked_name(_text(element, "name", where), f"{where}.name"),
                 "box": checked_box((xmin - 1, ymin - 1, xmax, ymax), size, f"{where}.bndbox"),
-                "difficult": (element.findtext("difficult") or "0").strip() == "1",
+                "difficult": difficult == "1",
                 "where": where,
             })  # fmt: skip
         except AnnotationError as error:

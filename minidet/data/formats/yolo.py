@@ -15,6 +15,7 @@ from minidet.data.formats.record import (
     OnProblem,
     Record,
     checked_box,
+    checked_name,
     fill,
     raise_problem,
     refuse_again,
@@ -27,7 +28,11 @@ MAX_BYTES = 4 << 20  # of one image's file
 
 def read_classes(path: Path | str) -> tuple[str, ...]:
     """Class names, one a line, without the background."""
-    names = [line.strip() for line in read_lines(path, MAX_BYTES) if line.strip()]
+    names = [line.strip() for line in read_lines(path, MAX_BYTES)]
+    while names and not names[-1]:
+        names.pop()
+    for number, name in enumerate(names, start=1):  # an empty line would shift the numbers of the classes behind it
+        checked_name(name, f"{path}: line {number}")
     if not names or len(set(names)) != len(names):
         raise AnnotationError(f"{path}: expected one different class name a line, got {names[:20]}")
     return tuple(names)
