@@ -1,6 +1,7 @@
 """minidet data make DIR, minidet data check DIR."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from minidet.cli.common import add_debug_option, add_out_option, add_seed_option, claim_folder
@@ -65,7 +66,8 @@ def make_data(args: argparse.Namespace) -> int:
         format=args.image_format,
         cue=args.cue,
     )
-    print(f"the data set is in {folder}; look at it with: minidet data check {folder} --out {folder}-check")
+    check = shlex.join(["minidet", "data", "check", str(folder), "--out", f"{folder}-check"])
+    print(f"the data set is in {folder}; look at it with: {check}")
     return 0
 
 
@@ -73,7 +75,7 @@ def check_data(args: argparse.Namespace) -> int:
     from minidet.data.check import check_dataset
 
     if args.out is not None:
-        claim_folder(args.out, "report.txt")
+        claim_folder(args.out, "check")
     report = check_dataset(args.folder, out=args.out, format=args.format)
     print(report)
     return 0 if report.ok else 1

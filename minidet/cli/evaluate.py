@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from minidet.cli.common import add_machine_options, add_out_option, claim_folder, print_table, use_machine
+from minidet.cli.common import add_machine_options, add_out_option, claim_folder, load_trained, print_table, use_machine
 
 EPILOG = """example:
   minidet eval runs/first
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     dataset.verify()
     system.check(dataset, settings)
     out = args.out or trained.path(f"eval-{split}")
-    claim_folder(out, "metrics.json")
+    claim_folder(out, "eval")
     metrics, predictions = evaluate(system, model, dataset, settings["batch_size"])
     result = metrics | {"split": split, "images": len(dataset), "weights": args.weights}
     samples = dataset.subset(range(min(SAMPLES_DRAWN, len(dataset))))
@@ -56,18 +56,3 @@ def run(args: argparse.Namespace) -> int:
     print_table(metrics)
     print(f"\nto look at:\n  {out / 'predictions.png'}\n  {out / 'metrics.json'}")
     return 0
-
-
-def load_trained(folder: Path, weights: str):
-    """(system, run, model) of a run, with its best or last weights, ready to predict."""
-    from minidet.random import manual_seed
-    from minidet.training import load_system, open_run, read_arrays
-
-    run = open_run(folder)
-    system = load_system(run.config["system"])
-    path = run.path(f"{weights}.safetensors")
-    if not path.is_file():
-        raise ValueError(f"{folder}: has no {path.name} yet; train it first, or continue it with --resume")
-    model = system.build(tuple(run.config["classes"]), run.config["settings"], manual_seed(0))
-    model.load_state_dict(read_arrays(path)[0])
-    return system, run, model.eval()
