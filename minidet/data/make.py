@@ -195,7 +195,9 @@ def _write_splits(folder: Path, settings: dict, progress: bool) -> None:
     classes = (BACKGROUND, "person") if pose else (BACKGROUND, *CLASSES)
     write_atomic(folder / "classes.txt", "".join(f"{name}\n" for name in classes[1:]))
     (folder / "annotations").mkdir()
-    with tqdm(total=sum(settings["counts"].values()), desc="miniscene", unit="image", disable=not progress) as bar:
+    with tqdm(
+        total=sum(settings["counts"].values()), desc="miniscene", unit="image", disable=None if progress else True
+    ) as bar:
         for split, count in settings["counts"].items():
             (folder / "images" / split).mkdir(parents=True)
             options, records = _scene_options(settings, split), []
