@@ -29,18 +29,20 @@ def draw_boxes(
     picture = enlarge(image, factor)
     draw = ImageDraw.Draw(picture)
     truth = np.zeros((0, 4)) if truth is None else np.asarray(truth)
-    for index, box in enumerate(truth):
+    for box in truth:
         _rectangle(draw, box * factor, WHITE, width=2, dash=6)
-        # The truth's name goes to the box's lower edge, so that it cannot cover the prediction's at the upper one.
+    order = np.argsort(scores, kind="stable") if scores is not None else range(len(boxes))  # the best one on top
+    colors = [PALETTE[(int(labels[index]) if labels is not None else 0) % len(PALETTE)] for index in range(len(boxes))]
+    for index in order:
+        _rectangle(draw, np.asarray(boxes[index]) * factor, colors[index], width=3)
+    # Names after all lines, which would cross them; the truth's hang from its box's lower edge, where they cannot cover
+    # the prediction's at the upper one.
+    for index, box in enumerate(truth):
         below = (float(box[0] * factor), min(float(box[3] * factor) + 18, picture.height))
         draw_tag(draw, below, _caption(truth_labels, None, names, index), WHITE, size=12)
-    order = np.argsort(scores, kind="stable") if scores is not None else range(len(boxes))  # the best one on top
     for index in order:
-        label = int(labels[index]) if labels is not None else 0
-        color = PALETTE[label % len(PALETTE)]
-        _rectangle(draw, np.asarray(boxes[index]) * factor, color, width=3)
         corner = (float(boxes[index][0] * factor), float(boxes[index][1] * factor))
-        draw_tag(draw, corner, _caption(labels, scores, names, index), color)
+        draw_tag(draw, corner, _caption(labels, scores, names, index), colors[index])
     return np.array(picture)
 
 
