@@ -45,7 +45,7 @@ def test_a_dilated_window_that_misses_the_image_has_index_minus_one() -> None:
     assert values.item() == -np.inf
     assert indices.item() == -1
     assert mk.max_pool2d_gather(np.ones((1, 1, 2, 1)), indices).item() == 0
-    assert not mk.max_pool2d_scatter(values * 0 + 1, indices, (2, 1)).any()
+    assert not mk.max_pool2d_scatter(np.ones_like(values), indices, (2, 1)).any()
 
 
 def test_ceil_mode_adds_a_last_window_only_if_it_starts_inside() -> None:
