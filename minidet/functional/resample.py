@@ -66,11 +66,11 @@ def interpolate(
     smoothing first where the image shrinks; "nearest" copies pixel floor(j * W/W'). Given a scale_factor, its inverse
     stands for W/W', unless W' = W.
 
-    Raises ValueError unless one of size and scale_factor is given and leaves a pixel, and for align_corners with
-    "nearest"; NotImplementedError for other modes.
+    Raises ValueError unless one of size and scale_factor is given and leaves a pixel, for align_corners with
+    "nearest", and for other modes.
     """
     if mode not in ("nearest", "bilinear"):
-        raise NotImplementedError(f"interpolate: expected mode 'nearest' or 'bilinear', got {mode!r}")
+        raise ValueError(f"interpolate: expected mode 'nearest' or 'bilinear', got {mode!r}")
     if mode == "nearest" and align_corners is not None:
         raise ValueError(f"interpolate: expected align_corners only with mode 'bilinear', got {align_corners!r}")
     if (size is None) == (scale_factor is None):

@@ -44,7 +44,7 @@ REFUSED = pytest.mark.parametrize(
         ({}, ValueError, "either size or scale_factor, got neither"),
         ({"size": 2, "scale_factor": 2}, ValueError, "either size or scale_factor, got both"),
         ({"size": 2, "align_corners": False}, ValueError, "align_corners only with mode 'bilinear', got False"),
-        ({"size": 2, "mode": "cubic"}, NotImplementedError, "mode 'nearest' or 'bilinear', got 'cubic'"),
+        ({"size": 2, "mode": "cubic"}, ValueError, "mode 'nearest' or 'bilinear', got 'cubic'"),
         ({"size": 0}, ValueError, "size .*got 0"),
         ({"size": (2, 2, 2)}, ValueError, "size"),
         ({"size": 2.5}, ValueError, "size .*got 2.5"),
