@@ -15,6 +15,7 @@ from minidet.cli.common import (
 
 EPILOG = """example:
   minidet doctor
+  minidet data make scenes --task localization
   minidet doctor --data scenes --out scenes-doctor
 
 With --data a network has to learn eight images by heart: if it cannot, something is wrong with the data or the

@@ -106,7 +106,7 @@ def main(sets: int) -> None:
     versions = [name for name, reason in mk.available().items() if reason is None]
     for seed in range(sets):
         compare(seed, versions, most=16)
-        if (seed + 1) % 10000 == 0:
+        if (seed + 1) % 10000 == 0 or seed + 1 == sets:
             print(f"{seed + 1} sets of boxes: {', '.join(versions)} and the loops keep the same boxes", flush=True)
 
 

@@ -58,8 +58,8 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
     for record in dataset.records:
         if len(record.boxes) != 1:
             raise ValueError(
-                f"{record.path}: expected one object an image, got {len(record.boxes)}; the localizer finds one, for "
-                "any number of objects use a detector"
+                f"{record.path}: expected one object an image, got {len(record.boxes)}; the localizer finds one; "
+                "`minidet data make --task localization` makes such images"
             )
         (x1, y1, x2, y2), (height, width), size = record.boxes[0], record.size, config["size"]
         box_width, box_height = (x2 - x1) * size / width, (y2 - y1) * size / height
