@@ -52,7 +52,7 @@ def use_machine(args: argparse.Namespace) -> None:
 
     if args.device == "emulated":
         raise ValueError(
-            "--device emulated: expected cpu; the emulator (kernels/emulator) runs single kernels, not yet a training"
+            "--device emulated: expected cpu; the emulator (minidet_kernels.emulator) runs single kernels, not yet a training"
         )
     for option in ("device", "kernels"):
         if getattr(args, option) == "cuda":

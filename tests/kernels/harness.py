@@ -22,7 +22,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minidet_kernels
-from emulator import counted, emulated
+from minidet_kernels.emulator import counted, emulated
 
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
 MEMORY = ("contiguous", "channels last", "sliced", "reversed", "read-only")

@@ -1,6 +1,7 @@
 """Bugs planted into the CUDA sources, one at a time, to see each found by the layer that should find it.
 
-    PYTHONPATH=.:kernels python -m emulator.sanitize thread -m tests.kernels.planted "scatter without atomics"
+    export PYTHONPATH=.:kernels
+    python -m minidet_kernels.emulator.sanitize thread -m tests.kernels.planted "scatter without atomics"
 
 runs the kernel with that bug once; without a name, all kernels of the list as they are.
 """
@@ -18,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-import emulator
 import minidet_kernels as mk
-from emulator import emulated
+from minidet_kernels import emulator
+from minidet_kernels.emulator import emulated
 from tests.kernels.harness import Call, Case, run
 
 # The broken files, always in the same place, so that each is compiled once only.

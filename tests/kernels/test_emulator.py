@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-import emulator
 import minidet_kernels as mk
+from minidet_kernels import emulator
 from minidet_kernels.cuda_source import MOST_ELEMENTS, CudaSource
 
 pytestmark = pytest.mark.skipif(emulator.why_not() is not None, reason=str(emulator.why_not()))

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-import emulator
+from minidet_kernels import emulator
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "kernels" / "emulator" / "README.md").read_text()
+README = (ROOT / "kernels" / "minidet_kernels" / "emulator" / "README.md").read_text()
 
 pytestmark = [
     pytest.mark.skipif(emulator.why_not() is not None, reason=str(emulator.why_not())),

@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-import emulator
 import minidet_kernels
+from minidet_kernels import emulator
 from tests.kernels.cases import BY_NAME, CASES, CUDA_MUTANTS, MUTANTS
 from tests.kernels.harness import Case, check
 from tests.kernels.planted import planted

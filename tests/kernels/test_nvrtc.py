@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import emulator
 import minidet_kernels
-from emulator import nvrtc
+from minidet_kernels import emulator
 from minidet_kernels.cuda_source import CudaSource, source_text
+from minidet_kernels.emulator import nvrtc
 
 KERNELS = Path(minidet_kernels.__file__).parent
 FILES = sorted(KERNELS.rglob("*.cu"))

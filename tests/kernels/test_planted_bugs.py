@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import emulator
-from emulator.sanitize import why_not_sanitize
+from minidet_kernels import emulator
+from minidet_kernels.emulator.sanitize import why_not_sanitize
 from tests.kernels.harness import assert_close
 from tests.kernels.planted import BUGS, expected, planted, run_once
 
@@ -99,7 +99,15 @@ def _sanitized(sanitizer: str, *arguments: str) -> tuple[int, str]:
     """Status and output of planted.py under the sanitizer."""
     if why_not_sanitize(sanitizer) is not None:
         pytest.skip(why_not_sanitize(sanitizer))
-    command = [sys.executable, "-m", "emulator.sanitize", sanitizer, "-m", "tests.kernels.planted", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "minidet_kernels.emulator.sanitize",
+        sanitizer,
+        "-m",
+        "tests.kernels.planted",
+        *arguments,
+    ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
     answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     return answer.returncode, answer.stdout + answer.stderr

@@ -1,7 +1,7 @@
 """Runs a command with the kernels checked by a sanitizer, whose library must be in the process from its start.
 
-    PYTHONPATH=.:kernels python -m emulator.sanitize address -m pytest tests/kernels -k emulated
-    PYTHONPATH=.:kernels python -m emulator.sanitize thread my_script.py
+    PYTHONPATH=.:kernels python -m minidet_kernels.emulator.sanitize address -m pytest tests/kernels -k emulated
+    PYTHONPATH=.:kernels python -m minidet_kernels.emulator.sanitize thread my_script.py
 
 The rest of the line goes to Python. A report of ASAN or UBSAN ends the process; TSAN's are printed as they come, and
 the process ends with status 66 if there were any.
@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 
-from emulator.build import COMPILER, why_not
+from minidet_kernels.emulator.build import COMPILER, why_not
 
 LIBRARIES = {"address": ["libasan.so", "libubsan.so"], "thread": ["libtsan.so"]}
 OPTIONS = {

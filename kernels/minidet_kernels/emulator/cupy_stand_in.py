@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from emulator import counts
-from emulator.launch import RawModule as RawModule
+from minidet_kernels.emulator import counts
+from minidet_kernels.emulator.launch import RawModule as RawModule
 
 __version__ = "14.2.0+emulator"
 

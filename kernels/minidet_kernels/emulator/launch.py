@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator import build, counts
+from minidet_kernels.emulator import build, counts
 
 ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 

@@ -1,6 +1,6 @@
 """Runs the CUDA versions of the kernels on a machine without a GPU: the host code and the .cu files, unchanged.
 
-    from emulator import emulated
+    from minidet_kernels.emulator import emulated
 
     with emulated():
         import cupy                                    # the stand-in
@@ -21,9 +21,9 @@ from pathlib import Path
 from types import ModuleType
 
 import minidet_kernels
-from emulator.build import why_not
-from emulator.counts import Counts, counted
-from emulator.launch import ORDERS, LaunchError, thread_order
+from minidet_kernels.emulator.build import why_not
+from minidet_kernels.emulator.counts import Counts, counted
+from minidet_kernels.emulator.launch import ORDERS, LaunchError, thread_order
 
 __all__ = ["ORDERS", "Counts", "LaunchError", "counted", "emulated", "why_not"]
 

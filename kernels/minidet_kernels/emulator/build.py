@@ -7,7 +7,8 @@ Four builds, of which the environment variable MINIDET_EMULATOR chooses one for 
     address   with ASAN and UBSAN: reads and writes out of bounds, undefined behaviour
     thread    with TSAN: races between threads of CUDA
 
-The last two need the sanitizer's library in the process from its start: `python -m emulator.sanitize` sees to that.
+The last two need the sanitizer's library in the process from its start: `python -m minidet_kernels.emulator.sanitize`
+sees to that.
 """
 
 from __future__ import annotations
