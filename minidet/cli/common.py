@@ -51,9 +51,7 @@ def use_machine(args: argparse.Namespace) -> None:
     import minidet_kernels
 
     if args.device == "emulated":
-        raise ValueError(
-            "--device emulated: expected cpu; the emulator (minidet_kernels.emulator) runs single kernels, not yet a training"
-        )
+        raise ValueError("--device emulated: expected cpu; the emulator runs single kernels, not yet a training")
     for option in ("device", "kernels"):
         if getattr(args, option) == "cuda":
             reason = minidet_kernels.available()["cuda"]
