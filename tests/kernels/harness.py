@@ -5,7 +5,7 @@ Of every case, for every version that can run here:
 - the version equals the reference, to 1e-5 in float32 and 1e-10 in float64, the first mismatches reported by index;
 - the adjoint identity <A u, y> = <u, A* y> holds for random u and y, for each operand that the kernel is linear in;
 - no input is changed, and a second run gives the same bits;
-- the host code of the CUDA version never waits for the GPU.
+- the host code of the CUDA version does not wait for the GPU, unless the case says that it must.
 
 To enter a new kernel, put its `Case` into a module of `tests/kernels/cases/`; test_harness.py fails as long as one is
 missing.
@@ -49,6 +49,7 @@ class Case:
     name: str
     calls: st.SearchStrategy[Call]
     adjoints: dict[int, Callable[[Call, np.ndarray], np.ndarray]] = field(default_factory=dict)
+    waits: int = 0  # how often the host must wait for the GPU: 1 where the size of the result depends on values
     adds_atomically: bool = False  # on a GPU, in whatever order the threads come: the last bits differ between runs
 
 
@@ -59,7 +60,7 @@ def run(case: Case, call: Call, version: str) -> tuple[np.ndarray, ...]:
         before = [None if array is None else to_host(array).tobytes() for array in operands]
         with counted() as counts:
             result = getattr(minidet_kernels, case.name)(*operands, **call.options)
-        assert counts.waits == 0, f"{case.name} made the host wait for the GPU {counts.waits} times"
+        assert counts.waits <= case.waits, f"{case.name} made the host wait for the GPU {counts.waits} times"
         for number, (operand, former) in enumerate(zip(operands, before, strict=True)):
             assert operand is None or to_host(operand).tobytes() == former, f"{case.name} changed its input {number}"
         return tuple(to_host(array) for array in (result if isinstance(result, tuple) else (result,)))
