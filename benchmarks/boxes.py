@@ -1,13 +1,11 @@
-"""Overlaps, suppression and components against other ways to compute them: python -m benchmarks.kernels_boxes
+"""Overlaps, suppression and components against other ways to compute them.
 
 torchvision itself is not needed. Its algorithms, as it publishes them, are written here anew, in two ways:
 
     torch    in torch: the formula of box_iou; for suppression, one kept box at a time with all that are left
     loops    suppression as its C++ does it, two nested loops over the sorted boxes, compiled by Numba for one thread
 
-and scipy.ndimage.label is what components are compared with. Every engine runs in a process of its own; the engines
-take turns. A ratio is another engine's median time of a round divided by minidet's of the same round: the median of the
-rounds, and the least and largest in brackets. Above 1 means that minidet is faster.
+and scipy.ndimage.label is what components are compared with.
 
 Boxes: centres uniform in a square of 1000 pixels, sides log-uniform from 10 to 200, scores uniform; "around objects":
 100 such boxes, each many times, shifted and scaled by about a tenth, as a detector's are.
@@ -15,19 +13,11 @@ Boxes: centres uniform in a square of 1000 pixels, sides log-uniform from 10 to 
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
 
-ENGINES = ("minidet", "torch", "loops", "scipy")
-ROUNDS = 3  # of every engine
-SECONDS = 0.3  # of measuring one function in one round
+from benchmarks.engines import Row
 
 Functions = dict[str, Callable[[], object]]
 
@@ -164,64 +154,28 @@ def scipy_functions() -> Functions:
     return {"connected_components, 512 x 512": lambda: ndimage.label(image, np.ones((3, 3)))}
 
 
-def measure(function: Callable[[], object]) -> float:
-    """The median of some calls in milliseconds, after one to warm up; a single call if it takes a second."""
-    function()
-    times, end = [], time.perf_counter() + SECONDS
-    while not times or (times[0] < 1000 and (len(times) < 5 or time.perf_counter() < end)):
-        start = time.perf_counter()
-        function()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times)
+def rows() -> dict[str, Row]:
+    found = {}
+    for (name, (a, b)), gate, stretch in zip(pairs().items(), (30, 40), (40, 120), strict=True):
+        found[f"box_iou, {name}"] = Row("torch", gate, stretch, moved=4.0 * len(a) * len(b), quick=len(a) == 1000)
+        found[f"generalized_box_iou, {name}"] = Row("torch", moved=4.0 * len(a) * len(b))
+    for name, (boxes, _, threshold) in sets().items():
+        gate, stretch = {1000: (10, 20), 10000: (50, 100), 50000: (100, 200)}[len(boxes)]
+        demanded = threshold == 0.5 and "around" not in name  # performance.md's gates were measured there
+        found[f"nms, {name}"] = Row(
+            "loops", gate if demanded else None, stretch if demanded else None, quick=demanded and len(boxes) <= 10000
+        )
+    return found | {
+        "batched_nms, 10000 boxes, 80 classes": Row("loops"),
+        "soft_nms_linear, 1000 boxes": Row("loops"),
+        "connected_components, 512 x 512": Row("scipy", quick=True),
+    }
 
 
-def run_engine(engine: str) -> dict[str, float]:
-    functions = {
-        "minidet": minidet_functions,
-        "torch": torch_functions,
-        "loops": loops_functions,
-        "scipy": scipy_functions,
-    }[engine]()
-    return {name: measure(function) for name, function in functions.items()}
-
-
-def run_in_a_process(engine: str) -> dict[str, float] | None:
-    """None where the engine is not installed."""
-    command = [sys.executable, "-m", "benchmarks.kernels_boxes", engine]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        if f"No module named '{engine}'" in done.stderr:
-            return None
-        raise RuntimeError(f"{engine} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
-def ratio_with_spread(ours: list[float], theirs: list[float]) -> str:
-    if not theirs:
-        return "-"
-    ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
-    return f"{statistics.median(ratios):.3g} ({min(ratios):.3g} to {max(ratios):.3g})"
-
-
-def main() -> None:
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
-        print(f"The machine is busy (load average {os.getloadavg()[0]:.1f}): expect wrong ratios.")
-    rounds: dict[str, list[dict[str, float]]] = {engine: [] for engine in ENGINES}
-    for _ in range(ROUNDS):
-        for engine in ENGINES:
-            result = run_in_a_process(engine)
-            if result is not None:
-                rounds[engine].append(result)
-    print(f"| function | minidet ms | {' | '.join(f'{engine} / minidet' for engine in ENGINES[1:])} |")
-    print("|---|---|---|---|---|")
-    for name in rounds["minidet"][0]:
-        times = {engine: [r[name] for r in results if name in r] for engine, results in rounds.items()}
-        ratios = [ratio_with_spread(times["minidet"], times[engine]) for engine in ENGINES[1:]]
-        print(f"| {name} | {statistics.median(times['minidet']):.3g} | {' | '.join(ratios)} |")
-
-
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(run_engine(sys.argv[1])))
-    else:
-        main()
+ROWS = rows()
+ENGINES = {
+    "minidet": minidet_functions,
+    "torch": torch_functions,
+    "loops": loops_functions,
+    "scipy": scipy_functions,
+}

@@ -1,8 +1,4 @@
-"""RoIAlign and RoIPool on the CPU: python -m benchmarks.kernels_rois
-
-512 boxes on a map of 256 channels, 7 x 7 bins, float32; forward, and forward with backward. A ratio above 1 means that
-minidet is faster. Every engine runs in a process of its own, because two thread pools in one process fight; they take
-turns, the median of all their calls counts, and their results must agree.
+"""RoIAlign and RoIPool: 512 boxes on a map of 256 channels, 7 x 7 bins, float32; forward, and forward with backward.
 
 torchvision itself is not needed, and is not what is measured. There are two stand-ins for it:
 
@@ -19,30 +15,31 @@ torch  the formula in torch's own operations, on all cores. RoIAlign: the four n
 from __future__ import annotations
 
 import ctypes
-import json
-import os
 import shutil
-import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.kernels_convolution import measure
+from benchmarks.engines import Missing, Row
 
-ENGINES = ("minidet", "C++", "torch")
-ROUNDS = 2  # of every engine
 BOXES, CHANNELS, BINS, SCALE = 512, 256, 7, 1 / 16
 MAP = 50  # pixels of a side: an image of 800 x 800 behind VGG16
 
 # (name, operation, sampling_ratio)
-ROWS = [("RoIAlign, 2 x 2 samples", "align", 2), ("RoIAlign, adaptive", "align", -1), ("RoIPool", "pool", 0)]
+WORK = [("RoIAlign, 2 x 2 samples", "align", 2), ("RoIAlign, adaptive", "align", -1), ("RoIPool", "pool", 0)]
 
-# Of each row of the table: forward() and forward_backward(), which return the result and the gradient of x.
-Functions = dict[str, tuple[Callable, Callable]]
+Pair = tuple[Callable, Callable]  # forward() and forward_backward(), which return the result and the gradient of x
+Functions = dict[str, Callable]
+
+
+def by_row(pairs: dict[str, Pair]) -> Functions:
+    """The functions by the names of the table's rows."""
+    named = {name: forward for name, (forward, _) in pairs.items()}
+    return named | {f"{name}, + backward": both for name, (_, both) in pairs.items()}
+
 
 PEER = r"""
 #include <algorithm>
@@ -213,7 +210,7 @@ def minidet_functions() -> Functions:
     x, boxes = problem()
     x = channels_last(x)  # as minidet's convolutions return it
 
-    def align(samples: int) -> tuple[Callable, Callable]:
+    def align(samples: int) -> Pair:
         def forward() -> np.ndarray:
             return mk.roi_align(x, boxes, BINS, SCALE, samples)
 
@@ -226,10 +223,14 @@ def minidet_functions() -> Functions:
         values, argmax = mk.roi_pool(x, boxes, BINS, SCALE)
         return mk.roi_pool_scatter(values, boxes, argmax, x.shape)
 
-    return {n: align(samples) if operation == "align" else (pool, pool_backward) for n, operation, samples in ROWS}
+    return by_row(
+        {n: align(samples) if operation == "align" else (pool, pool_backward) for n, operation, samples in WORK}
+    )
 
 
 def cpp_functions() -> Functions:
+    if shutil.which("g++") is None:
+        raise Missing("g++")
     x, boxes = problem()
     shape, scale = _Map(CHANNELS, MAP, MAP), ctypes.c_float(SCALE)
     result_shape = (BOXES, CHANNELS, BINS, BINS)
@@ -242,7 +243,7 @@ def cpp_functions() -> Functions:
     def data(array: np.ndarray) -> ctypes.c_void_p:
         return array.ctypes.data_as(ctypes.c_void_p)
 
-    def align(samples: int) -> tuple[Callable, Callable]:
+    def align(samples: int) -> Pair:
         def forward() -> np.ndarray:
             y = np.empty(result_shape, np.float32)
             peer.align(data(x), data(boxes), data(y), BOXES, shape, BINS, scale, samples)
@@ -266,7 +267,7 @@ def cpp_functions() -> Functions:
         return x_grad
 
     pool = (lambda: pool_with_argmax()[0], pool_backward)
-    return {n: align(samples) if operation == "align" else pool for n, operation, samples in ROWS}
+    return by_row({n: align(samples) if operation == "align" else pool for n, operation, samples in WORK})
 
 
 def torch_functions() -> Functions:
@@ -304,7 +305,7 @@ def torch_functions() -> Functions:
             ]
         )
 
-    def both(function: Callable, samples: int) -> tuple[Callable, Callable]:
+    def both(function: Callable, samples: int) -> Pair:
         def forward() -> np.ndarray:
             with torch.no_grad():
                 return function(x, samples).numpy()
@@ -318,50 +319,17 @@ def torch_functions() -> Functions:
         return forward, backward
 
     operations = {"align": align, "pool": pool}
-    return {n: both(operations[operation], samples) for n, operation, samples in ROWS if samples >= 0}
+    return by_row({n: both(operations[operation], samples) for n, operation, samples in WORK if samples >= 0})
 
 
-def run_engine(engine: str) -> dict[str, list]:
-    """{row of the table: [[milliseconds of each call, sum of the result] of forward, of forward with backward]}."""
-    functions = {"minidet": minidet_functions, "C++": cpp_functions, "torch": torch_functions}[engine]()
-    return {
-        name: [[measure(function), float(np.abs(function()).sum(dtype=float))] for function in pair]
-        for name, pair in functions.items()
-    }
+RESULT = 4.0 * BOXES * CHANNELS * BINS**2  # bytes
 
-
-def run_in_a_process(engine: str) -> dict[str, list]:
-    """Nothing where the engine is not installed."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.kernels_rois", engine], capture_output=True, text=True)
-    if "No module named 'torch'" in done.stderr:
-        return {}
-    if done.returncode:
-        raise RuntimeError(f"{engine} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
-def main() -> None:
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
-        print(f"The machine is busy (load average {os.getloadavg()[0]:.1f}): expect wrong ratios.")
-    engines = [engine for engine in ENGINES if engine != "C++" or shutil.which("g++")]
-    rounds = [{engine: run_in_a_process(engine) for engine in engines} for _ in range(ROUNDS)]
-    print("| operation | minidet ms | C++ ms | torch ms | ratio to C++ | ratio to torch |\n|---|---|---|---|---|---|")
-    for name, _, _ in ROWS:
-        for f, what in enumerate(("forward", "forward + backward")):
-            runs = {
-                engine: [one[engine][name][f] for one in rounds if name in one.get(engine, {})] for engine in ENGINES
-            }
-            ms = {engine: statistics.median(t for times, _ in r for t in times) for engine, r in runs.items() if r}
-            sums = [runs[engine][0][1] for engine in ms]
-            if not np.allclose(sums, sums[0], rtol=1e-4):
-                raise RuntimeError(f"{name}, {what}: the engines {list(ms)} disagree, their sums are {sums}")
-            peers = [f"{ms[engine]:.1f}" if engine in ms else "-" for engine in ENGINES[1:]]
-            ratios = [f"{ms[engine] / ms['minidet']:.1f}" if engine in ms else "-" for engine in ENGINES[1:]]
-            print(f"| {name}, {what} | {ms['minidet']:.1f} | {' | '.join(peers + ratios)} |")
-
-
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(run_engine(sys.argv[1])))
-    else:
-        main()
+ROWS = {
+    "RoIAlign, 2 x 2 samples": Row("C++", 18, 25, moved=RESULT, quick=True),
+    "RoIAlign, 2 x 2 samples, + backward": Row("C++", 35, 50, moved=2 * RESULT, quick=True),
+    "RoIAlign, adaptive": Row("C++", moved=RESULT),
+    "RoIAlign, adaptive, + backward": Row("C++", moved=2 * RESULT),
+    "RoIPool": Row("C++", 15, 25, moved=2 * RESULT, quick=True),  # values, and where they were found
+    "RoIPool, + backward": Row("C++", 6, 10, moved=4 * RESULT, quick=True),
+}
+ENGINES = {"minidet": minidet_functions, "C++": cpp_functions, "torch": torch_functions}
