@@ -19,9 +19,10 @@ from tests.kernels.planted import planted
 
 EMULATED = [f"emulated {order}" for order in emulator.ORDERS]
 FAST_VERSIONS = [version for version in ("cpu", "cuda") if minidet_kernels.available()[version] is None]
-EXAMPLES = {"reference": 60, "cpu": 200, "cuda": 200}
-# In each of the three orders of the threads; fewer under TSAN, which makes every switch between them expensive.
-EXAMPLES_EMULATED = 10 if os.environ.get("MINIDET_EMULATOR") == "thread" else 70
+# Of every kernel and version; each of the three orders of the emulated threads has a third, but fewer under TSAN, which
+# makes every switch between them expensive. A nightly run asks for 10,000.
+EXAMPLES = int(os.environ.get("MINIDET_EXAMPLES", "200"))
+EXAMPLES_EMULATED = 10 if os.environ.get("MINIDET_EMULATOR") == "thread" else -(-EXAMPLES // 3)
 KERNELS = Path(minidet_kernels.__file__).parent
 NOT_KERNELS = {"available", "box_iou_blocks", "current", "exact", "use"}
 SLOW_START = [HealthCheck.too_slow, HealthCheck.filter_too_much]  # the first call compiles; some geometries do not fit
@@ -34,7 +35,9 @@ by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_version_has_all_properties_of_its_kernel(case: Case, version: str) -> None:
     _skip_what_cannot_run(case, version)
 
-    @settings(max_examples=EXAMPLES.get(version, EXAMPLES_EMULATED), deadline=None, suppress_health_check=SLOW_START)
+    examples = EXAMPLES_EMULATED if version in EMULATED else EXAMPLES
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=SLOW_START)
     @given(case.calls)
     def properties(call):
         check(case, call, version)
