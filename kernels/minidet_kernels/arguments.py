@@ -11,6 +11,10 @@ import numpy as np
 
 Pair = tuple[int, int]
 
+# Pixels of one map, padding included: what int32 counts, as the GPU's kernels and torchvision's argmax do. Without a
+# limit, products of sizes could overflow before anybody notices that no memory is that large.
+MOST_PIXELS = 2**31 - 1
+
 
 def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: int) -> Pair:
     """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns."""
@@ -20,7 +24,16 @@ def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: in
             f"{operation}: expected {name} to be an integer >= {minimum} or a pair (rows, columns) of them, "
             f"got {value!r}"
         )
+    check_pixels(operation, name, pair)
     return int(pair[0]), int(pair[1])
+
+
+def check_pixels(operation: str, name: str, size: Pair) -> None:
+    """(H, W) whose product int32 can hold. Raises ValueError."""
+    if int(size[0]) * int(size[1]) > MOST_PIXELS:
+        raise ValueError(
+            f"{operation}: expected {name}, rows times columns, of at most {MOST_PIXELS}, got {tuple(size)}"
+        )
 
 
 def check_number(operation: str, positive: bool = False, **numbers_by_name: float) -> None:

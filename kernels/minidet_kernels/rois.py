@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from minidet_kernels.arguments import check_floats, check_shape
+from minidet_kernels.arguments import MOST_PIXELS, check_floats, check_shape
 
 Boxes = np.ndarray | Sequence[np.ndarray]
 
 # In pixels of the map. No map is that large; and up to here float32 coordinates are still exact to 1/16 of a pixel, so
 # that a box cannot ask for a place that its numbers do not hold.
 LARGEST_COORDINATE = 2**20
-LARGEST_MAP = 2**31 - 1  # pixels: RoIPool's argmax is int32, as torchvision's
 
 
 def box_arrays(boxes: Boxes) -> Sequence[np.ndarray]:
@@ -86,9 +85,9 @@ def _refuse(operation: str, rois: np.ndarray, good: Any, expected: str) -> None:
 def check_map(operation: str, name: str, x: np.ndarray) -> None:
     """(N, C, H, W) with at least one pixel, and as many as int32 can count."""
     check_shape(operation, name, x, "N C H W", (None, None, None, None))
-    if not 0 < x.shape[2] * x.shape[3] <= LARGEST_MAP:
+    if not 0 < x.shape[2] * x.shape[3] <= MOST_PIXELS:
         raise ValueError(
-            f"{operation}: expected {name} (N, C, H, W) with H * W from 1 to {LARGEST_MAP} pixels, got {x.shape}"
+            f"{operation}: expected {name} (N, C, H, W) with H * W from 1 to {MOST_PIXELS} pixels, got {x.shape}"
         )
 
 
@@ -96,9 +95,9 @@ def map_shape(operation: str, input_size: Sequence[int]) -> tuple[int, int, int,
     """input_size of an adjoint: the shape of x."""
     shape = tuple(input_size) if isinstance(input_size, list | tuple) else ()
     whole = all(isinstance(size, numbers.Integral) and size >= 0 for size in shape)
-    if len(shape) != 4 or not whole or not 0 < shape[2] * shape[3] <= LARGEST_MAP:
+    if len(shape) != 4 or not whole or not 0 < shape[2] * shape[3] <= MOST_PIXELS:
         raise ValueError(
-            f"{operation}: expected input_size (N, C, H, W), the shape of x, with H * W from 1 to {LARGEST_MAP} "
+            f"{operation}: expected input_size (N, C, H, W), the shape of x, with H * W from 1 to {MOST_PIXELS} "
             f"pixels, got {input_size!r}"
         )
     n, c, h, w = (int(size) for size in shape)

@@ -35,7 +35,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_pair, check_floats, check_shape
+from minidet_kernels.arguments import Pair, as_pair, check_floats, check_pixels, check_shape
 from minidet_kernels.versions import choose
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_output_size", "conv2d_weight_grad", "exact"]
@@ -148,6 +148,7 @@ def conv2d_output_size(
             f"dilation {dilation}) and does not fit into the padded "
             f"image of {padded[0]} x {padded[1]}; pad more, or use a smaller kernel"
         )
+    check_pixels(operation, "a padded image", padded)
     rows, columns = ((whole - span) // s + 1 for whole, span, s in zip(padded, spans, stride, strict=True))
     return rows, columns
 
