@@ -4,6 +4,7 @@
     python -m benchmarks convolution rois     some
     python -m benchmarks --quick              a few rows of each, within a minute
     python -m benchmarks --write              all, and the tables of kernels/README.md are written anew
+    python -m benchmarks --device cuda        the CUDA kernels, against torch on the same GPU
 
 "times as fast" is the peer's time divided by minidet's, both of one round: the median of the rounds, and the least and
 largest. "of the limit" says how near minidet comes to what this machine could do at most, by arithmetic or by traffic
@@ -20,6 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import minidet_kernels
 from benchmarks.engines import Row, Times, compare, is_busy
 
 SUITES = ("convolution", "rois", "boxes", "total_variation", "tape", "imports")
@@ -32,12 +34,16 @@ def main() -> None:
     options = parse()
     if is_busy():
         print("The machine is busy with other programs: expect wrong ratios.", file=sys.stderr)
-    limits = machine_limits()
-    print(describe(limits))
-    tables, missed = {"limits": describe(limits)}, []
+    limits = machine_limits() if options.device == "cpu" else None
+    tables, missed = {}, []
+    if limits is not None:
+        tables["limits"] = describe(limits)
+        print(tables["limits"])
     for suite in options.suites:
-        times, missing = compare(suite, 1 if options.quick else ROUNDS, options.quick)
         rows = importlib.import_module(f"benchmarks.{suite}").ROWS
+        times, missing = compare(suite, 1 if options.quick else ROUNDS, options.quick, options.device)
+        if options.device == "cuda":  # the gates were measured on processors, against other peers
+            rows = {name: Row("torch") for name in rows}
         tables[suite] = table(rows, times, limits)
         print(f"\n{tables[suite]}", flush=True)
         if missing:
@@ -57,14 +63,28 @@ def parse() -> argparse.Namespace:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a few rows of each suite, one round")
     parser.add_argument("--write", action="store_true", help="write the tables into kernels/README.md")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
     options = parser.parse_args()
     unknown = [suite for suite in options.suites if suite not in SUITES]
     if unknown:
         parser.error(f"expected suites of {', '.join(SUITES)}, got {', '.join(unknown)}")
     if options.quick and options.write:
         parser.error("--write: expected a thorough run, without --quick")
+    if options.device == "cuda":
+        check_gpu(parser, options)
     options.suites = options.suites or SUITES
     return options
+
+
+def check_gpu(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Only suites that can run on a GPU, and only where there is one."""
+    reason = minidet_kernels.available()["cuda"]
+    if reason is not None:
+        parser.error(f"--device cuda: {reason}")
+    can = [suite for suite in SUITES if hasattr(importlib.import_module(f"benchmarks.{suite}"), "ON_GPU")]
+    options.suites = options.suites or can
+    if set(options.suites) - set(can) or options.write:
+        parser.error(f"--device cuda: expected suites of {', '.join(can)}, and no --write")
 
 
 def machine_limits() -> dict[str, float]:
@@ -79,7 +99,7 @@ def describe(limits: dict[str, float]) -> str:
     )
 
 
-def table(rows: dict[str, Row], times: dict[str, Times], limits: dict[str, float]) -> str:
+def table(rows: dict[str, Row], times: dict[str, Times], limits: dict[str, float] | None) -> str:
     """In Markdown. The other engines' ratios stand in a column of their own, without their spread."""
     lines = [
         "| work | minidet | peer | times as fast | gate | others | of the limit |",
@@ -126,7 +146,9 @@ def gate_of(row: Row, times: Times) -> str:
     return f"{row.gate:g} {'reached' if ratios[0] >= row.gate else 'missed'}"
 
 
-def share_of_limit(row: Row, milliseconds: float, limits: dict[str, float]) -> str:
+def share_of_limit(row: Row, milliseconds: float, limits: dict[str, float] | None) -> str:
+    if limits is None:
+        return "-"
     least = 1e3 * max(row.flops / limits["flops"], row.moved / limits["read"])
     return f"{least / milliseconds:.0%}" if least else "-"
 

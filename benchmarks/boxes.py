@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.engines import Row
+from benchmarks.engines import Row, to_gpu
 
 Functions = dict[str, Callable[[], object]]
 
@@ -57,25 +57,27 @@ def mask() -> np.ndarray:
     return noise > 0
 
 
-def minidet_functions() -> Functions:
+def minidet_functions(to_device: Callable = np.asarray) -> Functions:
     import minidet_kernels as mk
 
     functions: Functions = {}
     for name, two in pairs().items():
+        two = tuple(map(to_device, two))
         functions[f"box_iou, {name}"] = lambda two=two: mk.box_iou(*two)
         functions[f"generalized_box_iou, {name}"] = lambda two=two: mk.generalized_box_iou(*two)
-    for name, call in sets().items():
+    for name, (boxes, scores, threshold) in sets().items():
+        call = to_device(boxes), to_device(scores), threshold
         functions[f"nms, {name}"] = lambda call=call: mk.nms(*call)
-    boxes, scores, _ = sets()["10000 boxes, threshold 0.5"]
-    idxs = np.random.default_rng(3).integers(0, 80, len(boxes))
+    boxes, scores = map(to_device, sets()["10000 boxes, threshold 0.5"][:2])
+    idxs = to_device(np.random.default_rng(3).integers(0, 80, len(boxes)))
     functions["batched_nms, 10000 boxes, 80 classes"] = lambda: mk.batched_nms(boxes, scores, idxs, 0.5)
     functions["soft_nms_linear, 1000 boxes"] = lambda: mk.soft_nms_linear(boxes[:1000], scores[:1000])
-    image = mask()[None]
+    image = to_device(mask()[None])
     functions["connected_components, 512 x 512"] = lambda: mk.connected_components(image)
     return functions
 
 
-def torch_functions() -> Functions:
+def torch_functions(device: str = "cpu") -> Functions:
     import torch
 
     def area(x):
@@ -106,12 +108,12 @@ def torch_functions() -> Functions:
 
     functions: Functions = {}
     for name, two in pairs().items():
-        a, b = map(torch.from_numpy, two)
+        a, b = (torch.from_numpy(boxes).to(device) for boxes in two)
         functions[f"box_iou, {name}"] = lambda a=a, b=b: box_iou(a, b)
         functions[f"generalized_box_iou, {name}"] = lambda a=a, b=b: generalized_box_iou(a, b)
     for name, (boxes, scores, threshold) in sets().items():
         if len(boxes) == 1000:  # 10,000 would take a minute
-            arguments = torch.from_numpy(boxes), torch.from_numpy(scores), threshold
+            arguments = torch.from_numpy(boxes).to(device), torch.from_numpy(scores).to(device), threshold
             functions[f"nms, {name}"] = lambda arguments=arguments: nms(*arguments)
     return functions
 
@@ -179,3 +181,4 @@ ENGINES = {
     "loops": loops_functions,
     "scipy": scipy_functions,
 }
+ON_GPU = {"minidet": lambda: minidet_functions(to_gpu), "torch": lambda: torch_functions("cuda")}

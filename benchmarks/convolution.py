@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.engines import Row
+from benchmarks.engines import Row, to_gpu
 
 # (images, input channels, output channels, height = width, kernel, stride), gates of forward and forward + backward,
 # and what to hope for
@@ -66,13 +66,13 @@ def problem(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, weight, grad
 
 
-def minidet() -> dict[str, Callable]:
+def minidet(to_device: Callable = np.asarray) -> dict[str, Callable]:
     import minidet_kernels as mk
 
     functions = {}
     for layer, _, _ in LAYERS:
         *_, size, kernel, stride = layer
-        x, weight, grad = problem(layer)
+        x, weight, grad = map(to_device, problem(layer))
 
         def forward(x=x, weight=weight, stride=stride, padding=kernel // 2):
             return mk.conv2d(x, weight, None, stride, padding)
@@ -86,14 +86,16 @@ def minidet() -> dict[str, Callable]:
     return functions
 
 
-def torch(layout: str) -> dict[str, Callable]:
+def torch(layout: str, device: str = "cpu") -> dict[str, Callable]:
     import torch
 
+    torch.backends.cudnn.allow_tf32 = False  # float32, as ours
     memory = getattr(torch, layout)
     functions = {}
     for layer, _, _ in LAYERS:
         *_, kernel, stride = layer
-        x, weight, grad = (torch.from_numpy(array).contiguous(memory_format=memory) for array in problem(layer))
+        tensors = (torch.from_numpy(array).to(device) for array in problem(layer))
+        x, weight, grad = (tensor.contiguous(memory_format=memory) for tensor in tensors)
 
         def forward(x=x, weight=weight, stride=stride, padding=kernel // 2):
             return torch.nn.functional.conv2d(x, weight, None, stride, padding)
@@ -115,3 +117,4 @@ ENGINES = {
     "torch channels_last": lambda: torch("channels_last"),
     "torch contiguous": lambda: torch("contiguous_format"),
 }
+ON_GPU = {"minidet": lambda: minidet(to_gpu), "torch": lambda: torch("contiguous_format", "cuda")}

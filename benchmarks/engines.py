@@ -4,6 +4,7 @@ A suite is a module of this folder with
 
     ENGINES = {"minidet": make, "torch": make, ...}      the first is ours, the others are its peers
     ROWS = {"box_iou, 1000 x 1000": Row(...), ...}       what is measured, and what is demanded
+    ON_GPU = {"minidet": make, "torch": make}            the same on a GPU, where a suite has it; torch is the peer
 
 where `make()` returns {row: function without arguments}, for the rows that the engine can do. Two thread pools in one
 process fight for the cores: hence a process for each engine. The machine's speed drifts: hence the turns, and ratios
@@ -71,7 +72,7 @@ class Missing(Exception):
     """What an engine needs is not installed here."""
 
 
-def compare(suite: str, rounds: int, quick: bool) -> tuple[dict[str, Times], list[str]]:
+def compare(suite: str, rounds: int, quick: bool, device: str = "cpu") -> tuple[dict[str, Times], list[str]]:
     """The times of all rows of a suite, and the names of the engines that are not installed.
 
     Raises RuntimeError if an engine fails, or if two of them computed different things.
@@ -79,10 +80,10 @@ def compare(suite: str, rounds: int, quick: bool) -> tuple[dict[str, Times], lis
     module = importlib.import_module(f"benchmarks.{suite}")
     times, sums, missing = {row: Times() for row in module.ROWS}, {}, []
     for _ in range(rounds):
-        for engine in _engines(module, quick):
+        for engine in module.ON_GPU if device == "cuda" else _engines(module, quick):
             if engine in missing:
                 continue
-            answer = _in_a_process(suite, engine, quick)
+            answer = _in_a_process(suite, engine, quick, device)
             if answer is None:
                 missing.append(engine)
                 continue
@@ -100,9 +101,9 @@ def _engines(module: Any, quick: bool) -> Iterable[str]:
     return [engine for engine in module.ENGINES if engine in named or (engine == "minidet" and named)]
 
 
-def _in_a_process(suite: str, engine: str, quick: bool) -> dict[str, tuple[float, float | None]] | None:
+def _in_a_process(suite: str, engine: str, quick: bool, device: str) -> dict[str, tuple[float, float | None]] | None:
     """{row: (milliseconds, sum of the result)}; None where the engine is not installed."""
-    command = [sys.executable, "-m", "benchmarks.engines", suite, engine, "quick" if quick else "thorough"]
+    command = [sys.executable, "-m", "benchmarks.engines", suite, engine, "quick" if quick else "thorough", device]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{suite}, {engine} failed:\n{done.stderr}")
@@ -117,27 +118,55 @@ def _demand_agreement(row: str, engine: str, total: float | None, sums: dict[str
         raise RuntimeError(f"{row}: {other} and {engine} disagree, the sums of their results are {expected}, {total}")
 
 
-def run_engine(suite: str, engine: str, quick: bool) -> dict[str, tuple[float, float | None]] | None:
+def run_engine(suite: str, engine: str, quick: bool, device: str) -> dict[str, tuple[float, float | None]] | None:
     """In the engine's own process: all its rows."""
     module = importlib.import_module(f"benchmarks.{suite}")
     try:
-        functions = module.ENGINES[engine]()
+        functions = (module.ON_GPU if device == "cuda" else module.ENGINES)[engine]()
     except (Missing, ModuleNotFoundError):
         return None
     unknown = set(functions) - set(module.ROWS)
     if unknown:
         raise KeyError(f"{suite}, {engine}: no such rows: {sorted(unknown)}")
     wanted = {row: function for row, function in functions.items() if not quick or module.ROWS[row].quick}
-    return {row: measure(function, QUICK_SECONDS if quick else SECONDS) for row, function in wanted.items()}
+    seconds, wait = QUICK_SECONDS if quick else SECONDS, WAITS[engine] if device == "cuda" else None
+    return {row: measure(function, seconds, wait) for row, function in wanted.items()}
 
 
-def measure(function: Callable[[], Any] | float, seconds: float = SECONDS) -> tuple[float, float | None]:
+def to_gpu(array: np.ndarray) -> Any:
+    """The array as one of CuPy, on the GPU."""
+    import cupy
+
+    return cupy.asarray(array)
+
+
+def _wait_for_cupy() -> None:
+    import cupy
+
+    cupy.cuda.get_current_stream().synchronize()
+
+
+def _wait_for_torch() -> None:
+    import torch
+
+    torch.cuda.synchronize()
+
+
+WAITS = {"minidet": _wait_for_cupy, "torch": _wait_for_torch}
+
+
+def measure(
+    function: Callable[[], Any] | float, seconds: float, wait: Callable[[], None] | None = None
+) -> tuple[float, float | None]:
     """The median milliseconds of some calls, after one to warm up, and the sum of the result's absolute values.
 
-    A number instead of a function is milliseconds that the suite has measured itself.
+    A number instead of a function is milliseconds that the suite has measured itself. `wait` ends when the GPU has done
+    what it was given.
     """
     if not callable(function):
         return function, None
+    if wait is not None:
+        return measure(lambda: (function(), wait())[0], seconds)
     start = time.perf_counter()
     result = function()
     first = time.perf_counter() - start
@@ -156,8 +185,14 @@ def _sum_of(result: Any) -> float | None:
     if result is None:
         return None
     parts = result if isinstance(result, tuple | list) else [result]
-    arrays = [np.asarray(part.detach() if hasattr(part, "detach") else part) for part in parts]
+    arrays = [np.asarray(_on_host(part)) for part in parts]
     return float(sum(np.abs(array.astype(np.float64)).sum() for array in arrays))
+
+
+def _on_host(part: Any) -> Any:
+    if hasattr(part, "detach"):  # torch's
+        return part.detach().cpu()
+    return part.get() if hasattr(part, "get") else part
 
 
 def is_busy() -> bool:
@@ -166,5 +201,5 @@ def is_busy() -> bool:
 
 
 if __name__ == "__main__":
-    _suite, _engine, _thoroughness = sys.argv[1:]
-    print(json.dumps(run_engine(_suite, _engine, _thoroughness == "quick")))
+    _suite, _engine, _thoroughness, _device = sys.argv[1:]
+    print(json.dumps(run_engine(_suite, _engine, _thoroughness == "quick", _device)))

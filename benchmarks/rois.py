@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.engines import Missing, Row
+from benchmarks.engines import Missing, Row, to_gpu
 
 BOXES, CHANNELS, BINS, SCALE = 512, 256, 7, 1 / 16
 MAP = 50  # pixels of a side: an image of 800 x 800 behind VGG16
@@ -201,14 +201,17 @@ def problem() -> tuple[np.ndarray, np.ndarray]:
 
 
 def channels_last(x: np.ndarray) -> np.ndarray:
+    """A map; boxes stay as they are."""
+    if x.ndim == 2:
+        return x
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
-def minidet_functions() -> Functions:
+def minidet_functions(to_device: Callable = channels_last) -> Functions:
+    """On the CPU the map is channels-last, as minidet's convolutions return it."""
     import minidet_kernels as mk
 
-    x, boxes = problem()
-    x = channels_last(x)  # as minidet's convolutions return it
+    x, boxes = map(to_device, problem())
 
     def align(samples: int) -> Pair:
         def forward() -> np.ndarray:
@@ -270,16 +273,16 @@ def cpp_functions() -> Functions:
     return by_row({n: align(samples) if operation == "align" else pool for n, operation, samples in WORK})
 
 
-def torch_functions() -> Functions:
+def torch_functions(device: str = "cpu") -> Functions:
     import torch
 
     array, boxes = problem()
-    x, rois = torch.from_numpy(channels_last(array)), torch.from_numpy(boxes)
+    x, rois = (torch.from_numpy(a).to(device) for a in (channels_last(array), boxes))
 
     def along(low: torch.Tensor, high: torch.Tensor, samples: int) -> list[torch.Tensor]:
         """The two neighbours (R, P*S) of all samples along one axis, and the weight of the second."""
         size = (high - low).clamp(min=1)
-        steps = (torch.arange(BINS * samples) + 0.5) / (BINS * samples)
+        steps = (torch.arange(BINS * samples, device=device) + 0.5) / (BINS * samples)
         place = (low[:, None] + size[:, None] * steps).clamp(0, MAP - 1)  # these boxes have none outside [-1, MAP]
         first = place.long()
         return [first, (first + 1).clamp(max=MAP - 1), place - first]
@@ -306,15 +309,15 @@ def torch_functions() -> Functions:
         )
 
     def both(function: Callable, samples: int) -> Pair:
-        def forward() -> np.ndarray:
+        def forward() -> torch.Tensor:
             with torch.no_grad():
-                return function(x, samples).numpy()
+                return function(x, samples)
 
-        def backward() -> np.ndarray:
+        def backward() -> torch.Tensor:
             leaf = x.detach().requires_grad_()
             y = function(leaf, samples)
             y.backward(y.detach())
-            return leaf.grad.numpy()
+            return leaf.grad
 
         return forward, backward
 
@@ -333,3 +336,4 @@ ROWS = {
     "RoIPool, + backward": Row("C++", 6, 10, moved=4 * RESULT, quick=True),
 }
 ENGINES = {"minidet": minidet_functions, "C++": cpp_functions, "torch": torch_functions}
+ON_GPU = {"minidet": lambda: minidet_functions(to_gpu), "torch": lambda: torch_functions("cuda")}
