@@ -38,4 +38,4 @@ def test_every_subpackage_can_be_had_from_minidet() -> None:
 def test_the_cuda_sources_are_package_data() -> None:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
-    assert "*.cu" in config["options.package_data"]["*"].split(", ")
+    assert {"*.cu", "*.cuh"} <= set(config["options.package_data"]["*"].split(", "))

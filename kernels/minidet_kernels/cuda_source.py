@@ -10,12 +10,14 @@ first launched. CuPy keeps the result on disk.
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+PACKAGE = Path(__file__).parent
 REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 # Threads of a block where they need nothing from each other: a multiple of the 32 of a warp, and small enough that
@@ -66,8 +68,17 @@ class CudaSource:
 
 
 def source_text(path: Path) -> str:
-    """The .cu file, told where it lies: so that errors and debuggers name it."""
-    return f'#line 1 "{path.as_posix()}"\n{path.read_text()}'
+    """The .cu file, told where it lies: so that errors and debuggers name it.
+
+    The compiler gets this text and sees no files, so a line `#include "box_iou/overlap.cuh"`, a path within this
+    package, is replaced by that file here.
+    """
+    name = path.as_posix()
+    lines = [f'#line 1 "{name}"']
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        included = re.fullmatch(r'#include "(.+)"', line)
+        lines += [source_text(PACKAGE / included[1]), f'#line {number + 1} "{name}"'] if included else [line]
+    return "\n".join([*lines, ""])
 
 
 @functools.cache

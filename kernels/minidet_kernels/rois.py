@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from minidet_kernels.arguments import MOST_PIXELS, check_floats, check_shape
+from minidet_kernels.versions import is_on_gpu
 
 Boxes = np.ndarray | Sequence[np.ndarray]
 
 # In pixels of the map. No map is that large; and up to here float32 coordinates are still exact to 1/16 of a pixel, so
-# that a box cannot ask for a place that its numbers do not hold.
+# that a box cannot ask for a place that its numbers do not hold. rois.cuh has the number too.
 LARGEST_COORDINATE = 2**20
 
 
@@ -27,12 +28,15 @@ def as_rois(operation: str, boxes: Boxes, images: int, like: np.ndarray) -> np.n
     """Either format -> (R, 5): the number of the image, x1, y1, x2, y2.
 
     boxes: (R, 5) already, or for each of the `images` an array (R_i, 4). Their dtype must be that of `like`. Raises
-    ValueError for other shapes and for images that do not exist, TypeError for other dtypes.
+    ValueError for other shapes and for images that do not exist, TypeError for other dtypes. On the GPU images are not
+    looked at, since the host would have to wait: the kernels pass over those that do not exist (rois.cuh).
     """
     if isinstance(boxes, list | tuple):
         return _from_list(operation, boxes, images, like)
     check_shape(operation, "boxes", boxes, "R 5", (None, 5))
     check_floats(operation, input=like, boxes=boxes)
+    if is_on_gpu(boxes):
+        return boxes
     image = boxes[:, 0]
     exists = (image >= 0) & (image < images) & (image == np.floor(image))  # all False for NaN
     if not exists.all():
@@ -60,12 +64,17 @@ def _from_list(operation: str, boxes: Sequence[np.ndarray], images: int, like: n
 
 
 def check_coordinates(operation: str, rois: np.ndarray, spatial_scale: float) -> None:
-    """Of rois (R, 5): finite, on a map of possible size, x1 <= x2 and y1 <= y2. Raises ValueError."""
+    """Of rois (R, 5): finite, on a map of possible size, x1 <= x2 and y1 <= y2. Raises ValueError.
+
+    On the GPU only spatial_scale: rois.cuh has the rest, and takes what is refused here for a box without pixels.
+    """
     if not (isinstance(spatial_scale, numbers.Real) and 0 < spatial_scale < math.inf):
         raise ValueError(
             f"{operation}: expected spatial_scale to be a positive number, the size of the map divided by that of the "
             f"image, got {spatial_scale!r}"
         )
+    if is_on_gpu(rois):
+        return
     with np.errstate(over="ignore", invalid="ignore"):  # refused in words
         scaled = np.abs(rois[:, 1:]) * rois.dtype.type(spatial_scale)
     possible = (scaled <= LARGEST_COORDINATE).all(axis=1)  # NaN compares as False

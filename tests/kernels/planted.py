@@ -21,6 +21,7 @@ import numpy as np
 
 import minidet_kernels as mk
 from minidet_kernels import emulator
+from minidet_kernels.cuda_source import source_text
 from minidet_kernels.emulator import emulated
 from tests.kernels.harness import Call, Case, run
 
@@ -104,7 +105,7 @@ def planted(folder: str, old: str, new: str) -> Iterator[None]:
     with emulated():
         host_code = importlib.import_module(f"minidet_kernels.{folder}.cuda")
     intact = host_code.SOURCE
-    text = intact.path.read_text()
+    text = source_text(intact.path)  # with the files that it includes
     assert old in text, "the bug no longer fits the .cu file; plant it anew"
     broken = copy.copy(intact)
     broken.path = PLANTED / hashlib.sha256((old + new).encode()).hexdigest()[:20] / intact.path.name

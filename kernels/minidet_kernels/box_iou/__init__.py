@@ -15,6 +15,11 @@ itself in the order that `reference.py` shows: all versions give the same bits, 
 Cost: about 15 operations a pair, and the result's A * B numbers of memory; no other array of that size is made.
 `box_iou_blocks` is for results that do not fit.
 
+On the GPU, whose host code never waits, values are not looked at and raise nothing: a box with NaN has IoU 0 with all
+others (its GIoU may be NaN), and infinite boxes or those with x2 < x1 have overlaps without meaning. CuPy takes float32
+numbers below 1.2e-38 for 0 there, so that overlaps of boxes with sides or areas that small can be others. A result has
+at most 2^31 - 1024 numbers; `box_iou_blocks` goes beyond.
+
 TypeError: other dtypes, not arrays. ValueError: other shapes, NaN, infinity, x2 < x1, y2 < y1, and coordinates beyond
 4.6e18 (float32) or 3.3e153 (float64), whose areas could overflow.
 """

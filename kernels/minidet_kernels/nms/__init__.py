@@ -25,6 +25,13 @@ boxes (R, 4), x1 y1 x2 y2, and scores (R,), float32 or float64, the same for bot
 Cost: greedy, all pairs of kept boxes with others in the reference; in the cpu version about R times the number of kept
 boxes nearby (see `grid.py`), and 30 R numbers of memory. Soft: R times the number of boxes taken.
 
+On the GPU, greedy: pairs within chunks of 4096 boxes, and of boxes that were kept with those of later chunks; memory
+2 MB for overlaps and 100 R bytes. Soft: one block of threads, R times the number of boxes taken. The host waits once,
+for the number of boxes that are kept. It does not wait to look at values, so nothing is raised for them: a box with NaN
+overlaps with nothing, a NaN score comes last in `nms` and is never taken in soft-NMS, and infinite boxes or those with
+x2 < x1 have overlaps without meaning. CuPy takes float32 numbers below 1.2e-38 for 0, so that boxes with sides or areas
+that small overlap with nothing there. The GPU's exp may differ from the CPU's in the last bit.
+
 TypeError: other dtypes, not arrays. ValueError: other shapes, boxes that `box_iou` refuses, NaN among the scores (soft:
 also infinite or negative ones), thresholds outside [0, 1], sigma not above 0.
 """
@@ -36,7 +43,7 @@ import numbers
 import numpy as np
 
 from minidet_kernels.arguments import check_boxes, check_floats, check_fraction, check_shape
-from minidet_kernels.versions import choose
+from minidet_kernels.versions import choose, is_on_gpu
 
 __all__ = ["batched_nms", "nms", "soft_nms_gaussian", "soft_nms_linear"]
 
@@ -90,7 +97,7 @@ def _check(operation: str, boxes: np.ndarray, scores: np.ndarray) -> None:
     check_boxes(operation, boxes=boxes)
     check_shape(operation, "scores", scores, "R", (len(boxes),))
     check_floats(operation, boxes=boxes, scores=scores)
-    if np.isnan(scores).any():
+    if not is_on_gpu(scores) and np.isnan(scores).any():
         raise ValueError(
             f"{operation}: expected scores {scores.shape} that are numbers, got NaN at index "
             f"{int(np.isnan(scores).argmax())}; look for where it was made before this call"
@@ -100,6 +107,8 @@ def _check(operation: str, boxes: np.ndarray, scores: np.ndarray) -> None:
 def _check_soft(operation: str, boxes: np.ndarray, scores: np.ndarray, score_threshold: float) -> None:
     check_fraction(operation, "score_threshold", score_threshold)
     _check(operation, boxes, scores)
+    if is_on_gpu(scores):
+        return
     bad = ~((scores >= 0) & (scores < np.inf))
     if bad.any():
         at = int(bad.argmax())

@@ -18,13 +18,19 @@ The result is linear in x, and `roi_align_adjoint` is the adjoint, the backward:
 that were read, with the same weights. Boxes have no gradient.
 
 A pixel with weight 0 is not looked at, even if it is NaN. Box coordinates are computed in the dtype of the boxes, in
-one place for all versions (geometry.py), so that versions cannot disagree on what a sample reads.
+one place for reference and cpu (geometry.py) and in the same order on the GPU, so that versions cannot disagree on what
+a sample reads.
 
 All functions: float32 or float64, any memory layout, images and boxes may be none, no input is changed; the CPU
 version returns channels-last memory under the public shape. The same bits on every run. Cost: 4 * R*C*Ho*Wo * S*T
 multiplications; the CPU version has fewer where samples of a bin share pixels. Memory beside the result: a copy of x if
 it is not channels-last, and 100 bytes for each of the R*(Ho*S + Wo*T) places along the axes, where an S chosen by the
 size of the boxes is at most 2*H + 8, however large they are (and T at most 2*W + 8).
+
+The CUDA version returns (N, C, H, W) memory, and needs none beside the result but copies of inputs that are not
+contiguous. It would have to wait for the GPU to look at values, and raises nothing for them: a box that would be
+refused, for its coordinates or its image, has no samples; its result is 0 and its gradient goes nowhere. The adjoint
+adds in whatever order the threads come, so that the last bits can differ from run to run.
 """
 
 from __future__ import annotations

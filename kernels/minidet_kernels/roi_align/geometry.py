@@ -1,8 +1,8 @@
-"""Where RoIAlign looks: the samples of every bin along one axis. Little work, so in NumPy for all versions.
+"""Where RoIAlign looks: the samples of every bin along one axis. Little work, so in NumPy for reference and cpu.
 
-A coordinate that one version rounds up and another down would let them read different pixels. So no version computes
-its own: all take the numbers from here, which are computed in the dtype of the boxes and in the order that torchvision
-has.
+A coordinate that one version rounds up and another down would let them read different pixels. So both take the numbers
+from here, which are computed in the dtype of the boxes and in the order that torchvision has. The GPU's threads compute
+them for themselves (roi_align.cu), operation by operation as here.
 """
 
 from __future__ import annotations

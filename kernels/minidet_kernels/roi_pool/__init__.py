@@ -22,6 +22,12 @@ returns channels-last memory under the public shape. The same bits on every run;
 of threads. Cost: R*C times the pixels of all bins, about (height + Ho) * (width + Wo) for a box of height x width
 pixels; gather and scatter R*C*Ho*Wo. Memory beside the result: a copy of each input that is not channels-last, 32 bytes
 for each of the R*(Ho + Wo) rows and columns of bins, and in scatter at most twice the memory of grad.
+
+The CUDA version returns (N, C, H, W) memory, and needs none beside the result but copies of inputs that are not
+contiguous. It would have to wait for the GPU to look at values, and raises nothing for them. A box on an image that
+does not exist, and in `roi_pool` one that would be refused for its coordinates, has no pixels: values 0, argmax -1, no
+gradient. An argmax outside [-1, H*W) is skipped like -1. The scatter adds in whatever order the threads come, so that
+the last bits can differ from run to run.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ import numpy as np
 
 from minidet_kernels.arguments import Pair, as_pair, check_shape
 from minidet_kernels.rois import Boxes, as_rois, box_arrays, check_coordinates, check_map, map_shape
-from minidet_kernels.versions import choose
+from minidet_kernels.versions import choose, is_on_gpu
 
 __all__ = ["roi_pool", "roi_pool_gather", "roi_pool_scatter"]
 
@@ -65,7 +71,7 @@ def roi_pool_gather(x: np.ndarray, boxes: Boxes, argmax: np.ndarray) -> np.ndarr
     rois = as_rois("roi_pool_gather", boxes, len(x), x)
     check_shape("roi_pool_gather", "argmax", argmax, "R C Ho Wo", (len(rois), x.shape[1], None, None))
     _check_argmax("roi_pool_gather", argmax, x.shape[2:])
-    return version.roi_pool_gather(x, _images(rois), argmax)
+    return version.roi_pool_gather(x, rois, argmax)
 
 
 def roi_pool_scatter(grad: np.ndarray, boxes: Boxes, argmax: np.ndarray, input_size: Sequence[int]) -> np.ndarray:
@@ -79,16 +85,14 @@ def roi_pool_scatter(grad: np.ndarray, boxes: Boxes, argmax: np.ndarray, input_s
     check_shape("roi_pool_scatter", "grad", grad, "R C Ho Wo", (len(rois), shape[1], None, None))
     check_shape("roi_pool_scatter", "argmax", argmax, "R C Ho Wo", grad.shape)
     _check_argmax("roi_pool_scatter", argmax, shape[2:])
-    return version.roi_pool_scatter(grad, _images(rois), argmax, shape)
-
-
-def _images(rois: np.ndarray) -> np.ndarray:
-    return rois[:, 0].astype(np.int64)
+    return version.roi_pool_scatter(grad, rois, argmax, shape)
 
 
 def _check_argmax(operation: str, argmax: np.ndarray, map_size: Pair) -> None:
     if argmax.dtype != np.int32:
         raise TypeError(f"{operation}: expected argmax int32, as roi_pool returns it, got {argmax.dtype}")
+    if is_on_gpu(argmax):
+        return
     pixels = map_size[0] * map_size[1]
     if argmax.size and not (argmax.min() >= -1 and argmax.max() < pixels):
         raise IndexError(

@@ -34,21 +34,21 @@ def roi_pool(x: np.ndarray, rois: np.ndarray, output_size: Pair, spatial_scale: 
     return to_public(values), to_public(argmax)
 
 
-def roi_pool_gather(x: np.ndarray, images: np.ndarray, argmax: np.ndarray) -> np.ndarray:
+def roi_pool_gather(x: np.ndarray, rois: np.ndarray, argmax: np.ndarray) -> np.ndarray:
     values = empty_channels_last(argmax.shape, x.dtype)
-    _gather(to_channels_last(x), images, to_channels_last(argmax), values)
+    _gather(to_channels_last(x), rois[:, 0].astype(np.int64), to_channels_last(argmax), values)
     return to_public(values)
 
 
 def roi_pool_scatter(
-    grad: np.ndarray, images: np.ndarray, argmax: np.ndarray, input_size: tuple[int, int, int, int]
+    grad: np.ndarray, rois: np.ndarray, argmax: np.ndarray, input_size: tuple[int, int, int, int]
 ) -> np.ndarray:
     n, c, h, w = input_size
     # as many partial results as there are threads, but not more than twice the memory of grad: small boxes on a large
     # map are added up sooner than partial results are
     worth = 2 * grad.size // (n * c * h * w) if n * c else 0
     partial = np.zeros((min(numba.get_num_threads(), max(worth, 1)), n, h, w, c), grad.dtype)
-    _scatter(to_channels_last(grad), images, to_channels_last(argmax), partial)
+    _scatter(to_channels_last(grad), rois[:, 0].astype(np.int64), to_channels_last(argmax), partial)
     if len(partial) > 1:
         _add_up(partial)
     return to_public(partial[0])

@@ -1,8 +1,8 @@
-"""Which pixels RoIPool looks at: the bins of every box along one axis. Little work, so in NumPy for all versions.
+"""Which pixels RoIPool looks at: the bins of every box along one axis. Little work, so in NumPy for reference and cpu.
 
 Bins begin and end at rounded numbers, and a coordinate that one version rounds up and another down would let them read
-different pixels. So no version computes its own: all take the numbers from here, which are computed in the dtype of the
-boxes and in the order that torchvision has.
+different pixels. So both take the numbers from here, which are computed in the dtype of the boxes and in the order that
+torchvision has. The GPU's threads compute them for themselves (roi_pool.cu), operation by operation as here.
 """
 
 from __future__ import annotations

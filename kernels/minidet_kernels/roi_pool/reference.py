@@ -25,8 +25,8 @@ def roi_pool(x: np.ndarray, rois: np.ndarray, output_size: Pair, spatial_scale: 
     return values, argmax
 
 
-def roi_pool_gather(x: np.ndarray, images: np.ndarray, argmax: np.ndarray) -> np.ndarray:
-    values = np.zeros(argmax.shape, x.dtype)
+def roi_pool_gather(x: np.ndarray, rois: np.ndarray, argmax: np.ndarray) -> np.ndarray:
+    images, values = rois[:, 0].astype(np.int64), np.zeros(argmax.shape, x.dtype)
     r, channel, i, j = np.nonzero(argmax >= 0)
     row, column = np.divmod(argmax[r, channel, i, j], x.shape[3])
     values[r, channel, i, j] = x[images[r], channel, row, column]
@@ -34,9 +34,9 @@ def roi_pool_gather(x: np.ndarray, images: np.ndarray, argmax: np.ndarray) -> np
 
 
 def roi_pool_scatter(
-    grad: np.ndarray, images: np.ndarray, argmax: np.ndarray, input_size: tuple[int, int, int, int]
+    grad: np.ndarray, rois: np.ndarray, argmax: np.ndarray, input_size: tuple[int, int, int, int]
 ) -> np.ndarray:
-    x_grad = np.zeros(input_size, grad.dtype)
+    images, x_grad = rois[:, 0].astype(np.int64), np.zeros(input_size, grad.dtype)
     r, channel, i, j = np.nonzero(argmax >= 0)
     row, column = np.divmod(argmax[r, channel, i, j], input_size[3])
     # `add.at` adds once for every bin, also where bins share a pixel; x_grad[...] += would keep only the last

@@ -38,10 +38,10 @@ def scored_boxes(draw: st.DrawFn, method: str) -> Call:
 CASES = [
     Case("box_iou", pairs_of_boxes()),
     Case("generalized_box_iou", pairs_of_boxes()),
-    Case("nms", scored_boxes("greedy")),
-    Case("batched_nms", scored_boxes("batched")),
-    Case("soft_nms_linear", scored_boxes("linear")),
-    Case("soft_nms_gaussian", scored_boxes("gaussian")),
+    Case("nms", scored_boxes("greedy"), waits=1),
+    Case("batched_nms", scored_boxes("batched"), waits=1),
+    Case("soft_nms_linear", scored_boxes("linear"), waits=1),
+    Case("soft_nms_gaussian", scored_boxes("gaussian"), waits=1),
 ]
 
 MUTANTS = {

@@ -85,6 +85,7 @@ CASES = [
         "roi_pool_scatter",
         indexed(scatter=True),
         {0: lambda call, y: mk.roi_pool_gather(y, *call.arrays[1:])},
+        adds_atomically=True,
     ),
     Case(
         "roi_align",
@@ -103,6 +104,7 @@ CASES = [
                 y, call.arrays[1], call.arrays[0].shape[2:], **without(call.options, "input_size")
             )
         },
+        adds_atomically=True,
     ),
 ]
 
