@@ -1,5 +1,5 @@
-// Regions of interest in .cu files: a box is five numbers, image x1 y1 x2 y2. The host has not looked at them, for which
-// it would have to wait; so a kernel asks here before it believes them.
+// Regions of interest in .cu files: a box is five numbers, image x1 y1 x2 y2. The host has not looked at them, since it
+// would have to wait for that; so a kernel asks here before it believes them.
 
 // In pixels of the map: LARGEST_COORDINATE of rois.py, which says why.
 constexpr int LARGEST_COORDINATE = 1 << 20;

@@ -12,8 +12,8 @@ import numpy as np
 
 from minidet_kernels.cuda_source import THREADS, CudaSource
 
-# Boxes whose overlaps with each other are held at a time, a bit each: 2 MB. keep_best's block of 64 threads then has one
-# word of 64 boxes a thread. In larger chunks more boxes are compared in vain, since others of the chunk drop them;
+# Boxes whose overlaps with each other are held at a time, a bit each: 2 MB. keep_best's block of 64 threads then has
+# one word of 64 boxes a thread. In larger chunks more boxes are compared in vain, since others of the chunk drop them;
 # smaller ones are more launches, three each.
 CHUNK = 4096
 WORD = 64  # boxes

@@ -32,8 +32,8 @@ __device__ bool overlap_too_much(const Real* a, const Real* b, Real threshold, R
 
 // Bit k of bits[row * WORDS + column]: box `row` of the chunk overlaps too much with box column * 64 + k, a later one.
 //
-// A block of 64 threads makes a square of 64 x 64 bits. Thread t has row t of it, and writes its 64 bits as one word. The
-// 64 boxes of the columns are read once, into shared memory:
+// A block of 64 threads makes a square of 64 x 64 bits. Thread t has row t of it, and writes its 64 bits as one word.
+// The 64 boxes of the columns are read once, into shared memory:
 //
 //                       column 0       column 1
 //     block row 0       . x x x        x x x x         Only pairs above the diagonal: blocks below it return at
@@ -67,7 +67,8 @@ extern "C" __global__ void overlaps(
     bits[row * WORDS + blockIdx.x] = word;
 }
 
-// Settles kept[start] to kept[start + count - 1]. One block of 64 threads goes down the chunk a word, 64 boxes, at a time:
+// Settles kept[start] to kept[start + count - 1]. One block of 64 threads goes down the chunk, a word of 64 boxes at a
+// time:
 //
 //     dropped    word 0   word 1   word 2   ...     shared: a bit for each box of the chunk
 //                  |
@@ -112,8 +113,8 @@ extern "C" __global__ void keep_best(const Word* bits, bool* kept, int start, in
     }
 }
 
-// Drops boxes from start + CHUNK on: one thread has one of them, and compares it with the boxes kept in the chunk, which
-// come through shared memory, THREADS at a time.
+// Drops boxes from start + CHUNK on: one thread has one of them, and compares it with the boxes kept in the chunk,
+// which come through shared memory, THREADS at a time.
 extern "C" __global__ void suppress(
     const Real* boxes, const long long* classes, bool* kept, Real threshold, Real smallest, int start, int count)
 {
@@ -142,9 +143,9 @@ extern "C" __global__ void suppress(
         kept[own] = stays;
 }
 
-// Soft suppression: one block, a step for each box that is taken. Thread t has the boxes t, t + THREADS, ..., and nobody
-// else touches their scores. In a step it lowers them by their overlap with the box that was taken last, and finds the
-// best of them; then the best of all threads is found as a tree in shared memory:
+// Soft suppression: one block, a step for each box that is taken. Thread t has the boxes t, t + THREADS, ..., and
+// nobody else touches their scores. In a step it lowers them by their overlap with the box that was taken last, and
+// finds the best of them; then the best of all threads is found as a tree in shared memory:
 //
 //     scores    .5 .2 .9 .9 .1 .7 .3 .8     barrier, then threads 0-3 compare with what lies 4 further on
 //               .5 .7 .9 .9                 barrier, then threads 0-1 with what lies 2 further on

@@ -60,8 +60,8 @@ struct Place {
     }
 };
 
-// Calls visit(pixel, weight) for every pixel of every sample of the bin that lies on the map. Samples stand in order, so
-// the first one beyond the map is the last one looked at.
+// Calls visit(pixel, weight) for every pixel of every sample of the bin that lies on the map. Samples stand in order,
+// so the first one beyond the map is the last one looked at.
 template <class Visit>
 __device__ void for_each_pixel(const Samples& rows, const Samples& columns, Visit visit)
 {
@@ -116,8 +116,8 @@ extern "C" __global__ void align(
 }
 
 // Gives grad[r, c, i, j] back to the pixels that bin (i, j) was made of; x_grad begins with zeros. Bins and boxes share
-// pixels, so the threads must add atomically: see pooling.cu. (From the pixel's side, without atomics, every pixel would
-// have to look through all boxes.)
+// pixels, so the threads must add atomically: see pooling.cu. (From the pixel's side, without atomics, every pixel
+// would have to look through all boxes.)
 extern "C" __global__ void adjoint(
     const Real* grad, const Real* rois, Real* x_grad,
     Real scale, int ratio, int aligned, int images, int channels, int h, int w, int ho, int wo, int count)

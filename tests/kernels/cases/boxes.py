@@ -22,7 +22,8 @@ def pairs_of_boxes(draw: st.DrawFn) -> Call:
 @st.composite
 def scored_boxes(draw: st.DrawFn, method: str) -> Call:
     rng, dtype = np.random.default_rng(draw(st.integers(0, 2**32 - 1))), draw(DTYPES)
-    count = draw(st.one_of(st.integers(0, 12), st.integers(12, 60)))
+    # the CUDA version takes words of 64 boxes
+    count = draw(st.one_of(st.integers(0, 12), st.integers(12, 60), st.integers(60, 150)))
     arrays = [random_boxes(rng, count, dtype), random_scores(rng, count, dtype)]
     thresholds = st.one_of(st.sampled_from(THRESHOLDS), st.floats(0, 1))
     options = {"iou_threshold": draw(thresholds)}
@@ -99,5 +100,45 @@ MUTANTS = {
         "soft_nms_linear",
         "scores[best] < score_threshold",
         "scores[best] <= score_threshold",
+    ),
+}
+
+CUDA_MUTANTS = {
+    "IoU: boxes apart overlap by negative sides": (
+        "box_iou",
+        "box_iou",
+        "larger(smaller(a[2], b[2]), left)",
+        "smaller(a[2], b[2])",
+    ),
+    "IoU: 0 / 0": ("box_iou", "box_iou", "whole >= smallest ?", "whole == whole ?"),
+    "GIoU: hull without the second box": (
+        "box_iou",
+        "generalized_box_iou",
+        "(larger(a[3], b[3]) -",
+        "(a[3] -",
+    ),
+    "NMS: an equal overlap suppresses": ("nms", "nms", "smallest) > threshold", "smallest) >= threshold"),
+    "NMS: suppressed boxes suppress": (
+        "nms",
+        "nms",
+        "if (!(gone >> k & 1)) {",
+        "if (stay |= Word(!(gone >> k & 1)) << k, gone |= own[k], false) {",
+    ),
+    "NMS: later words forgotten": ("nms", "nms", "dropped[later] |= bits", "dropped[later] = bits"),
+    "NMS: words of the row before": ("nms", "nms", "blockIdx.x < blockIdx.y", "blockIdx.x <= blockIdx.y"),
+    "NMS: classes suppress each other": ("nms", "batched_nms", "other_classes[k] == classes[row] && ", ""),
+    "soft NMS: of equal scores the last": (
+        "nms",
+        "soft_nms_linear",
+        "indices[other] < indices[thread]",
+        "indices[other] > indices[thread]",
+    ),
+    "soft NMS: an equal overlap lowers": ("nms", "soft_nms_linear", "iou > iou_threshold", "iou >= iou_threshold"),
+    "soft NMS: the overlap itself": ("nms", "soft_nms_gaussian", "-overlap * overlap", "-overlap"),
+    "soft NMS: scores kept in float": (
+        "nms",
+        "soft_nms_gaussian",
+        "const double overlap = iou;",
+        "const float overlap = (float)iou;",
     ),
 }

@@ -159,3 +159,26 @@ MUTANTS = {
         "grad[r]",
     ),
 }
+
+CUDA_MUTANTS = {
+    "RoIPool: last of equal maxima": ("roi_pool", "roi_pool", "value > best", "value >= best"),
+    "RoIPool: NaN never wins": ("roi_pool", "roi_pool", " || value != value", ""),
+    "RoIPool: a maximum below 0 is 0": ("roi_pool", "roi_pool", "index == -1 || ", ""),
+    "RoIPool: row by height": ("roi_pool", "roi_pool", "index = row * w + column", "index = row * h + column"),
+    "RoIPool: size without + 1": ("roi_pool", "roi_pool", "Real(last - first + 1)", "Real(last - first)"),
+    "RoIPool: halves rounded up": ("roi_pool", "roi_pool", "round(low * scale)", "floor(low * scale + Real(0.5))"),
+    "RoIPool: all boxes on image 0": ("roi_pool", "roi_pool_gather", "x + (image * channels", "x + (0 * channels"),
+    "RoIPool: pixel 0 left out": (
+        "roi_pool",
+        "roi_pool_scatter",
+        "index >= 0 && index < pixels)",
+        "index > 0 && index < pixels)",
+    ),
+    "RoIAlign: sum for mean": ("roi_align", "roi_align", "total /= divisor(rows, columns);", ""),
+    "RoIAlign: NaN of weight 0": ("roi_align", "roi_align", "if (weight > 0)", "if (weight >= 0)"),
+    "RoIAlign: small boxes stay small": ("roi_align", "roi_align", "if (!aligned)", "if (false)"),
+    "RoIAlign: half a pixel off": ("roi_align", "roi_align", "aligned ? 0.5 : 0", "0"),
+    "RoIAlign: samples just outside count as 0": ("roi_align", "roi_align", "y < -1", "y < 0"),
+    "RoIAlign: too many samples passed over": ("roi_align", "roi_align", "(-2 - start)", "(2 - start)"),
+    "RoIAlign: shares undivided": ("roi_align", "roi_align_adjoint", "grad[at] / divisor(rows, columns)", "grad[at]"),
+}
