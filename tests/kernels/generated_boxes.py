@@ -1,17 +1,21 @@
 """Boxes for tests: crowded, with ties in everything that can tie; and suppression by literal loops.
 
-python -m tests.kernels.generated_boxes 100000 compares all versions of `nms` with the loops on that many sets of boxes.
+python -m tests.kernels.generated_boxes 100000               all versions of `nms`, compared with the loops on that
+                                                             many sets of boxes
+python -m tests.kernels.generated_boxes 100000 --emulated    and the CUDA version, in the emulator
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from fractions import Fraction
 
 import numpy as np
 
 import minidet_kernels as mk
+from minidet_kernels import emulator
+from tests.kernels.harness import engine
 
 THRESHOLDS = (
     0,
@@ -95,15 +99,26 @@ def compare(seed: int, versions: list[str], most: int) -> None:
     with np.errstate(under="ignore"):
         alone, batched = nms_by_hand(boxes, scores, threshold), nms_by_hand(boxes, scores, threshold, idxs)
         for version in versions:
-            with mk.use(version):
-                told = f"seed {seed}, {version}, {count} boxes, threshold {threshold}"
-                assert mk.nms(boxes, scores, threshold).tolist() == alone, f"nms: {told}"
-                assert mk.batched_nms(boxes, scores, idxs, threshold).tolist() == batched, f"batched_nms: {told}"
+            told = f"seed {seed}, {version}, {count} boxes, threshold {threshold}"
+            with engine(version, seed) as (to_engine, _):
+                there = to_engine(boxes), to_engine(scores)
+                assert mk.nms(*there, threshold).tolist() == alone, f"nms: {told}"
+                kept = mk.batched_nms(*there, to_engine(idxs), threshold)
+                assert kept.tolist() == batched, f"batched_nms: {told}"
 
 
-def main(sets: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compares all versions of nms with literal loops.")
+    parser.add_argument("sets", type=int, help="how many sets of boxes")
+    parser.add_argument("--emulated", action="store_true", help="the CUDA version too, its threads in random order")
+    arguments = parser.parse_args()
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # so few boxes are no work to share
     versions = [name for name, reason in mk.available().items() if reason is None]
+    if arguments.emulated:
+        if emulator.why_not() is not None:
+            parser.error(emulator.why_not())
+        versions.append("emulated random")
+    sets = arguments.sets
     for seed in range(sets):
         compare(seed, versions, most=16)
         if (seed + 1) % 10000 == 0 or seed + 1 == sets:
@@ -111,4 +126,4 @@ def main(sets: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()

@@ -48,6 +48,9 @@ _SMALL_CONVOLUTION = Call((_IMAGE[:, :1], np.ones((2, 1, 3, 3), np.float32), Non
 _NORMALIZATION = Call((_IMAGE, np.ones(3, np.float32), np.zeros(3, np.float32)))
 # 300 numbers for 4 pixels: two blocks of threads, and every pixel has many threads that add to it
 _SCATTER = Call((np.ones((1, 1, 20, 15), np.float32), np.arange(300).reshape(1, 1, 20, 15) % 4), {"input_size": (2, 2)})
+# 70 boxes: two words of 64, the second not full; neighbours overlap, and every second one is dropped
+_ROW = np.array([[2 * i, 0, 2 * i + 10, 1] for i in range(70)], np.float32)
+_SUPPRESSION = Call((_ROW, np.linspace(1, 0.5, 70, dtype=np.float32)), {"iou_threshold": 0.5})
 
 BUGS = {
     "barrier missing before the sum": Bug(
@@ -64,6 +67,20 @@ BUGS = {
         "__syncthreads();  // nobody fetches",
         "// nobody fetches",
     ),
+    "barrier missing before the walk": Bug(
+        "nms",
+        "nms",
+        _SUPPRESSION,
+        "__syncthreads();  // own and dropped",
+        "// own and dropped",
+    ),
+    "barrier missing between the steps": Bug(
+        "nms",
+        "soft_nms_linear",
+        _SUPPRESSION,
+        "__syncthreads();  // nobody writes the next",
+        "// nobody writes the next",
+    ),
     "shared memory not filled": Bug(
         "convolution",
         "conv2d",
@@ -77,6 +94,13 @@ BUGS = {
         _CONVOLUTION,
         "const int image = column / outputs,",
         "if (column >= n * outputs) return;\n    const int image = column / outputs,",
+    ),
+    "thread without a box leaves before the barrier": Bug(
+        "nms",
+        "nms",
+        _SUPPRESSION,
+        "__syncthreads();  // nobody reads the others",
+        "if (row >= count) return;\n    __syncthreads();  // nobody reads the others",
     ),
     "different barriers": Bug(
         "batch_norm",
@@ -119,7 +143,7 @@ def planted(folder: str, old: str, new: str) -> Iterator[None]:
 
 
 def run_once(bug: Bug, order: str = "forward") -> tuple[np.ndarray, ...]:
-    return run(Case(bug.name, None), bug.call, f"emulated {order}")
+    return run(Case(bug.name, None, waits=1), bug.call, f"emulated {order}")  # nms waits for the size of its result
 
 
 def expected(bug: Bug) -> tuple[np.ndarray, ...]:
