@@ -47,6 +47,23 @@ def test_the_gate_closes() -> None:
     assert 'identifier "INFINITY" is undefined' in log
 
 
+@needs_nvrtc
+@pytest.mark.parametrize(
+    ("right", "wrong", "where"),
+    [
+        ("return a > b ? a : b;", "return a > nobody;", "box_iou/overlap.cuh"),
+        ("constexpr int BITS = 64;", "constexpr int BITS = nobody;", "nms/nms.cu"),  # below the #include
+    ],
+)
+def test_errors_name_file_and_line_also_where_files_are_included(right: str, wrong: str, where: str) -> None:
+    file = KERNELS / "nms" / "nms.cu"
+    text = source_text(file)
+    good, log = nvrtc.compile(text.replace(right, wrong), "sm_80", _source(file).options_for(np.float32))
+    (line,) = (number for number, told in enumerate((KERNELS / where).read_text().splitlines(), 1) if right in told)
+    assert not good
+    assert f'{where}({line}): error: identifier "nobody" is undefined' in log
+
+
 def test_geometry_is_compiled_without_fused_multiply_add() -> None:
     assert "--fmad=false" in CudaSource(Path("geometry.cu")).options
     assert "--fmad=true" in CudaSource(Path("products.cu"), fused=True).options
