@@ -14,7 +14,7 @@ from minidet_kernels.cuda_source import CudaSource, source_text
 from minidet_kernels.emulator import nvrtc
 
 KERNELS = Path(minidet_kernels.__file__).parent
-FILES = sorted(KERNELS.rglob("*.cu"))
+FILES = sorted(KERNELS.glob("*/*.cu"))  # not the broken ones that tests/kernels/planted.py writes further down
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.why_not() is not None, reason=str(nvrtc.why_not()))
 
