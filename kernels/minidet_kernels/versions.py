@@ -97,6 +97,16 @@ def is_on_gpu(array: object) -> bool:
     return type(array).__module__.partition(".")[0] == "cupy"  # by name: cupy itself need not be imported
 
 
+def to_host(array: np.ndarray) -> np.ndarray:
+    """As an array of NumPy; from the GPU by a copy, for which the host waits."""
+    return array.get() if is_on_gpu(array) else array
+
+
+def array_module(array: np.ndarray) -> ModuleType:
+    """numpy or cupy, whichever the array is of."""
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
 def _kinds(arrays: tuple[object, ...]) -> str:
     return ", ".join(f"{type(array).__module__}.{type(array).__name__}" for array in arrays)
 

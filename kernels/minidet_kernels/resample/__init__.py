@@ -35,9 +35,15 @@ All functions: float32 or float64, any memory layout, an empty batch gives an em
 Positions and weights are computed in float64, the pixel of `resize_nearest` in float32, where torch's rounding is. The
 CPU versions return channels-last memory under the public shape, `gram_product` plain (N, C, H, W). A NaN or infinity
 reaches the results that look at it, also with weight 0. Cost: 4 multiplications a number of the result.
+
+On the GPU results are plain (N, C, H, W), and the adjoints gather: the same bits on every run. The matrices for images
+on the GPU may be NumPy's, and better are: they are checked on the host, which has to wait for those that are on the
+GPU. Nothing else waits.
 """
 
 from __future__ import annotations
+
+from types import ModuleType
 
 import numpy as np
 
@@ -123,13 +129,13 @@ def affine_warp(x: np.ndarray, matrices: np.ndarray, output_size: int | Pair | N
     """
     _check_image("affine_warp", "x", x)
     size = x.shape[2:] if output_size is None else as_pair("affine_warp", "output_size", output_size, minimum=1)
-    check_matrices("affine_warp", matrices)
+    entries = check_matrices("affine_warp", matrices)
     if len(x) not in (1, len(matrices)):
         raise ValueError(
             f"affine_warp: expected as many matrices as images, or one image, got {len(x)} images and "
             f"{len(matrices)} matrices"
         )
-    return choose(__name__, x, matrices).affine_warp(x, matrices.astype(np.float64), size)
+    return _version(x, matrices).affine_warp(x, entries, size)
 
 
 def affine_warp_adjoint(
@@ -143,12 +149,12 @@ def affine_warp_adjoint(
     operation = "affine_warp_adjoint"
     _check_image(operation, "grad", grad)
     size = as_pair(operation, "input_size", input_size, minimum=1)
-    check_matrices(operation, matrices)
+    entries = check_matrices(operation, matrices)
     check_shape(operation, "matrices", matrices, "N 2 3", (len(grad), 2, 3))
     images = len(grad) if images is None else images
     if images not in (1, len(grad)):
         raise ValueError(f"{operation}: expected images to be 1 or N = {len(grad)}, got {images!r}")
-    return choose(__name__, grad, matrices).affine_warp_adjoint(grad, matrices.astype(np.float64), size, images)
+    return _version(grad, matrices).affine_warp_adjoint(grad, entries, size, images)
 
 
 def affine_warp_gram(matrices: np.ndarray, input_size: int | Pair, output_size: int | Pair) -> np.ndarray:
@@ -162,8 +168,8 @@ def affine_warp_gram(matrices: np.ndarray, input_size: int | Pair, output_size: 
     """
     input_size = as_pair("affine_warp_gram", "input_size", input_size, minimum=1)
     output_size = as_pair("affine_warp_gram", "output_size", output_size, minimum=1)
-    check_matrices("affine_warp_gram", matrices)
-    return choose(__name__, matrices).affine_warp_gram(matrices.astype(np.float64), input_size, output_size)
+    entries = check_matrices("affine_warp_gram", matrices)
+    return choose(__name__, matrices).affine_warp_gram(entries, input_size, output_size)
 
 
 def gram_product(x: np.ndarray, gram: np.ndarray) -> np.ndarray:
@@ -178,6 +184,11 @@ def gram_product(x: np.ndarray, gram: np.ndarray) -> np.ndarray:
     check_shape("gram_product", "gram", gram, "5 H W", (5, *x.shape[2:]))
     check_floats("gram_product", x=x, gram=gram)
     return choose(__name__, x, gram).gram_product(x, gram)
+
+
+def _version(x: np.ndarray, matrices: np.ndarray) -> ModuleType:
+    """x decides; matrices may be on the host, where they are wanted anyway."""
+    return choose(__name__, x) if isinstance(matrices, np.ndarray) else choose(__name__, x, matrices)
 
 
 def _check_image(operation: str, name: str, x: np.ndarray) -> None:

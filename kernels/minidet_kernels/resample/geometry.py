@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from minidet_kernels.arguments import Pair, as_pair, check_floats, check_shape
+from minidet_kernels.versions import to_host
 
 ScaleFactor = float | tuple[float, float] | None
 
@@ -88,16 +89,16 @@ def invert_affine(matrices: np.ndarray) -> np.ndarray:
     Undoing is exact for the positions; interpolation has blurred the picture twice, and what left it is lost. Raises
     ValueError where a matrix has no inverse.
     """
-    check_matrices("invert_affine", matrices)
-    inverse = np.linalg.inv(matrices[:, :, :2].astype(np.float64))
+    matrices = check_matrices("invert_affine", matrices)
+    inverse = np.linalg.inv(matrices[:, :, :2])
     return np.concatenate([inverse, -inverse @ matrices[:, :, 2:]], axis=2)
 
 
-def check_matrices(operation: str, matrices: np.ndarray) -> None:
-    """(N, 2, 3), floats, of numbers that can be coordinates, and invertible."""
+def check_matrices(operation: str, matrices: np.ndarray) -> np.ndarray:
+    """The matrices on the host, float64, if they are (N, 2, 3), of numbers that can be coordinates, and invertible."""
     check_shape(operation, "matrices", matrices, "N 2 3", (None, 2, 3))
     check_floats(operation, matrices=matrices)
-    entries = matrices.astype(np.float64)
+    entries = to_host(matrices).astype(np.float64, order="C")
     wrong = ~(np.abs(entries) < LARGEST_ENTRY).all(axis=(1, 2))  # put this way, NaN is wrong too
     determinant = entries[:, 0, 0] * entries[:, 1, 1] - entries[:, 0, 1] * entries[:, 1, 0]
     singular = determinant == 0
@@ -113,3 +114,4 @@ def check_matrices(operation: str, matrices: np.ndarray) -> None:
             f"{operation}: expected matrices whose left 2 x 2 part is invertible, got {entries[at].tolist()} at {at}, "
             "which maps the whole image to a line"
         )
+    return entries

@@ -23,8 +23,9 @@ Chambolle 2004. D' is minus the divergence.
 
 A field p is (2, N, C, H, W): p[0] belongs to dx, p[1] to dy. All functions: float32 or float64, any memory layout, an
 empty batch gives an empty result, no input is changed; NaN stays NaN. The values are computed and summed up in float64,
-for they are sums of very many terms. The CPU versions return channels-last memory under the public shape. Cost: some
-operations a pixel, so the traffic of memory decides.
+for they are sums of very many terms. The CPU versions return channels-last memory under the public shape, those on the
+GPU plain (N, C, H, W); there the values stay on the GPU too, and nobody waits. Cost: some operations a pixel, so the
+traffic of memory decides.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ def random_mask(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 @st.composite
 def masks(draw: st.DrawFn) -> Call:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    shape = (draw(st.integers(0, 3)), draw(st.integers(0, 12)), draw(st.integers(0, 12)))
+    sizes = st.one_of(st.integers(0, 12), st.sampled_from([31, 33, 70]))  # the CUDA version's tiles are 8 x 32
+    shape = (draw(st.integers(0, 3)), draw(sizes), draw(sizes))
     memory = draw(st.sampled_from(["contiguous", "sliced", "reversed", "read-only"]))
     return Call((in_memory(random_mask(rng, shape), memory),), {"connectivity": draw(st.sampled_from([4, 8]))})
 
@@ -47,4 +48,29 @@ MUTANTS = {
         "if 0 <= r < height and 0 <= c < width and mask[r, c]",
         "r, c = r % height, c % width\n            if mask[r, c]",
     ),
+}
+
+CUDA_MUTANTS = {
+    "tiles not joined to the right": (
+        "components",
+        "connected_components",
+        "aside / TILE_COLUMNS == column / TILE_COLUMNS",
+        "true",
+    ),
+    "tiles not joined downwards": ("components", "connected_components", "up / TILE_ROWS == row / TILE_ROWS", "true"),
+    "diagonal to the right forgotten": ("components", "connected_components", "{-1, 0, -1, 1}", "{-1, 0, -1, 0}"),
+    "later root for earlier": (
+        "components",
+        "connected_components",
+        "const int earlier = min(a, b), later = max(a, b);",
+        "const int earlier = max(a, b), later = min(a, b);",
+    ),
+    "the pixel's number for its root's": ("components", "connected_components", "numbers[roots[at]]", "numbers[at]"),
+    "parent for root": (
+        "components",
+        "connected_components",
+        "while (root >= 0 && parent[root] != root)",
+        "if (false)",
+    ),
+    "around the edge of the tile": ("components", "connected_components", " && aside < TILE_COLUMNS", ""),
 }

@@ -92,13 +92,14 @@ CASES = [
     Case("resize_bilinear_adjoint", resizes(adjoint=True), {0: _forth("resize_bilinear")}),
     Case("resize_nearest", resizes(adjoint=False, nearest=True), {0: _back("resize_nearest_adjoint")}),
     Case("resize_nearest_adjoint", resizes(adjoint=True, nearest=True), {0: _forth("resize_nearest")}),
-    Case("affine_warp", warps(adjoint=False), {0: _warp_back}),
+    Case("affine_warp", warps(adjoint=False), {0: _warp_back}, waits=1),  # for the matrices, to check them
     Case(
         "affine_warp_adjoint",
         warps(adjoint=True),
         {0: lambda call, y: mk.affine_warp(y, call.arrays[1], call.arrays[0].shape[2:])},
+        waits=1,
     ),
-    Case("affine_warp_gram", grams()),
+    Case("affine_warp_gram", grams(), waits=1),
     Case("gram_product", gram_products(), {0: lambda call, y: mk.gram_product(y, call.arrays[1])}),
 ]
 
@@ -157,4 +158,50 @@ MUTANTS = {
         "y[:, :, rows_there, columns_there] += 0 *",
     ),
     "a neighbour too far": ("resample", "gram_product", "_overlap(x.shape[3], s)", "_overlap(x.shape[3], 2 * s)"),
+}
+
+CUDA_MUTANTS = {
+    "weights of the other pixel": ("resample", "resize_bilinear", "columns.share(s, j)", "columns.share(1 - s, j)"),
+    "one result too few looks": ("resample", "resize_bilinear_adjoint", "i < last_row[row]", "i < last_row[row] - 1"),
+    "a share for who does not look": (
+        "resample",
+        "resize_bilinear_adjoint",
+        "if (rows.pixel(r, i) == row && columns.pixel(s, j) == column)",
+        "if (columns.pixel(s, j) == column)",
+    ),
+    "copies of the row's column": ("resample", "resize_nearest", "columns[at % wo]", "columns[0]"),
+    "only the first copy": ("resample", "resize_nearest_adjoint", "total += plane", "total = plane"),
+    "last column of the input outside": ("resample", "affine_warp", "column < w)\n", "column < w - 1)\n"),
+    "one image for all": ("resample", "affine_warp", "(images > 1 ? n : 0)", "0"),
+    "to zero, not down": ("resample", "affine_warp", "left(floor(u))", "left(trunc(u))"),
+    "search too near": (
+        "resample",
+        "affine_warp_adjoint",
+        "floor(middle + s[3])",
+        "floor(middle + 0.8 * s[3])",
+    ),
+    "share of pixels that are not seen": (
+        "resample",
+        "affine_warp_adjoint",
+        "(row == top || row == top + 1)",
+        "(row >= top - 1 && row <= top + 1)",
+    ),
+    "only one image's results": (
+        "resample",
+        "affine_warp_adjoint",
+        "last = images > 1 ? image + 1 : matrix_count",
+        "last = min(image + 1, matrix_count)",
+    ),
+    "neighbour to the other side": (
+        "resample",
+        "affine_warp_gram",
+        ": entry - 3;\n    double",
+        ": 3 - entry;\n    double",
+    ),
+    "wraps around the row": (
+        "resample",
+        "gram_product",
+        "column - right >= 0 && column - right < w",
+        "column - right >= 0",
+    ),
 }

@@ -83,3 +83,30 @@ MUTANTS = {
         "return np.clip(p, -radius, radius)",
     ),
 }
+
+CUDA_MUTANTS = {
+    "differences in float": (
+        "total_variation",
+        "tv_anisotropic",
+        "Number(x[1]) - Number(x[0])",
+        "Number(Real(x[1] - x[0]))",
+    ),
+    "beside the lower pixel": ("total_variation", "tv_anisotropic", "Number(x[w])", "Number(x[w - 1])"),
+    "squares": ("total_variation", "tv_isotropic", "sqrt(dx * dx + dy * dy)", "(dx * dx + dy * dy)"),
+    "NaN has the sign 0": ("total_variation", "tv_anisotropic_subgradient", "Real(-1) : value;", "Real(-1) : Real(0);"),
+    "left neighbour forgotten": (
+        "total_variation",
+        "tv_isotropic_subgradient",
+        "total += Direction(x + at - 1, row, column - 1, h, w).x;",
+        "total += 0;",
+    ),
+    "second field over the first": ("total_variation", "image_gradient", "p[count + at] =", "p[at] ="),
+    "p read in the last column": (
+        "total_variation",
+        "image_gradient_adjoint",
+        "if (column + 1 < w)\n        total -= px",
+        "total -= px",
+    ),
+    "cut on one side": ("total_variation", "project_anisotropic", "p[at] < -radius ? -radius :", ""),
+    "only dx made shorter": ("total_variation", "project_isotropic", "py * shrink", "py"),
+}

@@ -61,3 +61,14 @@ inline T atomicAdd(T* address, T value)
     } while (!__atomic_compare_exchange(address, &before, &after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     return before;
 }
+
+template <class T>
+inline T atomicMin(T* address, T value)
+{
+    T before;
+    __atomic_load(address, &before, __ATOMIC_RELAXED);
+    while (value < before)
+        if (__atomic_compare_exchange(address, &before, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            break;
+    return before;
+}
