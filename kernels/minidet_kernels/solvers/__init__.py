@@ -15,6 +15,11 @@ and not smooth. Three ways down, each returns a `Solution`:
 
 These are plain loops over the kernels of this package: the choice of `minidet_kernels.use` applies, and a debugger can
 walk through them.
+
+With data on the GPU everything happens there, and the solution's h is there too. The host waits once where `Energy`
+looks at its data, once where its `smoothness` is first asked for, and once for a start. Then `subgradient_descent` and
+`adam` wait once, at their end, however many iterations they make, and `primal_dual` once in ten iterations, to see
+whether it may stop.
 """
 
 from minidet_kernels.solvers.descent import (

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 
 from minidet_kernels.arguments import check_count, check_number
-from minidet_kernels.solvers.energy import Energy, Solution
+from minidet_kernels.solvers.energy import Energy, Number, Solution, lesser, number, on_host, product
 
-# (number of the step, energy, subgradient) -> how far to go against the subgradient
-StepRule = Callable[[int, float, np.ndarray], float]
+# (number of the step, energy, subgradient) -> how far to go against the subgradient. On the GPU the energy is an array
+# without axes; a rule that computes with it there, and asks for no float, makes nobody wait.
+StepRule = Callable[[int, Number, np.ndarray], Number]
 
 # The last of the default's steps over the first, which is 1 / smoothness: a length that surely goes down on the
 # quadratic terms. The zigzag over the kinks of TV that is left at the end is proportional to the last step; but the
@@ -57,9 +58,9 @@ def polyak_steps(optimum: float) -> StepRule:
     if not (isinstance(optimum, numbers.Real) and math.isfinite(optimum)):
         raise ValueError(f"polyak_steps: expected a finite optimum, got {optimum!r}")
 
-    def step(k: int, value: float, subgradient: np.ndarray) -> float:
-        square = float(np.vdot(subgradient, subgradient))
-        return max(value - optimum, 0.0) / square if square > 0 else 0.0
+    def step(k: int, value: Number, subgradient: np.ndarray) -> Number:
+        square = product(subgradient, subgradient)
+        return number(np.maximum(value - optimum, 0.0) / (square + (square == 0)))  # any step against 0 leads nowhere
 
     return step
 
@@ -81,8 +82,7 @@ def subgradient_descent(
     for k in range(iterations):
         value, subgradient = energy.value_and_subgradient(h)
         energies.append(value)
-        if value < least:
-            best, least = h, value
+        least, best = lesser(value, h, least, best)
         subgradient *= step(k, value, subgradient)
         h = h - subgradient  # a new array, so that `best` keeps its own
     return _solution(energy, [best, h], energies, iterations)
@@ -112,8 +112,7 @@ def adam(
     for k in range(iterations):
         value, subgradient = energy.value_and_subgradient(h)
         energies.append(value)
-        if value < least:
-            best, least = h, value
+        least, best = lesser(value, h, least, best)
         mean = betas[0] * mean + (1 - betas[0]) * subgradient
         square = betas[1] * square + (1 - betas[1]) * subgradient**2
         unbiased_mean = mean / (1 - betas[0] ** (k + 1))
@@ -122,9 +121,8 @@ def adam(
     return _solution(energy, [best, h], energies, iterations)
 
 
-def _solution(energy: Energy, candidates: list[np.ndarray], energies: list[float], iterations: int) -> Solution:
+def _solution(energy: Energy, candidates: list[np.ndarray], energies: list[Number], iterations: int) -> Solution:
     """The better of the best iterate and the last, which no iteration has looked at; by the energy taken exactly."""
-    values = [energy(h) for h in candidates]
-    best = 1 if values[1] < values[0] else 0  # the last may be NaN, where steps far too long ran away
-    history = np.array([*energies, values[-1]])
-    return Solution(candidates[best], values[best], 0.0, history, np.empty(0), iterations)
+    *energies, kept, last = on_host(*energies, *(energy.value(h) for h in candidates))
+    best, least = (candidates[1], last) if last < kept else (candidates[0], kept)  # a last that ran away may be NaN
+    return Solution(best, least, 0.0, np.array([*energies, last]), np.empty(0), iterations)

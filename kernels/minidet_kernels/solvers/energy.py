@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +17,12 @@ from minidet_kernels.total_variation import (
     tv_isotropic,
     tv_isotropic_subgradient,
 )
+from minidet_kernels.versions import array_module, is_on_gpu, to_host
 
 Function = Callable[[np.ndarray], np.ndarray]
+
+# A float; of arrays on the GPU an array without axes that stays there: the host need not wait until it asks for it.
+Number = float | np.ndarray
 
 # For each kind of total variation: its value, a subgradient, and the projection that its dual form needs.
 VARIATIONS = {
@@ -87,13 +90,16 @@ class Energy:
         check_floats("Energy", data=self.data, **{"K' data": self.back_projection})
 
     def __call__(self, h: np.ndarray) -> float:
-        """E(h), term by term as it is written."""
+        """E(h), term by term as it is written. On the GPU the host waits for it."""
+        return float(self.value(h))
+
+    def value(self, h: np.ndarray) -> Number:
         misfit = self.operator.forward(h) - self.data
         return 0.5 * square(misfit) + self.tv_weight * self.total_variation(h) + 0.5 * self.l2_weight * square(h)
 
-    def total_variation(self, h: np.ndarray) -> float:
+    def total_variation(self, h: np.ndarray) -> Number:
         value, _, _ = VARIATIONS[self.variation]
-        return float(value(h).sum())
+        return number(value(h).sum())
 
     def smooth_gradient(self, h: np.ndarray) -> np.ndarray:
         """The gradient of the two quadratic terms, K'K h - K'g + mu h."""
@@ -101,7 +107,7 @@ class Energy:
         gradient += self.l2_weight * h
         return gradient
 
-    def value_and_subgradient(self, h: np.ndarray) -> tuple[float, np.ndarray]:
+    def value_and_subgradient(self, h: np.ndarray) -> tuple[Number, np.ndarray]:
         """E(h) and a subgradient there, for little more than the subgradient alone.
 
         Of a quadratic, 1/2 <h, A h> - <h, b>, the value is half of <h, gradient> - <h, b>; and TV(h) = <h, s> for its
@@ -110,8 +116,8 @@ class Energy:
         """
         _, subgradient, _ = VARIATIONS[self.variation]
         smooth, s = self.smooth_gradient(h), subgradient(h)
-        quadratic = 0.5 * (_product(h, smooth) - _product(h, self.back_projection) + self._data_square)
-        value = quadratic + self.tv_weight * _product(h, s)
+        quadratic = 0.5 * (product(h, smooth) - product(h, self.back_projection) + self._data_square)
+        value = quadratic + self.tv_weight * product(h, s)
         s *= self.tv_weight
         smooth += s
         return value, smooth
@@ -122,21 +128,20 @@ class Energy:
         return self.operator.adjoint(self.data)
 
     @cached_property
-    def _data_square(self) -> float:
+    def _data_square(self) -> Number:
         return square(self.data)
 
     @cached_property
     def smoothness(self) -> float:
         """A bound on |K'K| + mu, found by power iteration: no gradient of the quadratic terms changes faster."""
         h = np.random.default_rng(0).random(self.back_projection.shape).astype(self.data.dtype)
-        norm = 0.0
+        h = array_module(self.data).asarray(h)
+        length = np.sqrt(square(h))
         for _ in range(POWER_STEPS):
-            length = math.sqrt(square(h))
-            if length == 0:  # K = 0
-                break
-            h = self.operator.gram_of(h / self.data.dtype.type(length))
-            norm = math.sqrt(square(h))
-        return POWER_RESERVE * norm + self.l2_weight
+            length = length + (length == 0)  # of K = 0: h is 0, and 0 / 1 is, too
+            h = self.operator.gram_of(h / length.astype(h.dtype))
+            length = np.sqrt(square(h))
+        return POWER_RESERVE * float(length) + self.l2_weight
 
     @property
     def convexity(self) -> float:
@@ -171,11 +176,28 @@ class Solution:
         return self.energy - self.lower_bound
 
 
-def square(a: np.ndarray) -> float:
+def square(a: np.ndarray) -> Number:
     """|a|^2, summed up in float64."""
-    return float((a * a).sum(dtype=np.float64))
+    return number((a * a).sum(dtype=np.float64))
 
 
-def _product(a: np.ndarray, b: np.ndarray) -> float:
+def product(a: np.ndarray, b: np.ndarray) -> Number:
     """<a, b>, for the loops."""
-    return float(np.vdot(a, b))
+    return number(np.vdot(a, b))
+
+
+def number(value: np.ndarray) -> Number:
+    return value.astype(np.float64) if is_on_gpu(value) else float(value)
+
+
+def lesser(value: Number, h: np.ndarray, least: Number, best: np.ndarray) -> tuple[Number, np.ndarray]:
+    """The smaller of two energies, with its h; NaN is never smaller. On the GPU it is chosen there."""
+    better = value < least
+    if is_on_gpu(better):
+        return np.where(better, value, least), np.where(better, h, best)
+    return (value, h) if better else (least, best)
+
+
+def on_host(*values: Number) -> list[float]:
+    """All together, so that the host waits for the GPU once."""
+    return to_host(np.stack(values)).tolist()

@@ -28,7 +28,7 @@ import math
 import numpy as np
 
 from minidet_kernels.arguments import check_count, check_number
-from minidet_kernels.solvers.energy import VARIATIONS, Energy, Solution, square
+from minidet_kernels.solvers.energy import VARIATIONS, Energy, Solution, number, on_host, square
 from minidet_kernels.total_variation import image_gradient, image_gradient_adjoint
 
 # |D|^2: a difference of two pixels is at most twice the larger, and each pixel is in four differences.
@@ -38,7 +38,7 @@ GRADIENT_NORM_SQUARE = 8.0
 # all problems tried took about the same number of iterations; at 0.3 or 10 they took three times as many, or more.
 DUAL_SHARE = 2.0
 
-# Iterations from one look at the gap to the next: a look costs about as much as an iteration.
+# Iterations from one look at the gap to the next: a look costs about as much as an iteration, and on the GPU a wait.
 ITERATIONS_PER_LOOK = 10
 
 
@@ -71,9 +71,8 @@ def primal_dual(
         divergence = image_gradient_adjoint(p)
         residual = energy.smooth_gradient(h) + divergence
         if k % ITERATIONS_PER_LOOK == 0 or k == iterations - 1:
-            value, variation = energy(h), energy.total_variation(h)
-            slack = energy.tv_weight * variation - float((h * divergence).sum(dtype=np.float64))
-            gap = slack + square(residual) / (2 * energy.convexity)
+            slack = energy.tv_weight * energy.total_variation(h) - number((h * divergence).sum(dtype=np.float64))
+            value, gap = on_host(energy.value(h), slack + square(residual) / (2 * energy.convexity))
             if value < least:
                 best, least = h, value
             bound = max(bound, value - gap)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import ModuleType
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from minidet_kernels.pooling import avg_pool2d, avg_pool2d_adjoint
 from minidet_kernels.resample import affine_warp, affine_warp_adjoint, affine_warp_gram, gram_product
 from minidet_kernels.resample.geometry import check_matrices
 from minidet_kernels.solvers.energy import LinearOperator
+from minidet_kernels.versions import array_module
 
 
 def decimated_warps(matrices: np.ndarray, size: int | Pair, low_size: int | Pair, samples: int = 1) -> LinearOperator:
@@ -24,10 +26,10 @@ def decimated_warps(matrices: np.ndarray, size: int | Pair, low_size: int | Pair
       neighbours only, and is applied through its Gram matrix at a cost that does not depend on L.
     - samples = H/H': all pixels of the cell. D is `avg_pool2d`, and K exactly D A_l.
 
-    Both are one warp onto a grid of samples * low_size points, and average pooling. Raises as `affine_warp`; ValueError
-    also for a low_size larger than size, and samples < 1.
+    Both are one warp onto a grid of samples * low_size points, and average pooling. h may be on the GPU; the matrices
+    stay on the host. Raises as `affine_warp`; ValueError also for a low_size larger than size, and samples < 1.
     """
-    check_matrices("decimated_warps", matrices)
+    matrices = check_matrices("decimated_warps", matrices)
     size = as_pair("decimated_warps", "size", size, minimum=1)
     low_size = as_pair("decimated_warps", "low_size", low_size, minimum=1)
     if low_size[0] > size[0] or low_size[1] > size[1]:
@@ -44,8 +46,12 @@ def decimated_warps(matrices: np.ndarray, size: int | Pair, low_size: int | Pair
 
     if samples > 1:
         return LinearOperator(forward, adjoint)
-    gram = functools.cache(affine_warp_gram(warps, size, grid).astype)  # for the dtype of h, converted once
-    return LinearOperator(forward, adjoint, lambda h: gram_product(h, gram(h.dtype)))
+
+    @functools.cache  # once for NumPy's arrays and once for CuPy's, there where they are
+    def gram(module: ModuleType, dtype: np.dtype) -> np.ndarray:
+        return affine_warp_gram(module.asarray(warps), size, grid).astype(dtype)
+
+    return LinearOperator(forward, adjoint, lambda h: gram_product(h, gram(array_module(h), h.dtype)))
 
 
 def _grid_to_pixels(size: Pair, grid: Pair) -> np.ndarray:

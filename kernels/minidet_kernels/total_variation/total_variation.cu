@@ -40,8 +40,8 @@ __device__ Real length(Real px, Real py)
     return sqrt(double(px) * px + double(py) * py);
 }
 
-// The sum of what each thread of the block brings; only thread 0 gets it.
-__device__ double block_sum(double own, double* sums)
+// *total = the sum of what each thread of the block brings. `sums` is shared memory for THREADS numbers.
+__device__ void store_block_sum(double own, double* sums, double* total)
 {
     const int thread = threadIdx.x;
     sums[thread] = own;
@@ -50,7 +50,8 @@ __device__ double block_sum(double own, double* sums)
         if (thread < half)
             sums[thread] += sums[thread + half];
     }
-    return sums[0];
+    if (thread == 0)  // whose own the last addition was: nobody else may look without a barrier
+        *total = sums[0];
 }
 
 // sums (planes, parts): part k of a plane is the sum over its pixels from k * PIXELS_OF_A_BLOCK.
@@ -66,9 +67,7 @@ __device__ void sum_up(const Real* x, double* sums, double* shared, int parts, i
         const double dy = difference_below<double>(here, pixel / w, h, w);
         own += isotropic ? sqrt(dx * dx + dy * dy) : fabs(dx) + fabs(dy);
     }
-    const double total = block_sum(own, shared);
-    if (threadIdx.x == 0)
-        sums[blockIdx.x] = total;
+    store_block_sum(own, shared, &sums[blockIdx.x]);
 }
 
 extern "C" __global__ void sum_absolute(const Real* x, double* sums, int parts, int h, int w)
@@ -90,9 +89,7 @@ extern "C" __global__ void sum_parts(const double* sums, double* totals, int par
     double own = 0;
     for (int k = threadIdx.x; k < parts; k += THREADS)
         own += sums[blockIdx.x * parts + k];
-    const double total = block_sum(own, shared);
-    if (threadIdx.x == 0)
-        totals[blockIdx.x] = total;
+    store_block_sum(own, shared, &totals[blockIdx.x]);
 }
 
 extern "C" __global__ void anisotropic_subgradient(const Real* x, Real* s, int h, int w, int count)
