@@ -120,6 +120,17 @@ BUGS = {
         "atomicAdd(&plane[index], grad[at]);",
         "plane[index] += grad[at];",
     ),
+    # in whatever order the threads come, here the last to write has the right sum
+    "sum of a tree read without a barrier": Bug(
+        "total_variation", "tv_anisotropic", Call((_IMAGE,)), "if (thread == 0)  // whose own", "// whose own"
+    ),
+    "plain read of what others change atomically": Bug(
+        "components",
+        "connected_components",
+        Call((np.ones((1, 4, 4), bool),)),
+        "atomicMin(&parent[at], at)",
+        "parent[at]",
+    ),
 }
 
 

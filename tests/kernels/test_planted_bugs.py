@@ -73,6 +73,8 @@ def test_a_divergent_barrier_is_an_error_of_the_launch(name: str, words: str) ->
         ("thread", "barrier missing after the product", ["data race", "convolution.cu:"]),
         ("thread", "barrier missing before the walk", ["data race", "in keep_best", "nms.cu:"]),
         ("thread", "barrier missing between the steps", ["data race", "in soft_nms", "nms.cu:"]),
+        ("thread", "sum of a tree read without a barrier", ["data race", "total_variation.cu:"]),
+        ("thread", "plain read of what others change atomically", ["data race", "components.cu:"]),
     ],
 )
 def test_a_sanitizer_finds_it_and_names_the_line(sanitizer: str, name: str, words: list[str]) -> None:

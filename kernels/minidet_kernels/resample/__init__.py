@@ -125,7 +125,7 @@ def affine_warp(x: np.ndarray, matrices: np.ndarray, output_size: int | Pair | N
     """x (N, C, H, W) or (1, C, H, W), matrices (N, 2, 3) -> (N, C, Ho, Wo); output_size None means (H, W).
 
     Raises ValueError for other shapes, sizes below 1, and matrices that are not finite or not invertible; TypeError for
-    other dtypes. The matrices may be float32 or float64, whatever x is.
+    other dtypes. The matrices may be float32 or float64, whatever x is, and NumPy's where x is CuPy's.
     """
     _check_image("affine_warp", "x", x)
     size = x.shape[2:] if output_size is None else as_pair("affine_warp", "output_size", output_size, minimum=1)
