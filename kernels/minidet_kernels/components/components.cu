@@ -112,11 +112,13 @@ extern "C" __global__ void find_roots(const int* parent, int* roots, int* is_roo
     is_root[at] = root == at;
 }
 
-// numbers[at]: how many components of its image begin at this pixel or before.
-extern "C" __global__ void number(const int* roots, const int* numbers, int* labels, int count)
+// numbers[at]: how many components begin at this pixel or before, those of earlier images included.
+extern "C" __global__ void number(const int* roots, const int* numbers, int* labels, int pixels, int count)
 {
     const int at = blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= count)
         return;
-    labels[at] = roots[at] < 0 ? 0 : numbers[roots[at]];
+    const int image = at / pixels * pixels;  // where it begins
+    const int earlier = image > 0 ? numbers[image - 1] : 0;
+    labels[at] = roots[at] < 0 ? 0 : numbers[roots[at]] - earlier;
 }

@@ -25,9 +25,12 @@ def connected_components(masks: cupy.ndarray, connectivity: int) -> tuple[cupy.n
     tiles = n * -(-h // TILE_ROWS) * -(-w // TILE_COLUMNS)
     SOURCE.launch("label_tiles", DTYPE, (tiles,), (TILE_COLUMNS, TILE_ROWS), masks, parent, neighbours, h, w)
     SOURCE.launch_for_each("join_tiles", DTYPE, masks.size, masks, parent, neighbours, h, w)
-    roots, is_root = cupy.empty((n, h * w), np.int32), cupy.empty((n, h * w), np.int32)
+    roots, is_root = cupy.empty(masks.size, np.int32), cupy.empty(masks.size, np.int32)
     SOURCE.launch_for_each("find_roots", DTYPE, masks.size, parent, roots, is_root)
-    numbers = cupy.cumsum(is_root, axis=1, dtype=np.int32)  # each image counts for itself
+    numbers = cupy.cumsum(is_root, dtype=np.int32)  # through all images: one fast scan
     labels = cupy.empty(masks.shape, np.int32)
-    SOURCE.launch_for_each("number", DTYPE, masks.size, roots, numbers, labels)
-    return labels, numbers[:, -1].astype(np.int64)
+    SOURCE.launch_for_each("number", DTYPE, masks.size, roots, numbers, labels, h * w)
+    ends = numbers[h * w - 1 :: h * w].astype(np.int64)  # after each image
+    counts = ends.copy()
+    counts[1:] -= ends[:-1]
+    return labels, counts

@@ -66,6 +66,7 @@ CUDA_MUTANTS = {
         "const int earlier = max(a, b), later = min(a, b);",
     ),
     "the pixel's number for its root's": ("components", "connected_components", "numbers[roots[at]]", "numbers[at]"),
+    "counts on through the images": ("components", "connected_components", "image > 0 ? numbers[image - 1] : 0", "0"),
     "parent for root": (
         "components",
         "connected_components",
