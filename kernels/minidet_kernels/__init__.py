@@ -30,6 +30,13 @@ from minidet_kernels.resample import (
 )
 from minidet_kernels.roi_align import roi_align, roi_align_adjoint
 from minidet_kernels.roi_pool import roi_pool, roi_pool_gather, roi_pool_scatter
+from minidet_kernels.segmentation import (
+    color_histograms,
+    felzenszwalb,
+    region_adjacency,
+    region_boxes,
+    texture_histograms,
+)
 from minidet_kernels.total_variation import (
     image_gradient,
     image_gradient_adjoint,
@@ -54,12 +61,14 @@ __all__ = [
     "batched_nms",
     "box_iou",
     "box_iou_blocks",
+    "color_histograms",
     "connected_components",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
     "current",
     "exact",
+    "felzenszwalb",
     "generalized_box_iou",
     "gram_product",
     "image_gradient",
@@ -70,6 +79,8 @@ __all__ = [
     "nms",
     "project_anisotropic",
     "project_isotropic",
+    "region_adjacency",
+    "region_boxes",
     "relu",
     "relu_backward",
     "resize_bilinear",
@@ -83,6 +94,7 @@ __all__ = [
     "roi_pool_scatter",
     "soft_nms_gaussian",
     "soft_nms_linear",
+    "texture_histograms",
     "tv_anisotropic",
     "tv_anisotropic_subgradient",
     "tv_isotropic",

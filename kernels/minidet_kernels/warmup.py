@@ -128,6 +128,18 @@ def _components() -> None:
     mk.connected_components(np.ones((1, 4, 4), bool))
 
 
+def _segmentation() -> None:
+    mk.felzenszwalb(_images(3)[0], 100)
+
+
+def _regions() -> None:
+    image, labels = _images(3, 2)[0], np.array([[0, 1], [1, 1]])
+    mk.region_adjacency(labels)
+    mk.region_boxes(labels)
+    mk.color_histograms(image, labels)
+    mk.texture_histograms(image, labels)
+
+
 # What a small network needs; the longest first, so that no process has to work alone at the end.
 SMALL_NETWORK: dict[str, Callable[[], None]] = {
     "convolution": _direct_convolution,
@@ -148,6 +160,8 @@ ALL: dict[str, Callable[[], None]] = {
     "RoIPool": _roi_pool,
     "RoIAlign": _roi_align,
     "connected components": _components,
+    "segmentation": _segmentation,
+    "features of regions": _regions,
     "overlaps of boxes": _box_iou,
     "non-maximum suppression": _nms,
     "non-maximum suppression, soft": _soft_nms,
