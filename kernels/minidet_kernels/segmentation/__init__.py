@@ -42,7 +42,8 @@ changed. TypeError: not arrays, other dtypes. ValueError: other shapes, no pixel
 There is no CUDA version: whether two regions become one depends on all that were joined before, one edge after the
 other. Move a CuPy image to the CPU with cupy.asnumpy; there Selective Search needs its regions anyway.
 
-Cost of `felzenszwalb`: about 4 H W edges are sorted and visited twice; 60 bytes a pixel. The others: one visit a pixel.
+Cost of `felzenszwalb`: about 4 H W edges, of which those are sorted and visited that lead from one region to another;
+up to 200 bytes a pixel. The others: one visit a pixel.
 """
 
 from __future__ import annotations

@@ -14,39 +14,30 @@ DIGIT = 11  # three digits make 32 bits; the 2048 places that a pass writes to s
 BUCKETS = 1 << DIGIT
 
 
-def sorted_edges(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """weights (H, 4, W), infinite where there is no edge -> the finite ones (E,), ascending, and their numbers (E,).
-
-    An edge's number is 4 * pixel + direction.
-    """
-    by_pixel = weights.transpose(0, 2, 1).reshape(-1)
+def sorted_edges(weights: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """weights (E,) and the numbers of the edges (E,), ascending -> both by weight, equal weights by number."""
     if weights.dtype == np.float32:
-        return _radix_sorted(by_pixel.view(np.uint32), by_pixel)
-    order = np.argsort(by_pixel, kind="stable")[: np.count_nonzero(by_pixel < np.inf)]
-    return by_pixel[order], order.astype(np.uint32)
+        return _radix_sorted(weights.view(np.uint32), edges)
+    order = np.argsort(weights, kind="stable")
+    return weights[order], edges[order]
 
 
 @strict_serial
-def _radix_sorted(bits, weights):
+def _radix_sorted(bits, edges):
     counts = np.zeros((3, BUCKETS), np.int64)
-    for e in range(len(bits)):
-        if weights[e] < np.inf:
-            for digit in range(3):
-                counts[digit, (bits[e] >> np.uint32(digit * DIGIT)) & np.uint32(BUCKETS - 1)] += 1
-    count = counts[0].sum()
-    a, b = np.empty(count, np.uint64), np.empty(count, np.uint64)
-    starts = _starts(counts[0])
-    for e in range(len(bits)):
-        if weights[e] < np.inf:
-            digit = bits[e] & np.uint32(BUCKETS - 1)
-            a[starts[digit]] = (np.uint64(bits[e]) << np.uint64(32)) | np.uint64(e)
-            starts[digit] += 1
-    _pass(a, b, _starts(counts[1]), np.uint64(32 + DIGIT))
-    _pass(b, a, _starts(counts[2]), np.uint64(32 + 2 * DIGIT))
-    keys, edges = np.empty(count, np.uint32), np.empty(count, np.uint32)
-    for i in range(count):
-        keys[i], edges[i] = a[i] >> np.uint64(32), a[i] & np.uint64(0xFFFFFFFF)
-    return keys.view(np.float32), edges
+    a, b = np.empty(len(bits), np.uint64), np.empty(len(bits), np.uint64)
+    for i in range(len(bits)):
+        key = np.int64(bits[i])
+        counts[0, key & (BUCKETS - 1)] += 1
+        counts[1, (key >> DIGIT) & (BUCKETS - 1)] += 1
+        counts[2, key >> 2 * DIGIT] += 1
+        a[i] = (np.uint64(bits[i]) << np.uint64(32)) | np.uint64(edges[i])
+    _pass(a, b, _starts(counts[0]), np.uint64(32))
+    _pass(b, a, _starts(counts[1]), np.uint64(32 + DIGIT))
+    _pass(a, b, _starts(counts[2]), np.uint64(32 + 2 * DIGIT))
+    for i in range(len(bits)):
+        bits[i], edges[i] = b[i] >> np.uint64(32), b[i] & np.uint64(0xFFFFFFFF)
+    return bits.view(np.float32), edges
 
 
 @strict_serial

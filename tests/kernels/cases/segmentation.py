@@ -14,8 +14,8 @@ SIDES = st.integers(1, 12)
 
 
 def random_image(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """In [0, 1]: noise, few values, flat patches with a little noise, steps, or, most often, noise of few grey values: the
-    order of edges of the same weight decides to which neighbour a small region goes, but seldom in an image so small."""
+    """In [0, 1]: noise, few values, flat patches with a little noise, steps, or, most often, noise of few grey values,
+    where the order of edges of the same weight now and then decides to which neighbour a small region goes."""
     kind = rng.integers(8)
     if kind == 0:
         image = rng.random(shape)
