@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-MODULES = {"minidet": "minidet_kernels", "opencv": "cv2", "scikit-image": "skimage"}
+PEERS = {"opencv": "cv2", "scikit-image": "skimage"}  # and the modules that they need
 # The functions of cpu.py that `felzenszwalb` calls, and what they do.
 STAGES = {
     "smoothed": "smoothing",
@@ -156,7 +156,7 @@ def run_in_a_process(engine: str) -> dict | None:
     if done.returncode == 0:
         return json.loads(done.stdout)
     reason = done.stderr.strip().rpartition("\n")[2]
-    if f"No module named '{MODULES.get(engine)}'" in reason or "has no attribute 'ximgproc'" in reason:
+    if f"No module named '{PEERS.get(engine)}'" in reason or "has no attribute 'ximgproc'" in reason:
         print(f"without {engine}: {reason}")
         return None
     raise RuntimeError(f"{engine} failed:\n{done.stderr}")
@@ -172,10 +172,10 @@ def ratio_with_spread(ours: list[float], theirs: list[float]) -> str:
 def main() -> None:
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
         print(f"The machine is busy (load average {os.getloadavg()[0]:.1f}): expect wrong ratios.")
-    rounds: dict[str, list[dict[str, float]]] = {engine: [] for engine in MODULES}
+    rounds: dict[str, list[dict[str, float]]] = {engine: [] for engine in ("minidet", *PEERS)}
     left_out: set[str] = set()
     for _ in range(ROUNDS):
-        for engine in MODULES:
+        for engine in rounds:
             if engine in left_out:
                 continue
             result = run_in_a_process(engine)
@@ -187,7 +187,7 @@ def main() -> None:
     print("|---|---|---|---|")
     for name in rounds["minidet"][0]:
         times = {engine: [r[name] for r in results if name in r] for engine, results in rounds.items()}
-        ratios = [ratio_with_spread(times["minidet"], times[engine]) for engine in MODULES if engine != "minidet"]
+        ratios = [ratio_with_spread(times["minidet"], times[engine]) for engine in PEERS]
         print(f"| {name} | {statistics.median(times['minidet']):.3g} | {' | '.join(ratios)} |")
     table = run_in_a_process("stages")
     print(f"\n| stage, ms | {' | '.join(table)} |\n|---|{'---|' * len(table)}")

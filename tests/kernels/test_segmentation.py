@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minidet_kernels as mk
+from minidet_kernels import emulator
 from tests.kernels.cases.segmentation import random_image
 
 
@@ -220,6 +221,20 @@ def test_a_larger_image_in_float32(version: str) -> None:
         assert labels.max() > 3
 
 
+@pytest.mark.parametrize("quantiles", [(), (0.5,), (0.01, 0.02, 0.9999), (0.3, 0.3)])
+def test_the_edges_may_be_sorted_in_any_parts(quantiles: tuple[float, ...], version: str, monkeypatch) -> None:
+    if version == "reference":
+        pytest.skip("the reference sorts all at once")
+    rng = np.random.default_rng(6)
+    images = [patches(rng, 23, 31, np.float32), patches(rng, 23, 31), np.round(4 * patches(rng, 23, 31)) / 4]
+    with mk.use("reference"):
+        expected = [mk.felzenszwalb(image, 60, 0, 8) for image in images]
+    monkeypatch.setattr("minidet_kernels.segmentation.cpu.QUANTILES", quantiles)
+    monkeypatch.setattr("minidet_kernels.segmentation.cpu.SAMPLE", 1)
+    for image, labels in zip(images, expected, strict=True):
+        np.testing.assert_array_equal(mk.felzenszwalb(image, 60, 0, 8), labels)
+
+
 # ---- features of regions -----------------------------------------------------------------------------------------
 
 FOUR = "0011  0211  2231"
@@ -360,6 +375,16 @@ def test_together_two_regions_have_the_average_weighted_by_size() -> None:
 
 
 # ---- errors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(emulator.why_not() is not None, reason=str(emulator.why_not()))
+def test_an_image_on_the_gpu_is_sent_to_the_cpu() -> None:
+    with emulator.emulated("forward"):
+        import cupy
+
+        with pytest.raises(RuntimeError, match=r"no cuda version; move its arrays to the CPU with cupy\.asnumpy"):
+            mk.felzenszwalb(cupy.asarray(GOOD), 100)
+
 
 GOOD, LABELS = np.zeros((3, 5, 6), np.float32), np.zeros((5, 6), np.int64)
 
