@@ -43,7 +43,7 @@ class Bug:
 _RNG = np.random.default_rng(0)
 _IMAGE = _RNG.uniform(1, 2, (1, 3, 5, 7)).astype(np.float32)
 _CONVOLUTION = Call((_IMAGE, _RNG.uniform(1, 2, (2, 3, 3, 3)).astype(np.float32), None), {"padding": 1})
-# one channel: a sum of 9 terms, so that the only tiles of 16 are not full
+# one channel: a sum of 9 terms, so that the only slice, 16 deep, is not full
 _SMALL_CONVOLUTION = Call((_IMAGE[:, :1], np.ones((2, 1, 3, 3), np.float32), None), {"padding": 1})
 _NORMALIZATION = Call((_IMAGE, np.ones(3, np.float32), np.zeros(3, np.float32)))
 # 300 numbers for 4 pixels: two blocks of threads, and every pixel has many threads that add to it
@@ -60,12 +60,12 @@ BUGS = {
         "__syncthreads();  // nobody reads before",
         "// nobody reads before",
     ),
-    "barrier missing after the product": Bug(
+    "barrier missing before the product": Bug(
         "convolution",
         "conv2d",
         _CONVOLUTION,
-        "__syncthreads();  // nobody fetches",
-        "// nobody fetches",
+        "__syncthreads();  // nobody multiplies",
+        "// nobody multiplies",
     ),
     "barrier missing before the walk": Bug(
         "nms",
@@ -85,15 +85,15 @@ BUGS = {
         "convolution",
         "conv2d",
         _SMALL_CONVOLUTION,
-        "left[y][x] = row < rows && start + x < depth ? left_at(row, start + x) : Real(0);",
-        "if (row < rows && start + x < depth) left[y][x] = left_at(row, start + x);",
+        "tiles.left[which][at % DEPTH][at / DEPTH] = next_left[i];",
+        "if (part.begin + at % DEPTH < part.end) tiles.left[which][at % DEPTH][at / DEPTH] = next_left[i];",
     ),
     "barrier that some threads never reach": Bug(
         "convolution",
         "conv2d",
         _CONVOLUTION,
-        "const int image = column / outputs,",
-        "if (column >= n * outputs) return;\n    const int image = column / outputs,",
+        "find_depths(part.begin, 0);",
+        "if (part.first_column() + thread % COLUMNS >= part.columns) return;\n    find_depths(part.begin, 0);",
     ),
     "thread without a box leaves before the barrier": Bug(
         "nms",
@@ -111,7 +111,11 @@ BUGS = {
     ),
     "end of the array not checked": Bug("relu", "relu", Call((_IMAGE,)), "if (i >= count)", "if (i > count + 9)"),
     "one row too many of a shared tile": Bug(
-        "convolution", "conv2d", _CONVOLUTION, "for (int i = 0; i < TILE; i++)", "for (int i = 0; i <= TILE; i++)"
+        "convolution",
+        "conv2d",
+        _CONVOLUTION,
+        "for (int depth = 0; depth < DEPTH; depth++)",
+        "for (int depth = 0; depth <= DEPTH; depth++)",
     ),
     "scatter without atomics": Bug(
         "pooling",

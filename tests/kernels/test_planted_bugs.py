@@ -46,7 +46,7 @@ def test_shared_memory_that_nobody_wrote_is_poison() -> None:
     [
         (
             "barrier that some threads never reach",
-            r"conv2d: divergent barrier: \d+ of 256 threads of a block wait at __syncthreads\(\) in line \d+, "
+            r"correlate: divergent barrier: \d+ of 128 threads of a block wait at __syncthreads\(\) in line \d+, "
             "the others have returned",
         ),
         (
@@ -70,7 +70,7 @@ def test_a_divergent_barrier_is_an_error_of_the_launch(name: str, words: str) ->
         ("address", "one row too many of a shared tile", ["out of bounds for type", "convolution.cu:"]),
         ("thread", "scatter without atomics", ["data race", "in scatter", "pooling.cu:"]),
         ("thread", "barrier missing before the sum", ["data race", "block_sum", "batch_norm.cu:"]),
-        ("thread", "barrier missing after the product", ["data race", "convolution.cu:"]),
+        ("thread", "barrier missing before the product", ["data race", "convolution.cu:"]),
         ("thread", "barrier missing before the walk", ["data race", "in keep_best", "nms.cu:"]),
         ("thread", "barrier missing between the steps", ["data race", "in soft_nms", "nms.cu:"]),
         ("thread", "sum of a tree read without a barrier", ["data race", "total_variation.cu:"]),

@@ -2,137 +2,287 @@
 //
 // All three functions are a product of matrices, for each group of channels; only what the letters stand for differs:
 //
-//                     result (rows, columns)          sum over              left               right
+//                     result (rows, columns)          sum over (depth)      left               right
 //     conv2d          y (k; n i j)                    c r s                 weight             x, seen through the taps
 //     input gradient  d x (c; n h w)                  k r s                 weight             grad, that a tap led to
 //     weight gradient d weight (k; c r s)             n i j                 grad               x, seen through the taps
 //
-// Written out, the matrix "x, seen through the taps" would repeat every pixel R*S times. It is never written out: the
-// functions `seen` and `handed_back` fetch a number of the right matrix from the image when it is needed.
+// Written out, the matrix "x, seen through the taps" would repeat every pixel R*S times. It is never written out: `seen`
+// fetches a number of it from the image when it is needed.
 //
-// A product reads each number of its matrices over and over: a row of the left one for every column of the result. So a
-// block of 16 x 16 threads, which makes a tile of 16 x 16 results, fetches a tile of either matrix into shared memory,
-// where all its threads use it, and goes on to the next:
+// From memory to the multiplier in three steps, each of which fetches a number once and uses it many times:
 //
-//                                   right   +----+----+----+
-//                                           |    |next|    |      thread (x, y) fetches one number of each tile,
-//           left                            +----+----+----+      then sums up 16 products, in a register,
-//           +----+----+----+                       |              for its own number of the result
-//           |    |next|    |  ------------>  result tile
-//           +----+----+----+
+//     block: 128 threads, 64 x 64 results          in turn, slices 16 deep of both      thread: 8 x 4 results
+//                                                  matrices lie in shared memory        in registers
+//                   right                                       64
+//             +--------------------+                  +--------------------+             b  b  b  b
+//       depth |      |######|      |               16 | x.......x.......x..|          a  r  r  r  r
+//             +--------------------+                  +--------------------+          a  r  r  r  r
+//     left                                       16                                   a  r  r  r  r
+//     +----+  +--------------------+            +----+                                a  r  r  r  r
+//     |    |  |      .      .      |            |a   |  x.......x.......x..           a  r  r  r  r
+//     |####|  | .... result tile   |         64 |a   |  x.......x.......x..           a  r  r  r  r
+//     |    |  |      .      .      |            |a   |  x.......x.......x..           a  r  r  r  r
+//     +----+  +--------------------+            +----+                                a  r  r  r  r
 //
-// That is 16 times less traffic to memory, at two barriers a tile. Faster kernels give each thread several results.
-// TILE comes from cuda.py.
+// For each of the 16 depths of a slice a thread reads 8 numbers `a` and 4 numbers `b`, and multiplies each with each.
+//
+// What bounds it. From shared memory, 12 numbers (48 bytes) for 32 multiply-adds: with the four neighbours `a` in one
+// instruction that is 6 loads for 32 multiply-adds, so 32/38 = 84 % of the GPU's peak at best. From the cache L2 or
+// memory, 2*64*16 numbers (8 KB) for a slice of 64*64*16 multiply-adds: 16 FLOP a byte, about what L2 can serve on
+// Turing to Hopper (7 to 12 FLOP for each byte that L2 delivers). Results: 128 threads with at most 128 registers.
+//
+// ROWS, COLUMNS, DEPTH and THREADS come from cuda.py.
 
-typedef Real Tile[TILE][TILE + 1];  // one more, so that a column of a tile is spread over the banks of shared memory
+constexpr int THREAD_ROWS = 8, THREAD_COLUMNS = 4;
+constexpr int ACROSS = COLUMNS / THREAD_COLUMNS;  // threads side by side; a thread's columns are that far apart
+// Blocks that a multiprocessor's 65536 registers must be enough for: 128 registers a thread, in double twice as many.
+constexpr int RESIDENT = sizeof(Real) == 4 ? 4 : 2;
+static_assert(ROWS / THREAD_ROWS * ACROSS == THREADS, "the threads' results must make up the block's");
+static_assert(COLUMNS <= THREADS && DEPTH <= THREADS, "a thread works out at most one place of either table");
+static_assert(ROWS * DEPTH % THREADS == 0 && COLUMNS * DEPTH % THREADS == 0, "all threads fetch equally much");
 
-struct Geometry {
-    int n, c, h, w;  // the image, c within a group
-    int k, ho, wo;   // the output, k within a group
-    int r, s;        // the taps of the kernel
-    int stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
-    int groups;
+// Where a depth or a column of the product lies. The number (depth, column) of the right matrix is the pixel of the
+// image at the sum of the two places; the number (row, depth) of the left one lies `left` further than its row begins.
+// To work that out takes divisions, so it is done once for a depth or column, by one thread, and put into a table.
+struct Place {
+    int left, offset, row, column;  // offset: in the array of all images, row and column: in one
 };
 
-// All kernels get the geometry as 16 integers.
-#define GEOMETRY                                                                                                       \
-    int n, int c, int h, int w, int k, int ho, int wo, int r, int s, int stride_h, int stride_w, int padding_h,        \
-        int padding_w, int dilation_h, int dilation_w, int groups
-#define GEOMETRY_VALUES                                                                                                \
-    {n, c, h, w, k, ho, wo, r, s, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups}
+constexpr int OUTSIDE = -(1 << 30);  // a row so far outside that no other place brings it back
 
-// x[image, channel] at the pixel that output (i, j) sees through the tap number `tap` = r * S + s; 0 in the padding.
-__device__ Real seen(const Real* x, const Geometry& g, int image, int channel, int i, int j, int tap)
+struct alignas(16) Tiles {
+    // Of everything two: while one slice is multiplied, the other is filled. Of numbers, some more than needed, so that
+    // threads that write one below the other come to different banks of shared memory.
+    Real left[2][DEPTH][ROWS + 4];      // 4: and every row begins where the GPU can read four numbers at once
+    Real right[2][DEPTH][COLUMNS + 2];
+    Place depths[2][DEPTH];
+    Place columns[COLUMNS];
+};
+
+__shared__ Tiles tiles;
+
+struct Image {
+    const Real* pixels;
+    int h, w;
+};
+
+__device__ Real seen(const Image& image, const Place& a, const Place& b)
 {
-    const int row = i * g.stride_h + tap / g.s * g.dilation_h - g.padding_h;
-    const int column = j * g.stride_w + tap % g.s * g.dilation_w - g.padding_w;
-    if (row < 0 || row >= g.h || column < 0 || column >= g.w)
-        return 0;
-    return x[((image * g.c * g.groups + channel) * g.h + row) * g.w + column];
+    const int row = a.row + b.row, column = a.column + b.column;
+    const bool inside = unsigned(row) < unsigned(image.h) && unsigned(column) < unsigned(image.w);  // below 0: huge
+    return inside ? image.pixels[a.offset + b.offset] : Real(0);
 }
 
-// The other way round: grad[image, channel] at the output that sees the pixel (row, column) through the tap; 0 if none
-// does, because it would lie outside, or between two steps of the stride.
-__device__ Real handed_back(const Real* grad, const Geometry& g, int image, int channel, int row, int column, int tap)
+// Which part of the product this block makes.
+struct Part {
+    int rows, columns;  // of the matrix of results: the block's tile may reach beyond them
+    int begin, end;     // of the sum
+    __device__ int first_row() const { return blockIdx.y * ROWS; }
+    __device__ int first_column() const { return blockIdx.x * COLUMNS; }
+};
+
+__device__ Part part_of_sum(int rows, int columns, int depth, int part, int part_depth)
 {
-    const int down = row + g.padding_h - tap / g.s * g.dilation_h;
-    const int right = column + g.padding_w - tap % g.s * g.dilation_w;
-    if (down < 0 || down % g.stride_h || right < 0 || right % g.stride_w)
-        return 0;
-    const int i = down / g.stride_h, j = right / g.stride_w;
-    if (i >= g.ho || j >= g.wo)
-        return 0;
-    return grad[((image * g.k * g.groups + channel) * g.ho + i) * g.wo + j];
+    return {rows, columns, min(part * part_depth, depth), min((part + 1) * part_depth, depth)};
 }
 
-// The number (row, column) of left times right, for matrices of (rows, depth) and (depth, columns) that the functions
-// `left_at(row, i)` and `right_at(i, column)` fetch. Every thread of the block must come here, also those whose result
-// lies outside: they help to fetch, and wait at the barriers.
-template <class Left, class Right>
-__device__ Real product(int row, int column, int rows, int columns, int depth, Tile& left, Tile& right,
-                        const Left& left_at, const Right& right_at)
+typedef Real Results[THREAD_ROWS][THREAD_COLUMNS];
+
+// The results of this thread. Row i of the left matrix begins at left + i * left_step; `depth_at` and `column_at` say
+// where the others lie. RIGHT_LIES_ALONG_DEPTH: neighbouring depths of the right matrix are neighbours in memory,
+// otherwise neighbouring columns are; neighbouring threads fetch neighbours, 16 or 32 numbers at a time.
+//
+// Every thread of the block must come here, also those without a result: they help to fetch, and wait at the barriers.
+template <bool RIGHT_LIES_ALONG_DEPTH, class DepthAt, class ColumnAt>
+__device__ void product(Results& results, const Part& part, const Real* left, int left_step, const Image& right,
+                        const DepthAt& depth_at, const ColumnAt& column_at)
 {
-    const int x = threadIdx.x, y = threadIdx.y;
-    Real total = 0;
-    for (int start = 0; start < depth; start += TILE) {
-        left[y][x] = row < rows && start + x < depth ? left_at(row, start + x) : Real(0);
-        right[y][x] = start + y < depth && column < columns ? right_at(start + y, column) : Real(0);
-        __syncthreads();  // nobody multiplies before both tiles are there
-        for (int i = 0; i < TILE; i++)
-            total += left[y][i] * right[i][x];
-        __syncthreads();  // nobody fetches the next tiles while somebody still reads these
+    constexpr int LEFT = ROWS * DEPTH / THREADS, RIGHT = COLUMNS * DEPTH / THREADS;  // numbers that a thread fetches
+    const int thread = threadIdx.x;
+    const int own_row = thread / ACROSS * THREAD_ROWS, own_column = thread % ACROSS;
+    const bool has_results = part.first_row() + own_row < part.rows;
+    Real next_left[LEFT], next_right[RIGHT];
+
+    const auto find_depths = [&](int start, int which) {
+        if (thread < DEPTH)
+            tiles.depths[which][thread] = start + thread < part.end ? depth_at(start + thread) : Place{-1, 0, OUTSIDE, 0};
+    };
+    const auto fetch = [&](int which) {
+        const Place& depth = tiles.depths[which][thread % DEPTH];
+#pragma unroll
+        for (int i = 0; i < LEFT; i++) {
+            const int row = part.first_row() + (thread + i * THREADS) / DEPTH;
+            next_left[i] = row < part.rows && depth.left >= 0 ? left[row * left_step + depth.left] : Real(0);
+        }
+#pragma unroll
+        for (int i = 0; i < RIGHT; i++) {
+            const int at = thread + i * THREADS;
+            next_right[i] = RIGHT_LIES_ALONG_DEPTH
+                                ? seen(right, depth, tiles.columns[at / DEPTH])
+                                : seen(right, tiles.depths[which][at / COLUMNS], tiles.columns[at % COLUMNS]);
+        }
+    };
+    const auto put = [&](int which) {
+#pragma unroll
+        for (int i = 0; i < LEFT; i++) {
+            const int at = thread + i * THREADS;
+            tiles.left[which][at % DEPTH][at / DEPTH] = next_left[i];
+        }
+#pragma unroll
+        for (int i = 0; i < RIGHT; i++) {
+            const int at = thread + i * THREADS;
+            const int depth = RIGHT_LIES_ALONG_DEPTH ? at % DEPTH : at / COLUMNS;
+            const int column = RIGHT_LIES_ALONG_DEPTH ? at / DEPTH : at % COLUMNS;
+            tiles.right[which][depth][column] = next_right[i];
+        }
+    };
+    const auto multiply = [&](int which) {
+#pragma unroll
+        for (int depth = 0; depth < DEPTH; depth++) {
+            const Real* a = &tiles.left[which][depth][own_row];
+            const Real* b = &tiles.right[which][depth][own_column];
+#pragma unroll
+            for (int i = 0; i < THREAD_ROWS; i++)
+#pragma unroll
+                for (int j = 0; j < THREAD_COLUMNS; j++)
+                    results[i][j] += a[i] * b[j * ACROSS];
+        }
+    };
+
+    for (int i = 0; i < THREAD_ROWS; i++)
+        for (int j = 0; j < THREAD_COLUMNS; j++)
+            results[i][j] = 0;
+    if (thread < COLUMNS)
+        tiles.columns[thread] = part.first_column() + thread < part.columns ? column_at(part.first_column() + thread)
+                                                                            : Place{0, 0, OUTSIDE, 0};
+    find_depths(part.begin, 0);
+    __syncthreads();  // nobody looks up a place before all are there
+    fetch(0);
+    for (int start = part.begin, which = 0; start < part.end; start += DEPTH, which = 1 - which) {
+        put(which);
+        find_depths(start + DEPTH, 1 - which);
+        __syncthreads();  // nobody multiplies before both tiles are there; and all have left the slice before this one
+        fetch(1 - which);  // which takes long, so it begins before the multiplication
+        if (has_results)
+            multiply(which);
     }
-    return total;
 }
 
-extern "C" __global__ void conv2d(const Real* x, const Real* weight, const Real* bias, Real* y, GEOMETRY)
+// Calls store(row, column, value) for the results of this thread. Neighbouring threads store neighbouring columns.
+template <class Store>
+__device__ void store_each(const Results& results, const Part& part, const Store& store)
 {
-    __shared__ Tile left, right;
-    const Geometry g = GEOMETRY_VALUES;
-    const int outputs = ho * wo, taps = r * s, group = blockIdx.z;
-    const int channel = blockIdx.y * TILE + threadIdx.y, column = blockIdx.x * TILE + threadIdx.x;
-    const int image = column / outputs, pixel = column % outputs;  // of this thread's column
-
-    const Real total = product(
-        channel, column, k, n * outputs, c * taps, left, right,
-        [&](int row, int i) { return weight[(group * k + row) * c * taps + i]; },
-        [&](int i, int) { return seen(x, g, image, group * c + i / taps, pixel / wo, pixel % wo, i % taps); });
-    if (channel < k && column < n * outputs)
-        y[(image * k * groups + group * k + channel) * outputs + pixel] = total + bias[group * k + channel];
+    const int first_row = part.first_row() + threadIdx.x / ACROSS * THREAD_ROWS;
+    const int first_column = part.first_column() + threadIdx.x % ACROSS;
+#pragma unroll
+    for (int j = 0; j < THREAD_COLUMNS; j++)
+#pragma unroll
+        for (int i = 0; i < THREAD_ROWS; i++)
+            if (first_row + i < part.rows && first_column + j * ACROSS < part.columns)
+                store(first_row + i, first_column + j * ACROSS, results[i][j]);
 }
 
-extern "C" __global__ void conv2d_input_grad(const Real* grad, const Real* weight, Real* x_grad, GEOMETRY)
-{
-    __shared__ Tile left, right;
-    const Geometry g = GEOMETRY_VALUES;
-    const int pixels = h * w, taps = r * s, group = blockIdx.z;
-    const int channel = blockIdx.y * TILE + threadIdx.y, column = blockIdx.x * TILE + threadIdx.x;
-    const int image = column / pixels, pixel = column % pixels;
+// ---- convolution ----------------------------------------------------------------------------------------------------
+//
+// One direction, h or w, of a convolution or of a phase of its input gradient (cuda.py says what that is):
+//
+//     result pixel  first + i * spread  of `plane`,  for i < count
+//     sums up       source pixel  i * stride + a * shift + start  of `size`   (nothing where that is outside)
+//     times         weight tap  first_tap + a * tap_step,  for a < taps
+struct Axis {
+    int size, plane, count, first, spread, stride, shift, start, taps, first_tap, tap_step;
+};
 
-    const Real total = product(
-        channel, column, c, n * pixels, k * taps, left, right,
-        [&](int row, int i) { return weight[((group * k + i / taps) * c + row) * taps + i % taps]; },
-        [&](int i, int) { return handed_back(grad, g, image, group * k + i / taps, pixel / w, pixel % w, i % taps); });
-    if (channel < c && column < n * pixels)
-        x_grad[(image * c * groups + group * c + channel) * pixels + pixel] = total;
+// Kernels take numbers only: an axis as 11 integers.
+#define AXIS(d)                                                                                                        \
+    int size_##d, int plane_##d, int count_##d, int first_##d, int spread_##d, int stride_##d, int shift_##d,          \
+        int start_##d, int taps_##d, int first_tap_##d, int tap_step_##d
+#define AXIS_VALUES(d)                                                                                                 \
+    {size_##d,  plane_##d, count_##d, first_##d,     spread_##d,  stride_##d,                                          \
+     shift_##d, start_##d, taps_##d,  first_tap_##d, tap_step_##d}
+
+// Result pixel number `pixel`, counted over all images; `planes` of the source make an image.
+__device__ Place place_of_pixel(int pixel, const Axis& h, const Axis& w, int planes)
+{
+    const int image = pixel / (h.count * w.count), i = pixel / w.count % h.count, j = pixel % w.count;
+    const int row = i * h.stride + h.start, column = j * w.stride + w.start;
+    return {0, image * planes * h.size * w.size + row * w.size + column, row, column};
 }
 
-extern "C" __global__ void conv2d_weight_grad(const Real* x, const Real* grad, Real* weight_grad, GEOMETRY)
+// Tap number `tap`, counted over all channels.
+__device__ Place place_of_tap(int tap, const Axis& h, const Axis& w)
 {
-    __shared__ Tile left, right;
-    const Geometry g = GEOMETRY_VALUES;
-    const int outputs = ho * wo, taps = r * s, group = blockIdx.z;
-    const int channel = blockIdx.y * TILE + threadIdx.y, column = blockIdx.x * TILE + threadIdx.x;
+    const int channel = tap / (h.taps * w.taps), a = tap / w.taps % h.taps, b = tap % w.taps;
+    const int row = a * h.shift, column = b * w.shift;
+    return {0, channel * h.size * w.size + row * w.size + column, row, column};
+}
 
-    const Real total = product(
-        channel, column, k, c * taps, n * outputs, left, right,
-        [&](int row, int i) {
-            return grad[(i / outputs * k * groups + group * k + row) * outputs + i % outputs];
+// conv2d, or one phase of the input gradient. Of each group: `rows` channels of the result from `channels` of the
+// source; weights lie row_step, channel_step and group_step apart. `parts` blocks share a sum: part p goes to
+// result + p * part_step, the bias to the first.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) correlate(
+    const Real* source, const Real* weight, const Real* bias, Real* result, int n, int groups, int rows, int channels,
+    int row_step, int channel_step, int group_step, int biased, int parts, int part_depth, int part_step, AXIS(h),
+    AXIS(w))
+{
+    const Axis h = AXIS_VALUES(h), w = AXIS_VALUES(w);
+    const int group = blockIdx.z / parts, part_number = blockIdx.z % parts, taps = h.taps * w.taps;
+    const Part part = part_of_sum(rows, n * h.count * w.count, channels * taps, part_number, part_depth);
+    const Image image = {source + group * channels * h.size * w.size, h.size, w.size};
+
+    Results results;
+    product<false>(
+        results, part, weight + group * group_step, row_step, image,
+        [&](int depth) {
+            Place place = place_of_tap(depth, h, w);
+            const int a = depth / w.taps % h.taps, b = depth % w.taps;
+            place.left = depth / taps * channel_step + h.first_tap + a * h.tap_step + w.first_tap + b * w.tap_step;
+            return place;
         },
-        [&](int i, int weight) {
-            const int pixel = i % outputs;
-            return seen(x, g, i / outputs, group * c + weight / taps, pixel / wo, pixel % wo, weight % taps);
-        });
-    if (channel < k && column < c * taps)
-        weight_grad[(group * k + channel) * c * taps + column] = total;
+        [&](int column) { return place_of_pixel(column, h, w, groups * channels); });
+    store_each(results, part, [&](int row, int column, Real value) {
+        const int image = column / (h.count * w.count), i = column / w.count % h.count, j = column % w.count;
+        const int channel = group * rows + row;
+        const int y = h.first + i * h.spread, x = w.first + j * w.spread;
+        result[part_number * part_step + ((image * groups * rows + channel) * h.plane + y) * w.plane + x] =
+            biased && part_number == 0 ? value + bias[channel] : value;
+    });
+}
+
+// The weight gradient: `rows` channels of grad and `channels` of the image x in each group, and the axes of conv2d.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) weight_gradient(
+    const Real* x, const Real* grad, Real* result, int n, int groups, int rows, int channels, int parts,
+    int part_depth, int part_step, AXIS(h), AXIS(w))
+{
+    const Axis h = AXIS_VALUES(h), w = AXIS_VALUES(w);
+    const int group = blockIdx.z / parts, part_number = blockIdx.z % parts;
+    const int columns = channels * h.taps * w.taps, outputs = h.count * w.count;
+    const Part part = part_of_sum(rows, columns, n * outputs, part_number, part_depth);
+    const Image image = {x + group * channels * h.size * w.size, h.size, w.size};
+
+    Results results;
+    product<true>(
+        results, part, grad + group * rows * outputs, outputs, image,
+        [&](int depth) {
+            Place place = place_of_pixel(depth, h, w, groups * channels);
+            place.left = depth / outputs * groups * rows * outputs + depth % outputs;
+            return place;
+        },
+        [&](int column) { return place_of_tap(column, h, w); });
+    store_each(results, part, [&](int row, int column, Real value) {
+        result[part_number * part_step + (group * rows + row) * columns + column] = value;
+    });
+}
+
+// result = the sum of the parts, always in the same order.
+extern "C" __global__ void add_parts(const Real* partial, Real* result, int parts, int count)
+{
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count)
+        return;
+    Real total = 0;
+    for (int part = 0; part < parts; part++)
+        total += partial[part * count + i];
+    result[i] = total;
 }

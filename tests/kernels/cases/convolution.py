@@ -112,15 +112,44 @@ MUTANTS = {
 }
 
 CUDA_MUTANTS = {
-    "bias left out": ("convolution", "conv2d", " + bias[group * k + channel]", ""),
-    "columns by the rows' dilation": (
+    "bias left out": ("convolution", "conv2d", "value + bias[channel]", "value"),
+    "bias added by each part": ("convolution", "conv2d", "biased && part_number == 0", "biased"),
+    "a part forgotten": ("convolution", "conv2d", "part < parts; part++", "part < parts - 1; part++"),
+    "columns by the rows' dilation": ("convolution", "conv2d", "column = b * w.shift", "column = b * h.shift"),
+    "rows by the columns' stride": ("convolution", "conv2d", "row = i * h.stride", "row = i * w.stride"),
+    "phase without its steps": ("convolution", "conv2d_input_grad", "h.first + i * h.spread", "h.first + i"),
+    "phase with another's weights": ("convolution", "conv2d_input_grad", "w.first_tap + b", "b"),
+    "column outside": (
         "convolution",
         "conv2d",
-        "tap % g.s * g.dilation_w - g.padding_w",
-        "tap % g.s * g.dilation_h - g.padding_w",
+        " && unsigned(column) < unsigned(image.w)",
+        "",
     ),
-    "between two steps of the stride": ("convolution", "conv2d_input_grad", "down % g.stride_h || ", ""),
-    "output outside": ("convolution", "conv2d_input_grad", "i >= g.ho || j >= g.wo", "i >= g.ho"),
-    "group ignored": ("convolution", "conv2d_weight_grad", "group * c + weight / taps", "weight / taps"),
-    "first image only": ("convolution", "conv2d_weight_grad", "i / outputs * k * groups", "0"),
+    "group ignored": ("convolution", "conv2d_weight_grad", "x + group * channels * h.size * w.size", "x"),
+    "first image only": ("convolution", "conv2d_weight_grad", "depth / outputs * groups", "0 * groups"),
+    "last slice of the sum missing": (
+        "convolution",
+        "conv2d",
+        "start < part.end; start +=",
+        "start + DEPTH <= part.end; start +=",
+    ),
+    "last column of the results missing": (
+        "convolution",
+        "conv2d_weight_grad",
+        "j * ACROSS < part.columns",
+        "j * ACROSS + 1 < part.columns",
+    ),
+    "last row of the results missing": (
+        "convolution",
+        "conv2d_weight_grad",
+        "first_row + i < part.rows",
+        "first_row + i + 1 < part.rows",
+    ),
+    "a thread's columns side by side": ("convolution", "conv2d_weight_grad", "b[j * ACROSS]", "b[j]"),
+    "slices transposed": (
+        "convolution",
+        "conv2d_weight_grad",
+        "? at % DEPTH : at / COLUMNS",
+        "? at / DEPTH % DEPTH : at / COLUMNS",
+    ),
 }
