@@ -1,7 +1,12 @@
 """Convolution on the GPU: launches the kernels of convolution.cu. Results are (N, C, H, W) without gaps.
 
-Nothing is copied to make it a matrix. Where a result has too few numbers to keep the GPU busy, blocks share its sums:
-their partial sums take at most BLOCKS * 64 * 64 numbers (8 MB in float32), and are added in a fixed order.
+Two methods. The implicit matrix product takes everything, and nothing is copied to make it a matrix. Where a result has
+too few numbers to keep the GPU busy, blocks share its sums: their partial sums take at most BLOCKS * 64 * 64 numbers
+(8 MB in float32), and are added in a fixed order.
+
+Winograd's method takes float32, 3 x 3, stride 1, no groups and no dilation, where there are enough channels and tiles.
+It needs memory for the weights at 36 frequencies, 4 times what they take themselves (the weight gradient: and once more
+8 MB for partial sums), and for some tiles at a time at 36 frequencies, 64 MB at most (up to 3500 channels in and out).
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from typing import NamedTuple
 import cupy
 
 from minidet_kernels.arguments import Pair
-from minidet_kernels.convolution import conv2d_output_size
+from minidet_kernels.convolution import conv2d_output_size, is_exact
 from minidet_kernels.cuda_source import CudaSource
 
 # A block makes 64 x 64 results, 8 x 4 in each of its 128 threads, from slices that are 16 deep: 19 KB of shared memory
@@ -30,6 +35,18 @@ BLOCKS = 512
 # Blocks share a sum only if each gets that much of it: four slices, against the time to begin and to add up.
 LEAST_DEPTH = 64
 
+FREQUENCIES, PIXELS = 36, 4  # of Winograd's method: as in the .cu file
+# Numbers of the tiles' frequencies at a time: 64 MB, about the cache L2 of an A100 or H100 (40 and 50 MB). They are
+# written and read once each between the steps of the method; twice as many would go through memory.
+SLAB = 1 << 24
+# From where Winograd's method pays, by counting: a tile of one channel is moved as (16 + 36 * 2) numbers before and as
+# many after the products, some 700 bytes, to save 108 * 2 FLOP for each channel on the other side. At 10 FLOP a byte,
+# which is what Turing to Hopper have between their multipliers and L2, that is 32 channels; twice that, to be sure.
+LEAST_CHANNELS = 64
+# And for each weight 36 numbers are written and read, 300 bytes, to save 216 FLOP for each tile: 14 tiles. But fewer
+# than a block's width would leave most of it empty.
+FEWEST_TILES = TILE["COLUMNS"]
+
 
 def conv2d(
     x: cupy.ndarray,
@@ -42,10 +59,13 @@ def conv2d(
 ) -> cupy.ndarray:
     k, c, *kernel_size = weight.shape
     output_size = conv2d_output_size("conv2d", x.shape[2:], tuple(kernel_size), stride, padding, dilation)
+    shape = (x.shape[0], k, *output_size)
+    if _takes_winograd(x, k, kernel_size, output_size, stride, dilation, groups):
+        return _winograd(x, weight, bias, shape, padding)
     axes = _axes(x.shape[2:], kernel_size, output_size, stride, padding, dilation)
     taps = math.prod(kernel_size)
     steps = (c * taps, taps, k // groups * c * taps)
-    return _correlate(x, weight, bias, (x.shape[0], k, *output_size), [axes], steps, groups)
+    return _correlate(x, weight, bias, shape, [axes], steps, groups)
 
 
 def conv2d_input_grad(
@@ -58,11 +78,14 @@ def conv2d_input_grad(
     groups: int,
 ) -> cupy.ndarray:
     k, c, *kernel_size = weight.shape
+    shape = (grad.shape[0], c * groups, *input_size)
+    if _takes_winograd(grad, c, kernel_size, input_size, stride, dilation, groups):
+        return _winograd(grad, weight, None, shape, padding, turned=True)
     axes = _axes(input_size, kernel_size, grad.shape[2:], stride, padding, dilation)
     phases = list(itertools.product(*(_phases(axis) for axis in axes)))
     taps = math.prod(kernel_size)
     steps = (taps, c * taps, k // groups * c * taps)
-    return _correlate(grad, weight, None, (grad.shape[0], c * groups, *input_size), phases, steps, groups)
+    return _correlate(grad, weight, None, shape, phases, steps, groups)
 
 
 def conv2d_weight_grad(
@@ -74,6 +97,8 @@ def conv2d_weight_grad(
     dilation: Pair,
     groups: int,
 ) -> cupy.ndarray:
+    if _takes_winograd(x, grad.shape[1], kernel_size, grad.shape[2:], stride, dilation, groups):
+        return _winograd_weight_grad(x, grad, padding)
     n, c, k = x.shape[0], x.shape[1] // groups, grad.shape[1]
     shape = (k, c, *kernel_size)
     axes = _axes(x.shape[2:], kernel_size, grad.shape[2:], stride, padding, dilation)
@@ -202,3 +227,94 @@ def _sum(partial: cupy.ndarray, shape: tuple[int, ...], parts: int) -> cupy.ndar
     result = cupy.empty(shape, partial.dtype)
     SOURCE.launch_for_each("add_parts", result.dtype, result.size, partial, result, parts)
     return result
+
+
+def _takes_winograd(
+    source: cupy.ndarray, outputs: int, kernel_size: Pair, size: Pair, stride: Pair, dilation: Pair, groups: int
+) -> bool:
+    """Whether Winograd's method can do it, and is likely to be faster."""
+    if (
+        is_exact()
+        or source.dtype != cupy.float32
+        or (*kernel_size, *stride, *dilation, groups) != (3, 3, 1, 1, 1, 1, 1)
+    ):
+        return False
+    down, across = _tiles_of_an_image(size)
+    return min(source.shape[1], outputs) >= LEAST_CHANNELS and len(source) * down * across >= FEWEST_TILES
+
+
+def _winograd(
+    source: cupy.ndarray,
+    weight: cupy.ndarray,
+    bias: cupy.ndarray | None,
+    shape: tuple[int, ...],
+    padding: Pair,
+    turned: bool = False,
+) -> cupy.ndarray:
+    """conv2d; with the weights turned, the input gradient: conv2d of grad, padded to the input's size."""
+    dtype, (channels, *size), rows = source.dtype, source.shape[1:], shape[1]
+    # from weight to weight: of the next channel of the result, of the source
+    steps = (9, 9 * rows) if turned else (9 * channels, 9)
+    padding = tuple(2 - p for p in padding) if turned else padding
+    source, weight = cupy.ascontiguousarray(source), cupy.ascontiguousarray(weight)
+    bias_or_any = weight if bias is None else cupy.ascontiguousarray(bias)
+    at_frequencies = cupy.empty((FREQUENCIES, rows, channels), dtype)
+    SOURCE.launch_for_each(
+        "weight_to_frequencies", dtype, rows * channels, weight, at_frequencies, channels, *steps, int(turned)
+    )
+    result = cupy.empty(shape, dtype)
+    grid = _tiles_of_an_image(shape[2:])
+    slabs, most = _slabs(shape[0] * math.prod(grid), channels + rows)
+    before, after = (cupy.empty((FREQUENCIES, c, most), dtype) for c in (channels, rows))
+    for first, tiles in slabs:
+        SOURCE.launch_for_each(
+            "image_to_frequencies", dtype, channels * tiles,
+            source, before, channels, *size, *padding, first, tiles, *grid,
+        )  # fmt: skip
+        SOURCE.launch(
+            "sum_over_channels", dtype, (*_tiles(tiles, rows), FREQUENCIES), (TILE["THREADS"],),
+            at_frequencies, before, after, rows, channels, tiles,
+        )  # fmt: skip
+        SOURCE.launch_for_each(
+            "frequencies_to_image", dtype, rows * tiles,
+            after, bias_or_any, result, int(bias is not None), rows, *shape[2:], first, tiles, *grid,
+        )  # fmt: skip
+    return result
+
+
+def _winograd_weight_grad(x: cupy.ndarray, grad: cupy.ndarray, padding: Pair) -> cupy.ndarray:
+    dtype, channels, rows = x.dtype, x.shape[1], grad.shape[1]
+    x, grad = cupy.ascontiguousarray(x), cupy.ascontiguousarray(grad)
+    grid = _tiles_of_an_image(grad.shape[2:])
+    slabs, most = _slabs(len(x) * math.prod(grid), channels + rows)
+    across, down = _tiles(channels, rows)
+    parts = _parts(across * down * FREQUENCIES, most)
+    of_image, of_grad = (cupy.empty((FREQUENCIES, c, most), dtype) for c in (channels, rows))
+    partial = cupy.empty((parts, FREQUENCIES, rows, channels), dtype)
+    for first, tiles in slabs:
+        SOURCE.launch_for_each(
+            "image_to_frequencies", dtype, channels * tiles,
+            x, of_image, channels, *x.shape[2:], *padding, first, tiles, *grid,
+        )  # fmt: skip
+        SOURCE.launch_for_each(
+            "grad_to_frequencies", dtype, rows * tiles,
+            grad, of_grad, rows, *grad.shape[2:], first, tiles, *grid,
+        )  # fmt: skip
+        SOURCE.launch(
+            "sum_over_tiles", dtype, (across, down, FREQUENCIES * parts), (TILE["THREADS"],),
+            of_grad, of_image, partial, rows, channels, tiles, parts, _part_depth(tiles, parts), int(first > 0),
+        )  # fmt: skip
+    result = cupy.empty((rows, channels, 3, 3), dtype)
+    SOURCE.launch_for_each("frequencies_to_weight", dtype, rows * channels, partial, result, parts)
+    return result
+
+
+def _tiles_of_an_image(size: Pair) -> Pair:
+    return -(-size[0] // PIXELS), -(-size[1] // PIXELS)
+
+
+def _slabs(tiles: int, channels: int) -> tuple[list[Pair], int]:
+    """First tile and number of tiles of each slab, in whole blocks, and the largest number."""
+    block = TILE["COLUMNS"]
+    most = min(max(1, SLAB // (FREQUENCIES * channels * block)) * block, tiles)
+    return [(first, min(most, tiles - first)) for first in range(0, tiles, most)], most
