@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minidet_kernels as mk
@@ -23,7 +23,27 @@ pytestmark = pytest.mark.skipif(emulator.why_not() is not None, reason=str(emula
 
 TOLERANCE = 3e-5  # of the largest result; a wrong transform is off by 1e-1, float32 summed directly by 1e-6
 NAMES = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
-TILE = 36 * 64  # numbers that a slab holds of each channel, if it holds one block of tiles only
+SLABS = {"many slabs": 1, "one slab": 1 << 24}  # the least that a slab can be is a block of 64 tiles
+
+# `old` becomes `new` in convolution.cu
+MUTANTS = {
+    "wrong coefficient of the image": ("v[5 * step] = 4 * d1 - 5 * d3 + d5", "v[5 * step] = 4 * d1 - 4 * d3 + d5"),
+    "wrong coefficient of the products": ("8 * (m3 - m4) + m5", "4 * (m3 - m4) + m5"),
+    "wrong coefficient of grad": ("- (2 * y1 + 8 * y3)", "- (2 * y1 + 4 * y3)"),
+    "wrong coefficient of the weights": ("TWELFTH * g1;\n    v[5", "SIXTH * g1;\n    v[5"),
+    "wrong coefficient of the weights' gradient": ("TWELFTH * (m3 - m4)", "SIXTH * (m3 - m4)"),
+    "weights not turned": ("taps[turned ? 8 - tap : tap]", "taps[tap]"),
+    "columns' padding for the rows": ("at.row - padding_h", "at.row - padding_w"),
+    "column of pixels outside": (" && unsigned(left + column) < unsigned(w)", " && left + column < w"),
+    "tiles of the first image": ("tile / (down * across), tile / across % down", "0, tile / across % down"),
+    "first slab again and again": ("const int tile = first + i % tiles", "const int tile = i % tiles"),
+    "a part forgotten": ("part < parts; part++)\n            tile", "part < 1; part++)\n            tile"),
+    "only the last slab": ("more ? sum + value : value", "value"),
+    "last channels left out": (
+        "part_of_sum(rows, columns, depth, 0, depth)",
+        "part_of_sum(rows, columns, depth, 0, depth / 16 * 16)",
+    ),
+}
 
 
 @st.composite
@@ -78,16 +98,86 @@ def check(call: Call, order: str, slab: int) -> None:
         assert result.tobytes() == repeated.tobytes()
 
 
-def check_often(order: str, slab: int, examples: int, phases=tuple(Phase)) -> None:
-    @settings(max_examples=examples, deadline=None, phases=phases, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("slab", SLABS)
+@pytest.mark.parametrize("order", emulator.ORDERS)
+def test_it_equals_the_definition(order: str, slab: str) -> None:
+    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(geometries())
     def properties(call: Call) -> None:
-        check(call, order, slab)
+        check(call, order, SLABS[slab])
 
     properties()
 
 
-@pytest.mark.parametrize("slab", [1, 1 << 24], ids=["many slabs", "one slab"])
-@pytest.mark.parametrize("order", emulator.ORDERS)
-def test_it_equals_the_definition(order: str, slab: int) -> None:
-    check_often(order, slab, 30)
+def layer(n: int, c: int, k: int, size: int) -> Call:
+    rng = np.random.default_rng(0)
+    shapes = ((n, c, size, size), (k, c, 3, 3), (k,), (n, k, size + 2, size))
+    return Call(tuple(rng.standard_normal(shape).astype(np.float32) for shape in shapes), {"padding": (2, 1)})
+
+
+@pytest.mark.parametrize("slab", SLABS)
+def test_many_channels_and_parts(slab: str) -> None:
+    check(layer(1, 272, 80, 17), "reverse", SLABS[slab])
+    check(layer(2, 3, 70, 38), "random", SLABS[slab])  # 200 tiles: of one slab blocks share the sums
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_is_caught(mutant: str) -> None:
+    def check_all_slabs() -> None:
+        for slab in SLABS.values():
+            check(layer(2, 17, 5, 38), "forward", slab)
+
+    check_all_slabs()
+    with planted("convolution", *MUTANTS[mutant]), pytest.raises(AssertionError, match="is off by"):
+        check_all_slabs()
+
+
+def test_a_nan_stays_within_its_tiles() -> None:
+    x = np.zeros((1, 16, 16, 16), np.float32)
+    x[0, 3, 5, 5] = np.nan  # seen by one tile of results only: rows 4 to 7, columns 4 to 7
+    with always("forward", SLABS["one slab"]):
+        import cupy
+
+        y = mk.conv2d(cupy.asarray(x), cupy.ones((16, 16, 3, 3), np.float32), padding=1).get()
+    wrong = np.isnan(y)
+    assert wrong[:, :, 4:7, 4:7].all()  # the 3 x 3 results whose sum contains it
+    wrong[:, :, 4:8, 4:8] = False
+    assert not wrong.any()
+
+
+def test_it_is_taken_where_it_is_faster_and_never_within_exact(monkeypatch) -> None:
+    with emulated():
+        import cupy
+
+        host_code = importlib.import_module("minidet_kernels.convolution.cuda")
+        launched = []
+        monkeypatch.setattr(host_code.SOURCE, "launch", lambda kernel, *_: launched.append(kernel))
+
+        def kernels(c=64, k=64, size=32, dtype=np.float32, kernel=3, stride=1, **geometry) -> set[str]:
+            launched.clear()
+            x, weight = cupy.zeros((1, c, size, size), dtype), cupy.zeros((k, c, kernel, kernel), dtype)
+            y = mk.conv2d(x, weight, stride=stride, padding=kernel // 2, **geometry)
+            mk.conv2d_input_grad(y, weight, x.shape[2:], stride=stride, padding=kernel // 2, **geometry)
+            mk.conv2d_weight_grad(x, y, weight.shape[2:], stride=stride, padding=kernel // 2, **geometry)
+            return set(launched) & {"correlate", "weight_gradient", "sum_over_channels", "sum_over_tiles"}
+
+        assert kernels() == {"sum_over_channels", "sum_over_tiles"}
+        direct = {"correlate", "weight_gradient"}
+        with mk.exact():
+            assert kernels() == direct
+        assert kernels(size=28) == direct  # 49 tiles
+        assert kernels(c=63) == kernels(k=63) == direct
+        assert kernels(kernel=1) == kernels(kernel=5) == kernels(stride=2) == direct
+        assert kernels(dtype=np.float64) == direct
+
+
+@pytest.mark.parametrize("channels", [2, 128, 1024, 100_000])
+@pytest.mark.parametrize("tiles", [1, 64, 65, 5000, 2**20 + 1])
+def test_slabs_are_all_tiles_once_and_bounded(tiles: int, channels: int) -> None:
+    with emulated():
+        host_code = importlib.import_module("minidet_kernels.convolution.cuda")
+    slabs, most = host_code._slabs(tiles, channels)
+    assert [first for first, _ in slabs] == list(np.cumsum([0, *(count for _, count in slabs[:-1])]))
+    assert sum(count for _, count in slabs) == tiles
+    assert max(count for _, count in slabs) == most
+    assert most <= 64 or 36 * channels * most <= host_code.SLAB

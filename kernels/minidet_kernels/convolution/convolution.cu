@@ -7,30 +7,36 @@
 //     input gradient  d x (c; n h w)                  k r s                 weight             grad, that a tap led to
 //     weight gradient d weight (k; c r s)             n i j                 grad               x, seen through the taps
 //
-// Written out, the matrix "x, seen through the taps" would repeat every pixel R*S times. It is never written out: `seen`
-// fetches a number of it from the image when it is needed.
+// Written out, the matrix "x, seen through the taps" would repeat every pixel R*S times. It is never written out: the
+// function `seen` fetches a number of it from the image when it is needed.
 //
 // From memory to the multiplier in three steps, each of which fetches a number once and uses it many times:
 //
-//     block: 128 threads, 64 x 64 results          in turn, slices 16 deep of both      thread: 8 x 4 results
-//                                                  matrices lie in shared memory        in registers
-//                   right                                       64
-//             +--------------------+                  +--------------------+             b  b  b  b
-//       depth |      |######|      |               16 | x.......x.......x..|          a  r  r  r  r
-//             +--------------------+                  +--------------------+          a  r  r  r  r
-//     left                                       16                                   a  r  r  r  r
-//     +----+  +--------------------+            +----+                                a  r  r  r  r
-//     |    |  |      .      .      |            |a   |  x.......x.......x..           a  r  r  r  r
-//     |####|  | .... result tile   |         64 |a   |  x.......x.......x..           a  r  r  r  r
-//     |    |  |      .      .      |            |a   |  x.......x.......x..           a  r  r  r  r
-//     +----+  +--------------------+            +----+                                a  r  r  r  r
+//     1. memory                             2. shared memory                       3. registers
+//     a block makes 64 x 64 results         slice after slice, 16 deep             a thread makes 8 x 4 results
 //
-// For each of the 16 depths of a slice a thread reads 8 numbers `a` and 4 numbers `b`, and multiplies each with each.
+//               right                         16 x 64 of the right matrix
+//              +----+----+----+              +---------------------------+              b    b    b    b
+//        depth |    |####|    |              | .b.....b.....b.....b..... |
+//              |    |####|    |              +---------------------------+         a    r    r    r    r
+//              |    |####|    |    64 x 16                                         a    r    r    r    r
+//              +----+----+----+    of left   +---------------------------+         a    r    r    r    r
+//     left     +----+----+----+    +----+    |                           |         a    r    r    r    r
+//     +----+   |    |    |    |    | a. |    | .r.....r.....r.....r..... |         a    r    r    r    r
+//     |####|   |    |tile|    |    | a. |    | .r.....r.....r.....r..... |         a    r    r    r    r
+//     |    |   |    |    |    |    | :. |    | .:.....:.....:.....:..... |         a    r    r    r    r
+//     +----+   +----+----+----+    +----+    +---------------------------+         a    r    r    r    r
+//      depth       result           depth         the block's results
 //
-// What bounds it. From shared memory, 12 numbers (48 bytes) for 32 multiply-adds: with the four neighbours `a` in one
-// instruction that is 6 loads for 32 multiply-adds, so 32/38 = 84 % of the GPU's peak at best. From the cache L2 or
-// memory, 2*64*16 numbers (8 KB) for a slice of 64*64*16 multiply-adds: 16 FLOP a byte, about what L2 can serve on
-// Turing to Hopper (7 to 12 FLOP for each byte that L2 delivers). Results: 128 threads with at most 128 registers.
+// At each depth of a slice a thread reads 8 numbers `a` and 4 numbers `b` and multiplies each with each: r += a * b.
+// Its columns are 16 apart, so that neighbouring threads read, and in the end write, neighbouring numbers.
+//
+// What bounds it: the instructions. Four neighbours `a` come in one, so 6 of them read for 32 that multiply and add: at
+// best 32/38 = 84 % of the GPU's peak, less what fetching takes. Shared memory is fast enough: the 32 threads of a warp
+// read 80 different numbers for 32 * 32 multiply-adds, 6.4 FLOP a byte, and GPUs from Turing to Hopper can do 1 or 2 in
+// the time of a byte. L2 and memory: 2 * 64 * 16 numbers, 8 KB, for the 64 * 64 * 16 multiply-adds of a slice are 16
+// FLOP a byte, where L2 wants 4 to 12. To hide that memory answers late, the next slice is fetched while one is
+// multiplied, and several blocks share a multiprocessor: one computes while another waits.
 //
 // ROWS, COLUMNS, DEPTH and THREADS come from cuda.py.
 
@@ -106,7 +112,8 @@ __device__ void product(Results& results, const Part& part, const Real* left, in
 
     const auto find_depths = [&](int start, int which) {
         if (thread < DEPTH)
-            tiles.depths[which][thread] = start + thread < part.end ? depth_at(start + thread) : Place{-1, 0, OUTSIDE, 0};
+            tiles.depths[which][thread] =
+                start + thread < part.end ? depth_at(start + thread) : Place{-1, 0, OUTSIDE, 0};
     };
     const auto fetch = [&](int which) {
         const Place& depth = tiles.depths[which][thread % DEPTH];
@@ -292,15 +299,20 @@ extern "C" __global__ void add_parts(const Real* partial, Real* result, int part
 // winograd.py explains it: a tile of 4 x 4 results sees 6 x 6 pixels, and linear maps turn its convolution with 3 x 3
 // weights into 36 products, one for each "frequency", where the equation has 16 * 9 = 144:
 //
-//     pixels  d (6 x 6)  ->  B' d B  \
-//                                     >  times, for each frequency, summed over the channels  ->  A' m A (4 x 4)
-//     weights g (3 x 3)  ->  G g G'  /
+//     pixels (6 x 6)   d -> B' d B  }
+//                                   } times, for each frequency, summed over the channels    m -> A' m A   (4 x 4)
+//     weights (3 x 3)  g -> G g G'  }
 //
-//     weight gradient: its adjoint    grad (4 x 4) -> A y A',  times B' d B, summed over tiles -> G' m G (3 x 3)
+// and for the weight gradient the adjoint of that:
 //
-// The sums over channels, or over tiles, are 36 matrix products, made by `product`. The maps are bound by memory: a
-// thread makes one tile of one channel, in registers, and neighbouring threads neighbouring tiles, so that they write and
-// read neighbours of a frequency. (Their pixels are 4 apart; what a warp reads in six loads are the same rows.)
+//     pixels (6 x 6)   d -> B' d B  }
+//                                   } times, for each frequency, summed over the tiles       m -> G' m G   (3 x 3)
+//     grad (4 x 4)     y -> A y A'  }
+//
+// The sums over channels, or over tiles, are 36 matrix products, made by `product`. The maps before and after are bound
+// by memory: about 2 FLOP a byte. A thread makes one tile of one channel, in registers. Neighbouring threads make
+// neighbouring tiles, so they write and read neighbours of each frequency. (Their pixels are 4 apart, but what a warp
+// reads in six loads are the same rows, and five of them find theirs in the cache L1.)
 //
 // Numbers at the frequencies: [36][channels][tiles], where the host takes so many tiles at a time that they stay in the
 // cache L2. Weights at the frequencies: [36][rows][depth].
@@ -501,8 +513,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) sum_over_channel
     });
 }
 
-// At each frequency: weight gradient (rows, columns) = grad (rows, tiles) times image (columns, tiles) transposed; added
-// to what is there from other tiles if `more`. Several blocks share a sum, each with a result of its own.
+// At each frequency: weight gradient (rows, columns) = grad (rows, tiles) times image (columns, tiles) transposed. If
+// `more`, it is added to what is there from other tiles. Several blocks share a sum, each with a result of its own.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) sum_over_tiles(
     const Real* grad, const Real* image, Real* result, int rows, int columns, int tiles, int parts, int part_depth,
     int more)

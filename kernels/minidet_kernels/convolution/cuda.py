@@ -104,7 +104,7 @@ def conv2d_weight_grad(
     axes = _axes(x.shape[2:], kernel_size, grad.shape[2:], stride, padding, dilation)
     depth = n * math.prod(grad.shape[2:])
     across, down = _tiles(c * math.prod(kernel_size), k // groups)
-    parts = _parts(groups * across * down, depth)
+    parts = _parts(groups * across * down, depth, math.prod(shape))
     partial = cupy.empty(shape if parts == 1 else (parts, *shape), x.dtype)
     SOURCE.launch(
         "weight_gradient",
@@ -188,7 +188,7 @@ def _correlate(
     source, weight = cupy.ascontiguousarray(source), cupy.ascontiguousarray(weight)
     tiles = [_tiles(n * h.count * w.count, rows) for h, w in phases]
     depths = [channels * h.taps * w.taps for h, w in phases]
-    parts = _parts(groups * sum(map(math.prod, tiles)), max(depths, default=0))
+    parts = _parts(groups * sum(map(math.prod, tiles)), max(depths, default=0), math.prod(shape))
     everywhere = sum(h.count * w.count for h, w in phases) == shape[2] * shape[3]
     allocate = cupy.empty if everywhere else cupy.zeros
     partial = allocate(shape if parts == 1 else (parts, *shape), source.dtype)
@@ -211,9 +211,10 @@ def _tiles(columns: int, rows: int) -> Pair:
     return -(-columns // TILE["COLUMNS"]), -(-rows // TILE["ROWS"])
 
 
-def _parts(blocks: int, depth: int) -> int:
-    """How many blocks share each sum."""
-    return max(1, min(BLOCKS // max(blocks, 1), depth // LEAST_DEPTH))
+def _parts(blocks: int, depth: int, size: int) -> int:
+    """How many blocks share each sum, if `size` results take `blocks` blocks."""
+    most = BLOCKS * TILE["ROWS"] * TILE["COLUMNS"]  # partial sums
+    return max(1, min(BLOCKS // max(blocks, 1), most // max(size, 1), depth // LEAST_DEPTH))
 
 
 def _part_depth(depth: int, parts: int) -> int:
@@ -288,7 +289,7 @@ def _winograd_weight_grad(x: cupy.ndarray, grad: cupy.ndarray, padding: Pair) ->
     grid = _tiles_of_an_image(grad.shape[2:])
     slabs, most = _slabs(len(x) * math.prod(grid), channels + rows)
     across, down = _tiles(channels, rows)
-    parts = _parts(across * down * FREQUENCIES, most)
+    parts = _parts(across * down * FREQUENCIES, most, FREQUENCIES * rows * channels)
     of_image, of_grad = (cupy.empty((FREQUENCIES, c, most), dtype) for c in (channels, rows))
     partial = cupy.empty((parts, FREQUENCIES, rows, channels), dtype)
     for first, tiles in slabs:

@@ -116,7 +116,6 @@ CUDA_MUTANTS = {
     "bias added by each part": ("convolution", "conv2d", "biased && part_number == 0", "biased"),
     "a part forgotten": ("convolution", "conv2d", "part < parts; part++", "part < parts - 1; part++"),
     "columns by the rows' dilation": ("convolution", "conv2d", "column = b * w.shift", "column = b * h.shift"),
-    "rows by the columns' stride": ("convolution", "conv2d", "row = i * h.stride", "row = i * w.stride"),
     "phase without its steps": ("convolution", "conv2d_input_grad", "h.first + i * h.spread", "h.first + i"),
     "phase with another's weights": ("convolution", "conv2d_input_grad", "w.first_tap + b", "b"),
     "column outside": (
@@ -138,18 +137,5 @@ CUDA_MUTANTS = {
         "conv2d_weight_grad",
         "j * ACROSS < part.columns",
         "j * ACROSS + 1 < part.columns",
-    ),
-    "last row of the results missing": (
-        "convolution",
-        "conv2d_weight_grad",
-        "first_row + i < part.rows",
-        "first_row + i + 1 < part.rows",
-    ),
-    "a thread's columns side by side": ("convolution", "conv2d_weight_grad", "b[j * ACROSS]", "b[j]"),
-    "slices transposed": (
-        "convolution",
-        "conv2d_weight_grad",
-        "? at % DEPTH : at / COLUMNS",
-        "? at / DEPTH % DEPTH : at / COLUMNS",
     ),
 }
