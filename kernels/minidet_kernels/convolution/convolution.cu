@@ -51,7 +51,7 @@ static_assert(ROWS * DEPTH % THREADS == 0 && COLUMNS * DEPTH % THREADS == 0, "al
 // Where a depth or a column of the product lies. The number (depth, column) of the right matrix is the pixel of the
 // image at the sum of the two places; the number (row, depth) of the left one lies `left` further than its row begins.
 // To work that out takes divisions, so it is done once for a depth or column, by one thread, and put into a table.
-struct Place {
+struct alignas(16) Place {
     int left, offset, row, column;  // offset: in the array of all images, row and column: in one
 };
 
@@ -73,7 +73,8 @@ struct Image {
     int h, w;
 };
 
-__device__ Real seen(const Image& image, const Place& a, const Place& b)
+// Places by value: from shared memory each comes in one instruction.
+__device__ Real seen(const Image& image, Place a, Place b)
 {
     const int row = a.row + b.row, column = a.column + b.column;
     const bool inside = unsigned(row) < unsigned(image.h) && unsigned(column) < unsigned(image.w);  // below 0: huge
@@ -116,7 +117,7 @@ __device__ void product(Results& results, const Part& part, const Real* left, in
                 start + thread < part.end ? depth_at(start + thread) : Place{-1, 0, OUTSIDE, 0};
     };
     const auto fetch = [&](int which) {
-        const Place& depth = tiles.depths[which][thread % DEPTH];
+        const Place depth = tiles.depths[which][thread % DEPTH];
 #pragma unroll
         for (int i = 0; i < LEFT; i++) {
             const int row = part.first_row() + (thread + i * THREADS) / DEPTH;
