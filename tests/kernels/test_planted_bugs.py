@@ -67,10 +67,10 @@ def test_a_divergent_barrier_is_an_error_of_the_launch(name: str, words: str) ->
     ("sanitizer", "name", "words"),
     [
         ("address", "end of the array not checked", ["heap-buffer-overflow", "in relu", "relu.cu:"]),
-        ("address", "one row too many of a shared tile", ["out of bounds for type", "convolution.cu:"]),
+        ("address", "one row too many of a shared tile", ["out of bounds for type", "product.cuh:"]),
         ("thread", "scatter without atomics", ["data race", "in scatter", "pooling.cu:"]),
         ("thread", "barrier missing before the sum", ["data race", "block_sum", "batch_norm.cu:"]),
-        ("thread", "barrier missing before the product", ["data race", "convolution.cu:"]),
+        ("thread", "barrier missing before the product", ["data race", "product.cuh:"]),
         ("thread", "barrier missing before the walk", ["data race", "in keep_best", "nms.cu:"]),
         ("thread", "barrier missing between the steps", ["data race", "in soft_nms", "nms.cu:"]),
         ("thread", "sum of a tree read without a barrier", ["data race", "total_variation.cu:"]),

@@ -25,7 +25,7 @@ TOLERANCE = 3e-5  # of the largest result; a wrong transform is off by 1e-1, flo
 NAMES = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 SLABS = {"many slabs": 1, "one slab": 1 << 24}  # the least that a slab can be is a block of 64 tiles
 
-# `old` becomes `new` in convolution.cu
+# `old` becomes `new` in winograd.cuh
 MUTANTS = {
     "wrong coefficient of the image": ("v[5 * step] = 4 * d1 - 5 * d3 + d5", "v[5 * step] = 4 * d1 - 4 * d3 + d5"),
     "wrong coefficient of the products": ("8 * (m3 - m4) + m5", "4 * (m3 - m4) + m5"),
