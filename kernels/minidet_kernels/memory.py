@@ -2,12 +2,16 @@
 
 The channels of a pixel lie side by side, so that one vector instruction works on 16 of them. NumPy's strides
 say how the memory lies; the shape stays (N, C, H, W) for whoever uses the array. Results of the CPU versions
-are channels-last, their inputs are copied only where they are not.
+are channels-last, their inputs are copied only where they are not. Large ones come from a pool (`pool.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from minidet_kernels.pool import POOL
 
 
 def to_channels_last(x: np.ndarray) -> np.ndarray:
@@ -19,10 +23,15 @@ def to_channels_last(x: np.ndarray) -> np.ndarray:
     return np.require(x.transpose(0, 2, 3, 1), requirements=["C", "A", "W"])
 
 
+def empty(shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
+    """As np.empty; memory of 1 MB or more is taken from what dead arrays left behind."""
+    return POOL.empty(shape, dtype)
+
+
 def empty_channels_last(shape: tuple[int, int, int, int], dtype: np.dtype) -> np.ndarray:
     """New memory (N, H, W, C) for a result of the public `shape` (N, C, H, W); return it through `to_public`."""
     n, c, h, w = shape
-    return np.empty((n, h, w, c), dtype)
+    return empty((n, h, w, c), dtype)
 
 
 def to_public(x: np.ndarray) -> np.ndarray:

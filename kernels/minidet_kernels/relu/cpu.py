@@ -10,6 +10,7 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import parallel
+from minidet_kernels.memory import empty
 
 # Elements that a thread takes at a stretch: 64 KB of float32. Smaller pieces cost in their number.
 PIECE = 1 << 14
@@ -18,7 +19,7 @@ PIECE = 1 << 14
 def relu(x: np.ndarray) -> np.ndarray:
     order = _memory_order(x)
     row = _as_row(x, order)
-    y = np.empty_like(row)
+    y = empty(row.shape, row.dtype)
     _positive(row, y)
     return _as_shape(y, x.shape, order)
 
@@ -26,7 +27,7 @@ def relu(x: np.ndarray) -> np.ndarray:
 def relu_backward(grad: np.ndarray, y: np.ndarray) -> np.ndarray:
     order = _memory_order(y)
     row = _as_row(y, order)
-    x_grad = np.empty_like(row)
+    x_grad = empty(row.shape, row.dtype)
     _where_positive(_as_row(grad, order), row, x_grad)
     return _as_shape(x_grad, y.shape, order)
 

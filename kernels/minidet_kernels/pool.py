@@ -1,0 +1,104 @@
+"""A pool of large pieces of memory: what a dead array leaves behind serves the next one.
+
+New memory is dear: the operating system gives it out in pages, each of which it fills with zeros when it is first
+written, and takes it back as soon as an array dies. Writing a new 50 MB takes two to three times as long as writing
+50 MB again, and every step of a training makes arrays of the same sizes as the step before.
+
+Who owns what:
+
+    array  --base-->  _Lease  -->  memory (bytes)         while the array or any view of it lives
+                                   Pool._free             after the last of them died
+
+A view keeps its base alive, so memory cannot come back to the pool before the last array over it is gone, and what
+somebody can still see is never written by another. There is no lock: a finaliser runs at any moment, also while its own
+thread is inside the pool, and would wait for ever. Each step is a single operation of a dictionary instead, which
+CPython makes atomic. After a fork both processes have a pool of their own, as of all memory.
+
+At most LIMIT bytes lie idle; `minidet_kernels.pool.POOL.set_limit(bytes)` changes that for the whole process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+# Bytes from which an array comes from the pool. Below, the C library reuses memory by itself, and faster.
+SMALLEST = 1 << 20
+# A piece may be larger than what is asked for by this part of it. A network's sizes come again exactly, step by step;
+# the rest is for images that differ a little.
+SPARE = 1 / 4
+# Bytes of a cache line and of the largest vector register: a vector that crosses a line is loaded in two steps.
+ALIGNMENT = 64
+# Bytes that may lie idle: a training step of VGG16 on a 224 x 224 image needs half of it.
+LIMIT = 1 << 30
+
+
+class Pool:
+    """At most `limit` bytes lie idle in it: what comes back beyond that is freed, the oldest first."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit = limit
+        self._free: dict[int, np.ndarray] = {}  # by address; the one that came back last stands last
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
+        """As np.empty: a contiguous array with any contents."""
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        if size < SMALLEST:
+            return np.empty(shape, dtype)
+        memory = self._take(size)
+        if memory is None:
+            memory = np.empty(size + ALIGNMENT, np.uint8)
+        return np.asarray(_Lease(self, memory, tuple(shape), dtype))
+
+    def idle(self) -> int:
+        """Bytes that lie in the pool."""
+        return sum(memory.nbytes for memory in list(self._free.values()))
+
+    def set_limit(self, limit: int) -> None:
+        """Frees at once what lies idle beyond the new limit; 0 switches the pool off."""
+        if limit < 0:
+            raise ValueError(f"set_limit: expected bytes >= 0, got {limit}; 0 switches the pool off")
+        self.limit = limit
+        self._trim()
+
+    def give_back(self, memory: np.ndarray) -> None:
+        self._free[_address(memory)] = memory
+        self._trim()
+
+    def _take(self, size: int) -> np.ndarray | None:
+        """The piece that came back last, so that it may still be in the cache, among those that fit."""
+        for address in reversed(list(self._free)):
+            memory = self._free.get(address)
+            if memory is not None and size + ALIGNMENT <= memory.nbytes <= (1 + SPARE) * size + ALIGNMENT:
+                memory = self._free.pop(address, None)  # None: another thread was faster
+                if memory is not None:
+                    return memory
+        return None
+
+    def _trim(self) -> None:
+        for address in list(self._free):
+            if self.idle() <= self.limit:
+                break
+            self._free.pop(address, None)
+
+
+class _Lease:
+    """Memory in use: the base of one array, and so of all its views. When the last of them dies, this does."""
+
+    def __init__(self, pool: Pool, memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._pool, self._memory = pool, memory
+        first = -(-_address(memory) // ALIGNMENT) * ALIGNMENT
+        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype.str, "data": (first, False)}
+
+    def __del__(self) -> None:
+        self._pool.give_back(self._memory)
+
+
+def _address(memory: np.ndarray) -> int:
+    return memory.__array_interface__["data"][0]
+
+
+POOL = Pool()
