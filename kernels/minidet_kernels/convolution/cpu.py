@@ -12,11 +12,8 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.convolution import conv2d_output_size, direct, is_exact, winograd
+from minidet_kernels.convolution import choice, conv2d_output_size, direct, is_exact, winograd
 from minidet_kernels.memory import empty_channels_last, to_channels_last, to_public
-
-# Tiles of 4 x 4 results, of all images together, from which on Winograd's method is faster.
-FEWEST_TILES = 32
 
 
 def conv2d(
@@ -30,8 +27,11 @@ def conv2d(
 ) -> np.ndarray:
     if _is_fast(x, dilation, groups):
         size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
-        if _takes_winograd(x.shape[0], x.shape[1], weight.shape[0], weight.shape[2:], size, stride, padding):
-            return winograd.conv2d(x, weight, bias, padding)
+        k, c, *kernel_size = weight.shape
+        if _may_take_winograd(c, k, tuple(kernel_size), stride, padding) and (
+            method := choice.forward(x.shape[0], c, k, size)
+        ):
+            return winograd.conv2d(x, weight, bias, padding, method)
         return direct.conv2d(x, weight, bias, stride, padding)
     k = weight.shape[0]
     size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
@@ -51,9 +51,11 @@ def conv2d_input_grad(
     groups: int,
 ) -> np.ndarray:
     if _is_fast(grad, dilation, groups):
-        k, c = weight.shape[:2]
-        if _takes_winograd(grad.shape[0], k, c, weight.shape[2:], input_size, stride, padding):
-            return winograd.conv2d_input_grad(grad, weight, padding)
+        k, c, *kernel_size = weight.shape
+        if _may_take_winograd(k, c, tuple(kernel_size), stride, padding) and (
+            method := choice.forward(grad.shape[0], k, c, input_size)
+        ):
+            return winograd.conv2d_input_grad(grad, weight, padding, method)
         return direct.conv2d_input_grad(grad, weight, input_size, stride, padding)
     x_grad = empty_channels_last((grad.shape[0], weight.shape[1] * groups, *input_size), grad.dtype)
     x_grad[...] = 0
@@ -71,8 +73,10 @@ def conv2d_weight_grad(
     groups: int,
 ) -> np.ndarray:
     if _is_fast(x, dilation, groups):
-        if _takes_winograd(x.shape[0], x.shape[1], grad.shape[1], kernel_size, grad.shape[2:], stride, padding):
-            return winograd.conv2d_weight_grad(x, grad, padding)
+        if _may_take_winograd(x.shape[1], grad.shape[1], kernel_size, stride, padding) and (
+            method := choice.weight_grad(x.shape[0], x.shape[1], grad.shape[1], grad.shape[2:])
+        ):
+            return winograd.conv2d_weight_grad(x, grad, padding, method)
         return direct.conv2d_weight_grad(x, grad, kernel_size, stride, padding)
     c, k = x.shape[1] // groups, grad.shape[1] // groups
     weight_grad = np.zeros((groups, *kernel_size, c, k), x.dtype)
@@ -85,13 +89,9 @@ def _is_fast(x: np.ndarray, dilation: Pair, groups: int) -> bool:
     return x.dtype == np.float32 and dilation == (1, 1) and groups == 1
 
 
-def _takes_winograd(n: int, c: int, k: int, kernel_size: Pair, size: Pair, stride: Pair, padding: Pair) -> bool:
-    """Whether Winograd's method can do it and is faster: measured for 16 to 512 channels and 4 x 4 to 224 x 224 pixels.
-
-    With few tiles the transforms of the weights cost more than they save.
-    """
-    tiles = n * -(-size[0] // winograd.PIXELS) * -(-size[1] // winograd.PIXELS)
-    return not is_exact() and winograd.fits(c, k, kernel_size, stride, padding) and tiles >= FEWEST_TILES
+def _may_take_winograd(c: int, k: int, kernel_size: Pair, stride: Pair, padding: Pair) -> bool:
+    """Whether Winograd's method can do it, and nobody asked for the exact sum; `choice` says whether it is faster."""
+    return not is_exact() and winograd.fits(c, k, kernel_size, stride, padding)
 
 
 def _pad(x: np.ndarray, padding: Pair) -> np.ndarray:

@@ -42,17 +42,9 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.convolution.winograd_transforms import (
-    FREQUENCIES,
-    PIXELS,
-    SEEN,
-    frequencies_to_image,
-    grad_to_frequencies,
-    image_to_frequencies,
-    transform_back,
-    transform_weights,
-)
-from minidet_kernels.memory import to_channels_last, to_public
+from minidet_kernels.convolution import winograd_f2 as f2
+from minidet_kernels.convolution import winograd_f4 as f4
+from minidet_kernels.memory import empty, to_channels_last, to_public
 from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
 from minidet_kernels.vectors import load, store
 
@@ -61,13 +53,11 @@ from minidet_kernels.vectors import load, store
 BLOCK_FLOATS = 1 << 18
 # Input channels in one pass of a product: 128 x 32 weights are 16 KB, half the first-level cache.
 PASS_CHANNELS = 128
-# Output channels that a thread works on at once where the weights are many: two vectors, the width of the tile.
+# Tiles in one pass of a product of the weight gradient: 64 x 32 of v and as many of d are 16 KB, half the first-level
+# cache.
+PASS_TILES = 64
+# Channels that a thread works on at once where there are many: two vectors, the width of the tile.
 SLAB = 2 * LANES
-# Weights (C K) up to which all threads read them as a whole. Above, their frequencies are more than the cache holds.
-LARGEST_BY_TILES = 1 << 16
-# Tiles at a time where each thread takes some outputs: their m, 64 * 32 * 36 float32, and 128 * 32 * 36 of u are
-# 0.9 MB.
-OUTPUT_BLOCK = 64
 # Between the frequencies of a tile lie a few floats more than needed: at a distance of exactly a power of two they
 # would compete for the same cache lines.
 GAP = LANES
@@ -76,11 +66,12 @@ GAP = LANES
 class Geometry(NamedTuple):
     """What the compiled loops need to know besides the arrays."""
 
+    pixels: int  # of a side of a tile of results: 2 or 4
     down: int  # tiles of an image, below each other
     across: int
     padding_h: int  # rows of zeros above the image
     padding_w: int
-    block: int  # tiles that a thread works on at once
+    block: int  # tiles that are worked on at once
     threads: int
 
 
@@ -90,136 +81,170 @@ def fits(channels: int, outputs: int, kernel_size: Pair, stride: Pair, padding: 
     return whole and kernel_size == (3, 3) and stride == (1, 1) and max(padding) <= 2
 
 
-def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, padding: Pair) -> np.ndarray:
+class Method(NamedTuple):
+    """One of the ways to do it; `choice.py` knows which is fastest for what."""
+
+    pixels: int  # of a side of a tile of results: 2 or 4
+    by_outputs: bool  # whether the threads share out the output channels, and not the tiles
+
+
+def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, padding: Pair, method: Method) -> np.ndarray:
     k, c = weight.shape[:2]
     strides = (c * 9, 9, 3, 1)  # of weight, by output channel, input channel, row, column
     start = np.zeros(k, np.float32)
     if bias is not None:
         start[:] = bias
-    return _run(x, weight, strides, 0, k, start, padding)
+    return _run(x, weight, strides, 0, k, start, padding, method)
 
 
-def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, padding: Pair) -> np.ndarray:
+def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, padding: Pair, method: Method) -> np.ndarray:
     c = weight.shape[1]
     strides = (9, c * 9, -3, -1)  # the channels change places, and the filter is read from its last tap to its first
-    return _run(grad, weight, strides, 8, c, np.zeros(c, np.float32), (2 - padding[0], 2 - padding[1]))
+    start = np.zeros(c, np.float32)
+    return _run(grad, weight, strides, 8, c, start, (2 - padding[0], 2 - padding[1]), method)
 
 
-def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, padding: Pair) -> np.ndarray:
-    c, k = x.shape[1], grad.shape[1]
-    by_outputs = c * k > LARGEST_BY_TILES // 2  # twice as much as in the forward: every thread has results of its own
-    correlate = _correlate_by_outputs if by_outputs else _correlate_by_tiles
-    geometry = _geometry(grad.shape[0], c, k, grad.shape[2:], padding, OUTPUT_BLOCK * 4 if by_outputs else 0)
-    weight_grad = np.empty((k, c, 3, 3), np.float32)
-    correlate(to_channels_last(x), to_channels_last(grad), geometry, weight_grad.reshape(-1))
+def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, padding: Pair, method: Method) -> np.ndarray:
+    (n, c), (k, *size) = x.shape[:2], grad.shape[1:]
+    frequencies, threads = (method.pixels + 2) ** 2, numba.get_num_threads()
+    if n == 0:
+        return np.zeros((k, c, 3, 3), np.float32)
+    weight_grad = empty((k, c, 3, 3), np.float32)
+    arrays = to_channels_last(x), to_channels_last(grad)
+    if method.by_outputs:
+        most = BLOCK_FLOATS // 2 // (frequencies * SLAB)  # of d, which a thread reads again and again
+        geometry = _geometry(n, size, padding, method.pixels, most, 1)
+        v, d = (_frequencies(1, frequencies, geometry.block * -(-side // SLAB) * SLAB) for side in (c, k))
+        m = _frequencies(threads, frequencies, SLAB * SLAB)
+        _correlate_by_outputs(*arrays, geometry, v, d, m, weight_grad.reshape(-1))
+    else:
+        geometry = _geometry(n, size, padding, method.pixels, BLOCK_FLOATS // (frequencies * (c + k)), threads)
+        v, d = (_frequencies(threads, frequencies, geometry.block * side) for side in (c, k))
+        partial = empty((threads, frequencies * c * k), np.float32)
+        _correlate_by_tiles(*arrays, geometry, v, d, partial, weight_grad.reshape(-1))
     return weight_grad
 
 
-def _run(x, weight, strides, first_tap, outputs, bias, padding):
+def _run(x, weight, strides, first_tap, outputs, bias, padding, method):
     n, c, h, w = x.shape
     size = (h + 2 * padding[0] - 2, w + 2 * padding[1] - 2)
+    frequencies, threads = (method.pixels + 2) ** 2, numba.get_num_threads()
     weight = np.require(weight, requirements=["C", "A", "W"]).reshape(-1)
-    y = np.empty((n, *size, outputs), np.float32)
-    by_outputs = c * outputs > LARGEST_BY_TILES
-    convolve = _convolve_by_outputs if by_outputs else _convolve_by_tiles
-    geometry = _geometry(n, c, outputs, size, padding, OUTPUT_BLOCK if by_outputs else 0)
-    convolve(to_channels_last(x), weight, strides, first_tap, bias, geometry, y)
+    y = empty((n, *size, outputs), np.float32)
+    if method.by_outputs:
+        convolve = _convolve_by_outputs
+        most = BLOCK_FLOATS // (frequencies * SLAB) - PASS_CHANNELS  # for u of 128 channels, and m of so many tiles
+        geometry = _geometry(n, size, padding, method.pixels, most, 1)
+        u = _frequencies(threads, frequencies, PASS_CHANNELS * SLAB)
+        v = _frequencies(1, frequencies, geometry.block * c)
+        m = _frequencies(threads, frequencies, geometry.block * SLAB)
+    else:
+        convolve = _convolve_by_tiles
+        most = BLOCK_FLOATS // (frequencies * (c + outputs))
+        geometry = _geometry(n, size, padding, method.pixels, most, threads)
+        u = _frequencies(1, frequencies, c * outputs)
+        v, m = (_frequencies(threads, frequencies, geometry.block * side) for side in (c, outputs))
+    convolve(to_channels_last(x), weight, strides, first_tap, bias, geometry, u, v, m, y)
     return to_public(y)
 
 
-def _geometry(n: int, c: int, k: int, size: Pair, padding: Pair, block: int) -> Geometry:
-    """block: tiles that all threads work on at once; 0 for as many a thread as fit into its cache."""
-    down, across = (-(-side // PIXELS) for side in size)
-    threads = numba.get_num_threads()
+def _geometry(n: int, size: Pair, padding: Pair, pixels: int, most: int, shares: int) -> Geometry:
+    """Blocks of about the same number of tiles, at most `most`; their number is a multiple of `shares`."""
+    down, across = (-(-side // pixels) for side in size)
     tiles = n * down * across
-    if not block:
-        block = min(BLOCK_FLOATS // (FREQUENCIES * (c + k)), -(-tiles // threads))
-    block = max(min(block, tiles) // ROWS * ROWS, ROWS)
-    return Geometry(down, across, *padding, block, threads)
+    blocks = -(-tiles // (max(most, ROWS) * shares)) * shares
+    block = -(-tiles // max(blocks, 1) // ROWS) * ROWS
+    return Geometry(pixels, down, across, *padding, max(block, ROWS), numba.get_num_threads())
+
+
+def _frequencies(copies: int, frequencies: int, size: int) -> np.ndarray:
+    """Memory for `copies` of the `frequencies` of something that has `size` numbers at each of them."""
+    return empty((copies, frequencies * (size + GAP)), np.float32)
 
 
 # ---- forward, and input gradient ---------------------------------------------------------------------------------
 
 
 @parallel
-def _convolve_by_tiles(x, weight, strides, first_tap, bias, geometry, y):
+def _convolve_by_tiles(x, weight, strides, first_tap, bias, geometry, u, v, m, y):
     """Each thread takes blocks of tiles through all three stages; v and m never leave its cache."""
     n, _, _, c = x.shape
-    k = y.shape[3]
-    u = np.empty(FREQUENCIES * c * k, np.float32)
-    for outputs in prange(k // LANES):
-        transform_weights(weight, strides, first_tap, outputs * LANES, 0, c, u, outputs * c * LANES, c * k)
+    k, threads = y.shape[3], geometry.threads
+    for output in prange(k // LANES):
+        _transform_weights(weight, strides, first_tap, output * LANES, 0, c, geometry, u[0], output * c * LANES)
     tiles = n * geometry.down * geometry.across
     blocks = -(-tiles // geometry.block)
-    for thread in prange(geometry.threads):
-        v_step, m_step = geometry.block * c + GAP, geometry.block * k + GAP
-        v, m = np.zeros(FREQUENCIES * v_step, np.float32), np.empty(FREQUENCIES * m_step, np.float32)
-        v_rows, m_rows, same = _rows(geometry.block, c), _rows(geometry.block, k), _rows(geometry.block, 0)
-        nothing, patch = np.zeros(k, np.float32), np.empty(SEEN * SEEN * LANES, np.float32)
-        for block in range(blocks * thread // geometry.threads, blocks * (thread + 1) // geometry.threads):
+    for thread in prange(threads):
+        patch = np.empty((geometry.pixels + 2) ** 2 * LANES, np.float32)
+        for block in range(blocks * thread // threads, blocks * (thread + 1) // threads):
             first, last = block * geometry.block, min((block + 1) * geometry.block, tiles)
             for tile in range(first, last):
-                _see_tile(x, tile, geometry, patch, v, (tile - first) * c, v_step)
-            for f in range(FREQUENCIES):
-                _multiply(v, f * v_step, v_rows, min(c, PASS_CHANNELS), u, f * c * k, c * LANES,
-                          nothing, 0, same, m, f * m_step, m_rows, k, last - first)  # fmt: skip
-                for channel in range(PASS_CHANNELS, c, PASS_CHANNELS):
-                    _multiply(v, f * v_step + channel, v_rows, min(c - channel, PASS_CHANNELS),
-                              u, f * c * k + channel * LANES, c * LANES,
-                              m, f * m_step, m_rows, m, f * m_step, m_rows, k, last - first)  # fmt: skip
+                _see_tile(x, tile, geometry, patch, v[thread], (tile - first) * c, SLAB)
+            _multiply(v[thread], c, 0, c, u[0], c * LANES, m[thread], k, k, last - first, geometry)
             for tile in range(first, last):
-                _put_tile(m, (tile - first) * k, m_step, bias, tile, geometry, patch, y, 0, k)
+                _put_tile(m[thread], (tile - first) * k, bias, tile, geometry, patch, y, 0, k)
 
 
 @parallel
-def _convolve_by_outputs(x, weight, strides, first_tap, bias, geometry, y):
+def _convolve_by_outputs(x, weight, strides, first_tap, bias, geometry, u, v, m, y):
     """Each thread takes 32 output channels of a block of tiles, and transforms their weights as it needs them.
 
     With hundreds of channels u is four times the weights and as large as the third-level cache, or larger: here 128 x
     32 channels of it are made at a time, and used at once for all tiles of the block.
     """
     n, _, _, c = x.shape
-    k = y.shape[3]
-    tiles = n * geometry.down * geometry.across
-    v_step, m_step = geometry.block * c + GAP, geometry.block * SLAB + GAP
-    v = np.zeros(FREQUENCIES * v_step, np.float32)
-    v_rows, m_rows = _rows(geometry.block, c), _rows(geometry.block, SLAB)
+    k, threads = y.shape[3], geometry.threads
+    tiles, slabs = n * geometry.down * geometry.across, -(-k // SLAB)
     for first in range(0, tiles, geometry.block):
         last = min(first + geometry.block, tiles)
-        for tile in prange(first, last):
-            patch = np.empty(SEEN * SEEN * LANES, np.float32)
-            _see_tile(x, tile, geometry, patch, v, (tile - first) * c, v_step)
-        for slab in prange(-(-k // SLAB)):
-            lanes, u_step = min(SLAB, k - slab * SLAB), PASS_CHANNELS * SLAB + GAP
-            u = np.empty(FREQUENCIES * u_step, np.float32)
-            m, patch = np.zeros(FREQUENCIES * m_step, np.float32), np.empty(SEEN * SEEN * LANES, np.float32)
-            for channel in range(0, c, PASS_CHANNELS):
-                count = min(PASS_CHANNELS, c - channel)
-                for lane in range(0, lanes, LANES):
-                    transform_weights(weight, strides, first_tap, slab * SLAB + lane, channel, channel + count,
-                                       u, lane * PASS_CHANNELS, u_step)  # fmt: skip
-                for f in range(FREQUENCIES):
-                    _multiply(v, f * v_step + channel, v_rows, count, u, f * u_step, PASS_CHANNELS * LANES,
-                              m, f * m_step, m_rows, m, f * m_step, m_rows, lanes, last - first)  # fmt: skip
-            for tile in range(first, last):
-                at = (tile - first) * SLAB
-                _put_tile(m, at, m_step, bias, tile, geometry, patch, y, slab * SLAB, slab * SLAB + lanes)
+        for thread in prange(threads):
+            patch = np.empty((geometry.pixels + 2) ** 2 * LANES, np.float32)
+            begin, end = (last - first) * thread // threads, (last - first) * (thread + 1) // threads
+            for tile in range(first + begin, first + end):
+                _see_tile(x, tile, geometry, patch, v[0], (tile - first) * c, SLAB)
+        for thread in prange(threads):
+            patch = np.empty((geometry.pixels + 2) ** 2 * LANES, np.float32)
+            for slab in range(slabs * thread // threads, slabs * (thread + 1) // threads):
+                output = slab * SLAB
+                lanes = min(SLAB, k - output)
+                for channel in range(0, c, PASS_CHANNELS):
+                    end = min(channel + PASS_CHANNELS, c)
+                    for lane in range(0, lanes, LANES):
+                        _transform_weights(weight, strides, first_tap, output + lane, channel, end, geometry,
+                                           u[thread], lane * PASS_CHANNELS)  # fmt: skip
+                    _multiply(v[0], c, channel, end, u[thread], PASS_CHANNELS * LANES,
+                              m[thread], SLAB, lanes, last - first, geometry)  # fmt: skip
+                for tile in range(first, last):
+                    _put_tile(m[thread], (tile - first) * SLAB, bias, tile, geometry, patch, y, output, output + lanes)
 
 
 @serial
-def _rows(count, step):
-    """Where the rows of a matrix begin."""
-    return np.arange(0, count) * step
+def _multiply(v, v_row, first, last, u, lane_step, m, m_row, lanes, tiles, geometry):
+    """m (tiles, lanes) = v (tiles, channels) u (channels, lanes), at every frequency, for some of the channels.
+
+    From channel 0 on, the sums begin; later channels are added to them, a pass at a time. u lies in blocks of 16 lanes,
+    lane_step apart, and begins with channel `first`. Rows up to a multiple of 8 are computed for nothing.
+    """
+    frequencies = (geometry.pixels + 2) ** 2
+    v_rows, m_rows = _rows(geometry.block, v_row), _rows(geometry.block, m_row)
+    nothing, same = np.zeros(lanes, np.float32), _rows(geometry.block, 0)
+    for f in range(frequencies):
+        v_at, u_at, m_at = f * (v.size // frequencies), f * (u.size // frequencies), f * (m.size // frequencies)
+        for channel in range(first, last, PASS_CHANNELS):
+            count, at = min(PASS_CHANNELS, last - channel), u_at + (channel - first) * LANES
+            if channel == 0:
+                _multiply_pass(v, v_at, v_rows, count, u, at, lane_step, nothing, 0, same, m, m_at, m_rows,
+                               lanes, tiles)  # fmt: skip
+            else:
+                _multiply_pass(v, v_at + channel, v_rows, count, u, at, lane_step, m, m_at, m_rows, m, m_at, m_rows,
+                               lanes, tiles)  # fmt: skip
 
 
 @serial
-def _multiply(
+def _multiply_pass(
     v, v_at, v_rows, channels, u, u_at, lane_step, start, start_at, start_rows, m, m_at, m_rows, lanes, tiles
 ):
-    """m (tiles, lanes) = start + v (tiles, channels) u (channels, lanes), for one frequency.
-
-    u lies in blocks of 16 lanes, lane_step apart. Rows up to a multiple of 8 are computed for nothing.
-    """
+    """m (tiles, lanes) = start + v (tiles, channels) u (channels, lanes), for one frequency."""
     for lane in range(0, lanes, 2 * LANES):
         at = u_at + lane // LANES * lane_step
         for row in range(0, tiles, ROWS):
@@ -231,69 +256,150 @@ def _multiply(
                            start, start_at + lane, start_rows, m, m_at + lane, m_rows, row, channels, 1)  # fmt: skip
 
 
+@serial
+def _rows(count, step):
+    """Where the rows of a matrix begin."""
+    return np.arange(0, count) * step
+
+
 # ---- weight gradient ---------------------------------------------------------------------------------------------
 
 
 @parallel
-def _correlate_by_tiles(x, grad, geometry, weight_grad):
+def _correlate_by_tiles(x, grad, geometry, v, d, partial, weight_grad):
     """Each thread adds up the products of its own tiles."""
     n, _, _, c = x.shape
-    k = grad.shape[3]
+    k, threads = grad.shape[3], geometry.threads
+    frequencies = (geometry.pixels + 2) ** 2
     tiles = n * geometry.down * geometry.across
     blocks = -(-tiles // geometry.block)
-    partial = np.zeros((geometry.threads, FREQUENCIES * c * k), np.float32)
-    for thread in prange(geometry.threads):
-        v_step, d_step = geometry.block * c + GAP, geometry.block * k + GAP
-        v, d = np.empty(FREQUENCIES * v_step, np.float32), np.empty(FREQUENCIES * d_step, np.float32)
-        patch = np.empty(SEEN * SEEN * LANES, np.float32)
-        v_rows, rows = _rows(c, 1), _rows(c, k)
-        for block in range(blocks * thread // geometry.threads, blocks * (thread + 1) // geometry.threads):
+    for thread in prange(threads):
+        patch, total = np.empty(frequencies * LANES, np.float32), partial[thread]
+        total[:] = 0
+        columns, rows = _rows(c, 1), _rows(c, k)
+        for block in range(blocks * thread // threads, blocks * (thread + 1) // threads):
             first, last = block * geometry.block, min((block + 1) * geometry.block, tiles)
             for tile in range(first, last):
-                _see_tile(x, tile, geometry, patch, v, (tile - first) * c, v_step)
-                _see_grad(grad, tile, geometry, patch, d, (tile - first) * k, d_step)
-            for f in range(FREQUENCIES):
-                _add_products(v, f * v_step, v_rows, c, d, f * d_step, k, 0, k,
-                              partial[thread], f * c * k, rows, last - first)  # fmt: skip
+                _see_tile(x, tile, geometry, patch, v[thread], (tile - first) * c, SLAB)
+                _see_grad(grad, tile, geometry, patch, d[thread], (tile - first) * k, SLAB)
+            for f in range(frequencies):
+                _add_products(v[thread], f * (v.shape[1] // frequencies), c, columns, c,
+                              d[thread], f * (d.shape[1] // frequencies), k, k,
+                              total, f * c * k, rows, total, f * c * k, rows, last - first)  # fmt: skip
     for channel in prange(c):
-        transform_back(partial, channel, c, k, weight_grad)
+        m, g = np.empty(frequencies * LANES, np.float32), np.empty(9 * LANES, np.float32)
+        for lane in range(0, k, LANES):
+            for f in range(frequencies):
+                at = (f * c + channel) * k + lane
+                total = load(partial[0], at)
+                for thread in range(1, threads):  # in the order of the threads: the same bits on every run
+                    total = total + load(partial[thread], at)
+                store(m, f * LANES, total)
+            _put_weights(m, 0, LANES, geometry, g, weight_grad, c, lane, channel, False)
 
 
 @parallel
-def _correlate_by_outputs(x, grad, geometry, weight_grad):
-    """A block of tiles at a time; each thread adds up all of its products at some of the frequencies and outputs."""
+def _correlate_by_outputs(x, grad, geometry, v, d, m, weight_grad):
+    """A block of tiles at a time; a thread multiplies 32 x 32 channels of them at all frequencies, and transforms back.
+
+    v and d lie in panels of 32 channels, (panel, tile, channel), in which a product runs through neighbouring memory.
+    """
     n, _, _, c = x.shape
-    k = grad.shape[3]
-    tiles = n * geometry.down * geometry.across
-    total = np.zeros((1, FREQUENCIES * c * k), np.float32)
-    v_step, d_step = geometry.block * c + GAP, geometry.block * k + GAP
-    v, d = np.empty(FREQUENCIES * v_step, np.float32), np.empty(FREQUENCIES * d_step, np.float32)
-    v_rows, rows, slabs = _rows(c, 1), _rows(c, k), -(-k // SLAB)
+    k, threads = grad.shape[3], geometry.threads
+    tiles, panel = n * geometry.down * geometry.across, geometry.block * SLAB
+    v_panels, d_panels = -(-c // SLAB), -(-k // SLAB)
     for first in range(0, tiles, geometry.block):
         last = min(first + geometry.block, tiles)
-        for tile in prange(first, last):
-            patch = np.empty(SEEN * SEEN * LANES, np.float32)
-            _see_tile(x, tile, geometry, patch, v, (tile - first) * c, v_step)
-            _see_grad(grad, tile, geometry, patch, d, (tile - first) * k, d_step)
-        for task in prange(FREQUENCIES * slabs):
-            f, lane = task // slabs, task % slabs * SLAB
-            _add_products(v, f * v_step, v_rows, c, d, f * d_step, k, lane, min(lane + SLAB, k),
-                          total[0], f * c * k, rows, last - first)  # fmt: skip
-    for channel in prange(c):
-        transform_back(total, channel, c, k, weight_grad)
+        for thread in prange(threads):
+            patch = np.empty((geometry.pixels + 2) ** 2 * LANES, np.float32)
+            begin, end = (last - first) * thread // threads, (last - first) * (thread + 1) // threads
+            for tile in range(first + begin, first + end):
+                _see_tile(x, tile, geometry, patch, v[0], (tile - first) * SLAB, panel)
+                _see_grad(grad, tile, geometry, patch, d[0], (tile - first) * SLAB, panel)
+        for thread in prange(threads):
+            g, pairs = np.empty(9 * LANES, np.float32), v_panels * d_panels
+            for pair in range(pairs * thread // threads, pairs * (thread + 1) // threads):
+                channel, output = pair % v_panels * SLAB, pair // v_panels * SLAB
+                channels, lanes = min(SLAB, c - channel), min(SLAB, k - output)
+                _multiply_panels(v[0], channel * geometry.block, channels, d[0], output * geometry.block, lanes,
+                                 m[thread], last - first, geometry)  # fmt: skip
+                for row in range(channels):
+                    for lane in range(0, lanes, LANES):
+                        _put_weights(m[thread], row * SLAB + lane, m.shape[1] // (geometry.pixels + 2) ** 2, geometry,
+                                     g, weight_grad, c, output + lane, channel + row, first > 0)  # fmt: skip
 
 
 @serial
-def _add_products(v, v_at, v_rows, c, d, d_at, k, first_lane, last_lane, total, at, rows, tiles):
-    """total (C, lanes) += v' (C, tiles) d (tiles, lanes), for one frequency."""
-    for lane in range(first_lane, last_lane, 2 * LANES):
-        for row in range(0, c, ROWS):
-            if lane + 2 * LANES <= last_lane:
-                tile_of_32(v, v_at, v_rows, c, 0, d, d_at + lane, k, LANES,
-                           total, at + lane, rows, total, at + lane, rows, row, tiles, 1)  # fmt: skip
+def _multiply_panels(v, v_at, channels, d, d_at, lanes, m, tiles, geometry):
+    """m (channels, lanes) = v' (channels, tiles) d (tiles, lanes), at every frequency, for one panel of each."""
+    frequencies = (geometry.pixels + 2) ** 2
+    columns, rows = _rows(SLAB, 1), _rows(SLAB, SLAB)
+    nothing, same = np.zeros(SLAB, np.float32), _rows(SLAB, 0)
+    for f in range(frequencies):
+        at = f * (m.size // frequencies)
+        for tile in range(0, tiles, PASS_TILES):
+            v_tile = f * (v.size // frequencies) + v_at + tile * SLAB
+            d_tile = f * (d.size // frequencies) + d_at + tile * SLAB
+            count = min(PASS_TILES, tiles - tile)
+            if tile == 0:
+                _add_products(v, v_tile, SLAB, columns, channels, d, d_tile, SLAB, lanes,
+                              nothing, 0, same, m, at, rows, count)  # fmt: skip
             else:
-                tile_of_16(v, v_at, v_rows, c, 0, d, d_at + lane, k, LANES,
-                           total, at + lane, rows, total, at + lane, rows, row, tiles, 1)  # fmt: skip
+                _add_products(v, v_tile, SLAB, columns, channels, d, d_tile, SLAB, lanes,
+                              m, at, rows, m, at, rows, count)  # fmt: skip
+
+
+@serial
+def _add_products(
+    v, v_at, v_step, columns, channels, d, d_at, d_step, lanes, start, start_at, start_rows, m, at, rows, tiles
+):
+    """m (channels, lanes) = start + v' (channels, tiles) d (tiles, lanes), for one frequency.
+
+    The tiles of v and d lie v_step and d_step apart.
+    """
+    for lane in range(0, lanes, 2 * LANES):
+        for row in range(0, channels, ROWS):
+            if lane + 2 * LANES <= lanes:
+                tile_of_32(v, v_at, columns, v_step, 0, d, d_at + lane, d_step, LANES,
+                           start, start_at + lane, start_rows, m, at + lane, rows, row, tiles, 1)  # fmt: skip
+            else:
+                tile_of_16(v, v_at, columns, v_step, 0, d, d_at + lane, d_step, LANES,
+                           start, start_at + lane, start_rows, m, at + lane, rows, row, tiles, 1)  # fmt: skip
+
+
+# ---- weights in and out ------------------------------------------------------------------------------------------
+
+
+@serial
+def _transform_weights(weight, strides, first_tap, output, first, last, geometry, u, to):
+    """The frequencies of 16 output channels' weights, for some input channels after each other."""
+    g = np.empty(9 * LANES, np.float32)
+    step = u.size // (geometry.pixels + 2) ** 2
+    for channel in range(first, last):
+        for lane in range(LANES):
+            at = (output + lane) * strides[0] + channel * strides[1] + first_tap
+            for r in range(3):
+                for s in range(3):
+                    g[(r * 3 + s) * LANES + lane] = weight[at + r * strides[2] + s * strides[3]]
+        if geometry.pixels == 4:
+            f4.weights_to_frequencies(g, 0, LANES, u, to, step)
+        else:
+            f2.weights_to_frequencies(g, 0, LANES, u, to, step)
+        to += LANES
+
+
+@serial
+def _put_weights(m, at, step, geometry, g, weight_grad, c, output, channel, add):
+    """The gradients of 16 output channels' weights for an input channel, from their frequencies."""
+    if geometry.pixels == 4:
+        f4.frequencies_to_weights(m, at, step, g, 0, LANES)
+    else:
+        f2.frequencies_to_weights(m, at, step, g, 0, LANES)
+    for lane in range(LANES):
+        to = ((output + lane) * c + channel) * 9
+        for tap in range(9):
+            before = weight_grad[to + tap] if add else np.float32(0)
+            weight_grad[to + tap] = before + g[tap * LANES + lane]
 
 
 # ---- tiles in and out --------------------------------------------------------------------------------------------
@@ -303,38 +409,60 @@ def _add_products(v, v_at, v_rows, c, d, d_at, k, first_lane, last_lane, total, 
 def _place(tile, geometry):
     """Image, and upper left result, of a tile."""
     image, inside = tile // (geometry.down * geometry.across), tile % (geometry.down * geometry.across)
-    return image, inside // geometry.across * PIXELS, inside % geometry.across * PIXELS
+    return image, inside // geometry.across * geometry.pixels, inside % geometry.across * geometry.pixels
 
 
 @serial
-def _see_tile(x, tile, geometry, patch, v, at, step):
-    """The frequencies of the 6 x 6 pixels that a tile sees; those outside the image are zeros."""
+def _see_tile(x, tile, geometry, patch, v, at, panel):
+    """The frequencies of the pixels that a tile sees; those outside the image are zeros.
+
+    They go to v from `at` on, and from one 32 channels to the next in steps of `panel`.
+    """
     _, h, w, c = x.shape
     image, row, column = _place(tile, geometry)
-    top, left = row - geometry.padding_h, column - geometry.padding_w
-    flat = x.reshape(-1)
-    whole = top >= 0 and left >= 0 and top + SEEN <= h and left + SEEN <= w
+    top, left, side = row - geometry.padding_h, column - geometry.padding_w, geometry.pixels + 2
+    flat, step = x.reshape(-1), v.size // side**2
+    whole = top >= 0 and left >= 0 and top + side <= h and left + side <= w
     for channel in range(0, c, LANES):
+        to = at + channel // SLAB * panel + channel % SLAB
         if whole:
-            image_to_frequencies(flat, ((image * h + top) * w + left) * c + channel, w * c, c, v, at + channel, step)
+            _image_to_frequencies(geometry, flat, ((image * h + top) * w + left) * c + channel, w * c, c, v, to, step)
         else:
-            _cut_out(flat, image, top, left, channel, h, w, c, SEEN, patch)
-            image_to_frequencies(patch, 0, SEEN * LANES, LANES, v, at + channel, step)
+            _cut_out(flat, image, top, left, channel, h, w, c, side, patch)
+            _image_to_frequencies(geometry, patch, 0, side * LANES, LANES, v, to, step)
 
 
 @serial
-def _see_grad(grad, tile, geometry, patch, d, at, step):
-    """The frequencies of the 4 x 4 gradients of a tile; those outside the image are zeros."""
+def _image_to_frequencies(geometry, x, at, row, column, v, to, step):
+    if geometry.pixels == 4:
+        f4.image_to_frequencies(x, at, row, column, v, to, step)
+    else:
+        f2.image_to_frequencies(x, at, row, column, v, to, step)
+
+
+@serial
+def _see_grad(grad, tile, geometry, patch, d, at, panel):
+    """The frequencies of a tile's gradients; those outside the image are zeros. They lie in d as the image's in v."""
     _, h, w, k = grad.shape
     image, top, left = _place(tile, geometry)
-    flat = grad.reshape(-1)
-    whole = top + PIXELS <= h and left + PIXELS <= w
+    pixels = geometry.pixels
+    flat, step = grad.reshape(-1), d.size // (pixels + 2) ** 2
+    whole = top + pixels <= h and left + pixels <= w
     for channel in range(0, k, LANES):
+        to = at + channel // SLAB * panel + channel % SLAB
         if whole:
-            grad_to_frequencies(flat, ((image * h + top) * w + left) * k + channel, w * k, k, d, at + channel, step)
+            _grad_to_frequencies(geometry, flat, ((image * h + top) * w + left) * k + channel, w * k, k, d, to, step)
         else:
-            _cut_out(flat, image, top, left, channel, h, w, k, PIXELS, patch)
-            grad_to_frequencies(patch, 0, PIXELS * LANES, LANES, d, at + channel, step)
+            _cut_out(flat, image, top, left, channel, h, w, k, pixels, patch)
+            _grad_to_frequencies(geometry, patch, 0, pixels * LANES, LANES, d, to, step)
+
+
+@serial
+def _grad_to_frequencies(geometry, grad, at, row, column, d, to, step):
+    if geometry.pixels == 4:
+        f4.grad_to_frequencies(grad, at, row, column, d, to, step)
+    else:
+        f2.grad_to_frequencies(grad, at, row, column, d, to, step)
 
 
 @serial
@@ -348,18 +476,28 @@ def _cut_out(flat, image, top, left, channel, h, w, c, side, patch):
 
 
 @serial
-def _put_tile(m, at, step, bias, tile, geometry, patch, y, first_output, last_output):
+def _put_tile(m, at, bias, tile, geometry, patch, y, first_output, last_output):
     """Some channels of a tile's results, plus bias; results outside the image are dropped."""
     _, h, w, k = y.shape
     image, top, left = _place(tile, geometry)
-    flat = y.reshape(-1)
-    whole = top + PIXELS <= h and left + PIXELS <= w
+    pixels = geometry.pixels
+    flat, step = y.reshape(-1), m.size // (pixels + 2) ** 2
+    whole = top + pixels <= h and left + pixels <= w
     for channel in range(first_output, last_output, LANES):
         source, target = at + channel - first_output, ((image * h + top) * w + left) * k + channel
+        shift = load(bias, channel)
         if whole:
-            frequencies_to_image(m, source, step, load(bias, channel), flat, target, w * k, k)
+            _frequencies_to_image(geometry, m, source, step, shift, flat, target, w * k, k)
         else:
-            frequencies_to_image(m, source, step, load(bias, channel), patch, 0, PIXELS * LANES, LANES)
-            for i in range(min(PIXELS, h - top)):
-                for j in range(min(PIXELS, w - left)):
-                    store(flat, target + (i * w + j) * k, load(patch, (i * PIXELS + j) * LANES))
+            _frequencies_to_image(geometry, m, source, step, shift, patch, 0, pixels * LANES, LANES)
+            for i in range(min(pixels, h - top)):
+                for j in range(min(pixels, w - left)):
+                    store(flat, target + (i * w + j) * k, load(patch, (i * pixels + j) * LANES))
+
+
+@serial
+def _frequencies_to_image(geometry, m, at, step, bias, y, to, row, column):
+    if geometry.pixels == 4:
+        f4.frequencies_to_image(m, at, step, bias, y, to, row, column)
+    else:
+        f2.frequencies_to_image(m, at, step, bias, y, to, row, column)

@@ -1,8 +1,9 @@
 """The linear maps of Winograd's F(4 x 4, 3 x 3), on 16 channels at a time: `winograd.py` says what they are for.
 
-A map of one dimension takes and gives a few vectors; each line of its result is a row of the matrix, with what several
-rows share taken together. In two dimensions it is applied to the columns of a tile and then to the rows of what comes
-out. Everything is written out, so that the 36 vectors of a tile can stay in registers, or close by.
+In one dimension the factors are evaluated at 0, 1, -1, 2, -2 and infinity. A map of one dimension takes and gives a few
+vectors; each line of its result is a row of the matrix, with what several rows share taken together. In two dimensions
+it is applied to the columns of a tile and then to the rows of what comes out. Everything is written out, so that the 36
+vectors of a tile can stay in registers, or close by.
 """
 
 from __future__ import annotations
@@ -10,11 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidet_kernels.compiler import inlined, serial
-from minidet_kernels.vectors import LANES, load, store
-
-FREQUENCIES = 36
-PIXELS = 4  # of a side of the tile of results
-SEEN = 6  # of a side of the tile of pixels that it sees
+from minidet_kernels.vectors import load, store
 
 QUARTER, SIXTH, TWELFTH = np.float32(1 / 4), np.float32(1 / 6), np.float32(1 / 12)
 MINUS_SIXTH = -SIXTH
@@ -107,6 +104,14 @@ def _weight_column(g, at, row):
 
 
 @inlined
+def _product_column(m, at, row):
+    return _to_weights(
+        load(m, at), load(m, at + row), load(m, at + 2 * row),
+        load(m, at + 3 * row), load(m, at + 4 * row), load(m, at + 5 * row),
+    )  # fmt: skip
+
+
+@inlined
 def _store_six(v, at, step, row):
     store(v, at, row[0])
     store(v, at + step, row[1])
@@ -122,6 +127,16 @@ def _store_four(y, at, step, row, bias):
     store(y, at + step, row[1] + bias)
     store(y, at + 2 * step, row[2] + bias)
     store(y, at + 3 * step, row[3] + bias)
+
+
+@inlined
+def _store_three(g, at, step, row):
+    store(g, at, row[0])
+    store(g, at + step, row[1])
+    store(g, at + 2 * step, row[2])
+
+
+# ---- two dimensions -----------------------------------------------------------------------------------------------
 
 
 @serial
@@ -172,56 +187,28 @@ def grad_to_frequencies(grad, at, row, column, d, to, step):
 
 
 @serial
-def transform_weights(weight, strides, first_tap, output, first, last, u, to, step):
-    """G g G' of 16 output channels, for some input channels after each other; `step` between the frequencies."""
-    g = np.empty(9 * LANES, np.float32)
-    for channel in range(first, last):
-        for lane in range(LANES):
-            at = (output + lane) * strides[0] + channel * strides[1] + first_tap
-            for r in range(3):
-                for s in range(3):
-                    g[(r * 3 + s) * LANES + lane] = weight[at + r * strides[2] + s * strides[3]]
-        a = _weight_column(g, 0, 3 * LANES)
-        b = _weight_column(g, LANES, 3 * LANES)
-        d = _weight_column(g, 2 * LANES, 3 * LANES)
-        _store_six(u, to, step, _of_weights(a[0], b[0], d[0]))
-        _store_six(u, to + 6 * step, step, _of_weights(a[1], b[1], d[1]))
-        _store_six(u, to + 12 * step, step, _of_weights(a[2], b[2], d[2]))
-        _store_six(u, to + 18 * step, step, _of_weights(a[3], b[3], d[3]))
-        _store_six(u, to + 24 * step, step, _of_weights(a[4], b[4], d[4]))
-        _store_six(u, to + 30 * step, step, _of_weights(a[5], b[5], d[5]))
-        to += LANES
+def weights_to_frequencies(g, at, row, u, to, step):
+    """G g G'."""
+    a = _weight_column(g, at, 3 * row)
+    b = _weight_column(g, at + row, 3 * row)
+    c = _weight_column(g, at + 2 * row, 3 * row)
+    _store_six(u, to, step, _of_weights(a[0], b[0], c[0]))
+    _store_six(u, to + 6 * step, step, _of_weights(a[1], b[1], c[1]))
+    _store_six(u, to + 12 * step, step, _of_weights(a[2], b[2], c[2]))
+    _store_six(u, to + 18 * step, step, _of_weights(a[3], b[3], c[3]))
+    _store_six(u, to + 24 * step, step, _of_weights(a[4], b[4], c[4]))
+    _store_six(u, to + 30 * step, step, _of_weights(a[5], b[5], c[5]))
 
 
 @serial
-def transform_back(partial, channel, c, k, weight_grad):
-    """G' m G of one input channel, m the sum of what the threads found, in the order of the threads."""
-    m = np.empty(FREQUENCIES * LANES, np.float32)
-    g = np.empty(9 * LANES, np.float32)
-    for lane in range(0, k, LANES):
-        for f in range(FREQUENCIES):
-            at = (f * c + channel) * k + lane
-            total = load(partial[0], at)
-            for thread in range(1, len(partial)):
-                total = total + load(partial[thread], at)
-            store(m, f * LANES, total)
-        for column in range(6):
-            p = _to_weights(
-                load(m, column * LANES), load(m, (6 + column) * LANES), load(m, (12 + column) * LANES),
-                load(m, (18 + column) * LANES), load(m, (24 + column) * LANES), load(m, (30 + column) * LANES),
-            )  # fmt: skip
-            store(m, column * LANES, p[0])
-            store(m, (6 + column) * LANES, p[1])
-            store(m, (12 + column) * LANES, p[2])
-        for r in range(3):
-            at = r * 6 * LANES
-            p = _to_weights(
-                load(m, at), load(m, at + LANES), load(m, at + 2 * LANES),
-                load(m, at + 3 * LANES), load(m, at + 4 * LANES), load(m, at + 5 * LANES),
-            )  # fmt: skip
-            store(g, r * 3 * LANES, p[0])
-            store(g, (r * 3 + 1) * LANES, p[1])
-            store(g, (r * 3 + 2) * LANES, p[2])
-        for output in range(LANES):
-            for tap in range(9):
-                weight_grad[((lane + output) * c + channel) * 9 + tap] = g[tap * LANES + output]
+def frequencies_to_weights(m, at, step, g, to, row):
+    """G' m G."""
+    a = _product_column(m, at, 6 * step)
+    b = _product_column(m, at + step, 6 * step)
+    c = _product_column(m, at + 2 * step, 6 * step)
+    d = _product_column(m, at + 3 * step, 6 * step)
+    e = _product_column(m, at + 4 * step, 6 * step)
+    f = _product_column(m, at + 5 * step, 6 * step)
+    _store_three(g, to, row, _to_weights(a[0], b[0], c[0], d[0], e[0], f[0]))
+    _store_three(g, to + 3 * row, row, _to_weights(a[1], b[1], c[1], d[1], e[1], f[1]))
+    _store_three(g, to + 6 * row, row, _to_weights(a[2], b[2], c[2], d[2], e[2], f[2]))
