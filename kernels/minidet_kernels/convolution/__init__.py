@@ -25,6 +25,15 @@ N*K*Ho*Wo * C/groups * R*S multiplications, for each of the three functions.
 For 3 x 3 kernels in float32, stride 1, the CPU and CUDA versions take a quarter of the multiplications by Winograd's
 method where that is faster (`winograd.py`). It loses a decimal digit, 1e-5 of the largest result as measured, and
 spreads a NaN or infinity over the 4 x 4 pixels of its tile. `with minidet_kernels.exact():` goes without it.
+
+Memory: no version but the reference builds a matrix of patches, nine times the image for 3 x 3. In float32 the CPU
+version needs, besides the result and channels-last copies of arrays that are not so, for T threads,
+
+    direct                  T * 1 MB, and a copy of the weights; for their gradient T copies
+    Winograd, by tiles      T * 1 MB, and 4 times the weights, at most 9 MB; for their gradient T * 4 times, T * 2.4 MB
+    Winograd, by outputs    T * 1 MB, and 14 KB a channel of x; for the weight gradient 17 KB a channel of x and of y
+
+whatever the size of the images. Memory of 1 MB or more comes from a pool and returns to it (`pool.py`).
 """
 
 from __future__ import annotations

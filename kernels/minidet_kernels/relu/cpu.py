@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from minidet_kernels.compiler import parallel
+from minidet_kernels.compiler import inlined, parallel
 from minidet_kernels.memory import empty
 
 # Elements that a thread takes at a stretch: 64 KB of float32. Smaller pieces cost in their number.
@@ -48,13 +48,23 @@ def _as_shape(row: np.ndarray, shape: tuple[int, ...], order: list[int]) -> np.n
 
 @parallel
 def _positive(x, y):
+    zero = x.dtype.type(0)
     for piece in prange(-(-x.size // PIECE)):
-        for i in range(piece * PIECE, min((piece + 1) * PIECE, x.size)):
-            y[i] = x[i] if x[i] > 0 or x[i] != x[i] else 0
+        source, target = _piece(x, piece), _piece(y, piece)
+        for i in range(source.size):
+            target[i] = zero if source[i] <= zero else source[i]
 
 
 @parallel
 def _where_positive(grad, y, x_grad):
+    zero = y.dtype.type(0)
     for piece in prange(-(-y.size // PIECE)):
-        for i in range(piece * PIECE, min((piece + 1) * PIECE, y.size)):
-            x_grad[i] = grad[i] if y[i] > 0 else 0
+        source, result, target = _piece(grad, piece), _piece(y, piece), _piece(x_grad, piece)
+        for i in range(source.size):
+            target[i] = source[i] if result[i] > zero else zero
+
+
+@inlined
+def _piece(row, piece):
+    """An array of its own: indices that cannot be negative let LLVM use vectors, three to eight times as fast."""
+    return row[piece * PIECE : min((piece + 1) * PIECE, row.size)]
