@@ -23,7 +23,7 @@ counts as zeros, so NaN * 0 = NaN there too. Weights must be finite. The cost is
 N*K*Ho*Wo * C/groups * R*S multiplications, for each of the three functions.
 
 For 3 x 3 kernels in float32, stride 1, the CPU and CUDA versions take a quarter of the multiplications by Winograd's
-method where that is faster (`winograd.py`). It loses a decimal digit, 1e-5 of the largest result as measured, and
+method where that is faster (`winograd.py`, `choice.py`). It loses a decimal digit, 2e-5 of the largest result, and
 spreads a NaN or infinity over the 4 x 4 pixels of its tile. `with minidet_kernels.exact():` goes without it.
 
 Memory: no version but the reference builds a matrix of patches, nine times the image for 3 x 3. In float32 the CPU

@@ -1,4 +1,6 @@
-"""Fast 3 x 3 convolution in float32 with a quarter of the multiplications: Winograd's F(4 x 4, 3 x 3).
+"""Fast 3 x 3 convolution with a quarter of the multiplications: Winograd's F(4 x 4, 3 x 3), and F(2 x 2, 3 x 3).
+
+`kernels/CONVOLUTION.md` explains it with numbers and drawings; in short:
 
 **In one dimension.** Four neighbouring outputs of a filter with three taps g see six inputs d:
 
@@ -10,26 +12,29 @@ through the results. Evaluating and finding back are fixed linear maps:
 
     y = A' [ (G g) * (B' d) ]                                                  6 multiplications
 
-with the matrices B' (6 x 6), G (6 x 3) and A' (4 x 6) that stand in `winograd_transforms.py`, row by row. Like a
-Fourier transform, they turn a convolution into a product, which is why the six values are called frequencies here.
+with the matrices B' (6 x 6), G (6 x 3) and A' (4 x 6) that stand in `winograd_f4.py`, row by row. Like a Fourier
+transform, they turn a convolution into a product, which is why the six values are called frequencies here. For two
+outputs four points do, and 4 multiplications instead of 6 (`winograd_f2.py`).
 
 **In two dimensions** the same is done to columns and then to rows: a tile of 6 x 6 pixels and a 3 x 3 filter become 36
-frequencies each, and give 4 x 4 pixels by 36 multiplications instead of 144.
+frequencies each, and give 4 x 4 pixels by 36 multiplications instead of 144; or 4 x 4 pixels 2 x 2 by 16 instead of 36.
 
-**Many channels.** The sum over input channels can be taken between the transforms. For each of the 36 frequencies it is
-a matrix product, (tiles x C) by (C x K), for which the tile of `simd.py` is made; the transforms work on 16 channels at
-a time and cost little when C and K are large:
+**Many channels.** The sum over input channels can be taken between the transforms. For each frequency it is a matrix
+product, (tiles x C) by (C x K), for which the tile of `simd.py` is made; the transforms work on 16 channels at a time
+and cost little when C and K are large:
 
     x  -- B' . B -->  v (36, tiles, C)  -- 36 products with u (36, C, K) -->  m (36, tiles, K)  -- A' . A -->  y
 
 **Gradients.** The input gradient is the convolution of grad with the flipped filter. The weight gradient goes the same
 way backwards: every linear map is replaced by its adjoint, A' by A and G by G', and the products are summed over tiles.
 
-**Accuracy.** Values at 2 and -2 grow with the power of the tap, so digits are lost: about 1e-6 of the result's scale
-at 128 channels, ten times as much as the direct sum loses. A NaN or infinity spreads over all results of its tile.
+**Two schedules.** The threads share out tiles, or output channels; `choice.py` knows when which is faster.
+
+**Accuracy.** Values at 2 and -2 grow with the power of the tap, so digits are lost: 5e-6 of the largest result at 64
+channels, 2e-5 at 512. With tiles of 2 x 2 nothing is lost. A NaN or infinity spreads over all results of its tile.
 
 Sources: Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for convolutional
-neural networks", 2016 (section 4.3 for these matrices).
+neural networks", 2016 (sections 4.1 and 4.3 for these matrices).
 """
 
 from __future__ import annotations
