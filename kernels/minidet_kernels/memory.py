@@ -24,7 +24,7 @@ def to_channels_last(x: np.ndarray) -> np.ndarray:
 
 
 def empty(shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
-    """As np.empty; memory of 1 MB or more is taken from what dead arrays left behind."""
+    """As np.empty; memory of 128 KB or more is taken from what dead arrays left behind."""
     return POOL.empty(shape, dtype)
 
 

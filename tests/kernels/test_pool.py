@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minidet_kernels import memory, pool
-from minidet_kernels.pool import ALIGNMENT, SMALLEST, Pool
+from minidet_kernels.pool import ALIGNMENT, MOST_PIECES, SMALLEST, Pool
 
 SIZE = SMALLEST // 4  # float32 of the smallest array that comes from a pool
 
@@ -117,6 +117,13 @@ def test_the_bound_holds_and_the_oldest_go_first() -> None:
     assert pool.idle() == pool.limit
     reused = [pool.empty((SIZE,), np.float32) for _ in range(3)]
     assert [address(array) for array in reused] == addresses[:1:-1]  # the last that came back, first
+
+
+def test_the_number_of_pieces_is_bound_too() -> None:
+    pool = Pool()
+    arrays = [pool.empty((SIZE,), np.float32) for _ in range(MOST_PIECES + 5)]
+    arrays.clear()
+    assert pool.idle() == MOST_PIECES * (SMALLEST + ALIGNMENT)
 
 
 def test_the_bound_can_be_changed_and_zero_switches_off() -> None:
