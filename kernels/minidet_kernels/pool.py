@@ -14,8 +14,8 @@ somebody can still see is never written by another. There is no lock: a finalise
 thread is inside the pool, and would wait for ever. Each step is a single operation of a dictionary instead, which
 CPython makes atomic. After a fork both processes have a pool of their own, as of all memory.
 
-At most LIMIT bytes lie idle, in at most MOST_PIECES; `minidet_kernels.pool.POOL.set_limit(bytes)` changes the bytes, for
-the whole process.
+At most LIMIT bytes lie idle, in at most MOST_PIECES; `minidet_kernels.pool.POOL.set_limit(bytes)` changes the bytes,
+for the whole process.
 """
 
 from __future__ import annotations
