@@ -28,10 +28,12 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.convolution import conv2d_output_size
+from minidet_kernels.convolution import conv2d_output_size, few_channels
 from minidet_kernels.memory import to_channels_last, to_public
 from minidet_kernels.simd import LANES, ROWS, copy_lanes, tile_of_16, tile_of_32
 
+# Channels of an image up to which its gradient is faster by way of `few_channels.py`: here it would fill half a vector.
+FEW_CHANNELS = LANES // 2
 # float32 in a thread's padded band: 512 KB, a quarter of the second-level cache of current servers. Larger bands copy
 # fewer rows twice.
 BAND_FLOATS = 1 << 17
@@ -89,6 +91,8 @@ def conv2d_input_grad(
     grad: np.ndarray, weight: np.ndarray, input_size: Pair, stride: Pair, padding: Pair
 ) -> np.ndarray:
     _, c, r_size, s_size = weight.shape
+    if c <= FEW_CHANNELS and r_size * s_size > 1:
+        return few_channels.conv2d_input_grad(grad, weight, input_size, stride, padding)
     axes = [adjoint_phases(*axis) for axis in zip(input_size, (r_size, s_size), stride, padding, strict=True)]
     phases, margin = [axis[0] for axis in axes], (axes[0][1], axes[1][1])
     strides = (r_size * s_size, c * r_size * s_size, s_size, 1)  # input and output channels have changed places
