@@ -18,8 +18,14 @@ In symbols, for i < 8 and lane < 16 * vectors:
 
 In a convolution, the rows are 8 output pixels, the lanes output channels, and the sum runs over the pixels that the
 kernel covers: `inner` over a row of the kernel, which is contiguous in channels-last memory, `outer` over its rows. So
-no patch matrix is built. `a_rows` and `c_rows` say where each pixel lies: the 8 need not be neighbours. In the weight
-gradient, rows are weights and the sum runs over pixels. `start` is the bias, or c itself when a sum is continued.
+no patch matrix is built. `a_rows` and `c_rows` say where each pixel lies: the 8 need not be neighbours. `start` is the
+bias, or c itself when a sum is continued.
+
+In the weight gradient, rows are weights and the sum runs over pixels, as many as there are, of several rows and images.
+For it, a tile takes a list of where its steps lie:
+
+    c[...]  =  start[...]  +  sum over k < count of
+        a[a_first + a_rows[i] + a_steps[first + k]]  *  b[b_first + k * b_step + lane]
 
 Numba cannot express vectors, so the tile is written as LLVM instructions. `builder.x(...)` appends the instruction x;
 the Python loops below run once, while compiling, and unroll the tile. The sums are variables in memory here, and LLVM
@@ -47,8 +53,57 @@ _INTEGER = ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
+class _Sums:
+    """While compiling: the 8 x vectors sums of a tile, and the arrays by the names of the tile's arguments."""
+
+    def __init__(self, context, builder, signature, arguments, names, vectors):
+        self.builder, self.vectors = builder, vectors
+        self.values = dict(zip(names, arguments, strict=True))
+        self.data = {
+            name: context.make_array(kind)(context, builder, self.values[name]).data
+            for name, kind in zip(names, signature.args, strict=True)
+            if isinstance(kind, types.Array)
+        }
+        self.variables = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(ROWS)]
+
+    def pointer(self, name, *offsets):
+        return self.builder.gep(self.data[name], [_sum(self.builder, *offsets)])
+
+    def row_pointer(self, name, number, *offsets):
+        """Where row `number` of the tile begins in a, start or c."""
+        row = self.builder.load(self.pointer(f"{name}_rows", self.values["row"], _INTEGER(number)))
+        return self.pointer(name, self.values[f"{name}_first"], row, *offsets)
+
+    def load(self):
+        for number, row in enumerate(self.variables):
+            for v, variable in enumerate(row):
+                self.builder.store(
+                    _load(self.builder, self.row_pointer("start", number, _INTEGER(LANES * v))), variable
+                )
+
+    def add_products(self, a_pointers, b_at):
+        """One step: every row's number of a times every vector of b."""
+        b_lane = self.values["b_lane"]
+        b_pointers = [self.pointer("b", b_at, self.builder.mul(b_lane, _INTEGER(v))) for v in range(self.vectors)]
+        b_vectors = [_load(self.builder, pointer) for pointer in b_pointers]
+        for a_pointer, row in zip(a_pointers, self.variables, strict=True):
+            value = _to_all_lanes(self.builder, self.builder.load(a_pointer))
+            for variable, b_vector in zip(row, b_vectors, strict=True):
+                total = self.builder.load(variable)
+                self.builder.store(_multiply_add(self.builder, value, b_vector, total), variable)
+
+    def store(self):
+        for number, row in enumerate(self.variables):
+            for v, variable in enumerate(row):
+                _store(self.builder, self.builder.load(variable), self.row_pointer("c", number, _INTEGER(LANES * v)))
+
+
 def _make_tile(vectors: int) -> Callable[..., None]:
-    """A tile of 8 rows and 16 * vectors lanes."""
+    """A tile of 8 rows and 16 * vectors lanes, whose steps are evenly spaced in a."""
+    names = [
+        "a", "a_first", "a_rows", "a_step", "a_outer", "b", "b_first", "b_step", "b_lane", "start",
+        "start_first", "start_rows", "c", "c_first", "c_rows", "row", "inner", "outer",
+    ]  # fmt: skip
 
     @intrinsic
     def tile(
@@ -60,46 +115,52 @@ def _make_tile(vectors: int) -> Callable[..., None]:
         signature = types.void(a, i, a_rows, i, i, b, i, i, i, start, i, start_rows, c, i, c_rows, i, i, i)
 
         def generate(context, builder, signature, arguments):
-            _, a_first, _, a_step, a_outer, _, b_first, b_step, b_lane = arguments[:9]
-            _, start_first, _, _, c_first, _, row, inner, outer = arguments[9:]
-            names = {"a": 0, "a_rows": 2, "b": 5, "start": 9, "start_rows": 11, "c": 12, "c_rows": 14}
-            data = {
-                name: context.make_array(signature.args[at])(context, builder, arguments[at]).data
-                for name, at in names.items()
-            }
+            sums = _Sums(context, builder, signature, arguments, names, vectors)
+            of = sums.values
+            a_pointers = [sums.row_pointer("a", number) for number in range(ROWS)]
+            sums.load()
+            with cgutils.for_range(builder, of["outer"]) as outer_loop:
+                a_start = builder.mul(outer_loop.index, of["a_outer"])
+                steps_before = builder.mul(outer_loop.index, of["inner"])
+                b_start = builder.add(of["b_first"], builder.mul(steps_before, of["b_step"]))
+                with cgutils.for_range(builder, of["inner"]) as inner_loop:
+                    a_at = builder.add(a_start, builder.mul(inner_loop.index, of["a_step"]))
+                    b_at = builder.add(b_start, builder.mul(inner_loop.index, of["b_step"]))
+                    sums.add_products([builder.gep(pointer, [a_at]) for pointer in a_pointers], b_at)
+            sums.store()
+            return context.get_dummy_value()
 
-            def pointer(name, *offsets):
-                return builder.gep(data[name], [_sum(builder, *offsets)])
+        return signature, generate
 
-            def row_offset(name, number):
-                return builder.load(pointer(name, row, _INTEGER(number)))
+    return tile
 
-            a_pointers = [pointer("a", a_first, row_offset("a_rows", number)) for number in range(ROWS)]
-            sums = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(ROWS)]
-            for number in range(ROWS):
-                for v in range(vectors):
-                    at = pointer("start", start_first, row_offset("start_rows", number), _INTEGER(LANES * v))
-                    builder.store(_load(builder, at), sums[number][v])
 
-            with cgutils.for_range(builder, outer) as outer_loop:
-                a_start = builder.mul(outer_loop.index, a_outer)
-                b_start = builder.add(b_first, builder.mul(builder.mul(outer_loop.index, inner), b_step))
-                with cgutils.for_range(builder, inner) as inner_loop:
-                    a_at = builder.add(a_start, builder.mul(inner_loop.index, a_step))
-                    b_at = builder.add(b_start, builder.mul(inner_loop.index, b_step))
-                    b_vectors = [
-                        _load(builder, pointer("b", b_at, builder.mul(b_lane, _INTEGER(v)))) for v in range(vectors)
-                    ]
-                    for number in range(ROWS):
-                        value = _to_all_lanes(builder, builder.load(builder.gep(a_pointers[number], [a_at])))
-                        for v in range(vectors):
-                            total = builder.load(sums[number][v])
-                            builder.store(_multiply_add(builder, value, b_vectors[v], total), sums[number][v])
+def _make_tile_of_listed_steps(vectors: int) -> Callable[..., None]:
+    """A tile of 8 rows and 16 * vectors lanes, whose steps lie anywhere in a."""
+    names = [
+        "a", "a_first", "a_rows", "a_steps", "b", "b_first", "b_step", "b_lane", "start", "start_first",
+        "start_rows", "c", "c_first", "c_rows", "row", "first", "count",
+    ]  # fmt: skip
 
-            for number in range(ROWS):
-                for v in range(vectors):
-                    at = pointer("c", c_first, row_offset("c_rows", number), _INTEGER(LANES * v))
-                    _store(builder, builder.load(sums[number][v]), at)
+    @intrinsic
+    def tile(
+        typing_context, a, a_first, a_rows, a_steps, b, b_first, b_step, b_lane,
+        start, start_first, start_rows, c, c_first, c_rows, row, first, count,
+    ):  # fmt: skip
+        """The second equation above: steps first, first + 1, ... of the list, `count` of them."""
+        i = types.intp
+        signature = types.void(a, i, a_rows, a_steps, b, i, i, i, start, i, start_rows, c, i, c_rows, i, i, i)
+
+        def generate(context, builder, signature, arguments):
+            sums = _Sums(context, builder, signature, arguments, names, vectors)
+            of = sums.values
+            a_pointers = [sums.row_pointer("a", number) for number in range(ROWS)]
+            sums.load()
+            with cgutils.for_range(builder, of["count"]) as loop:
+                a_at = builder.load(sums.pointer("a_steps", of["first"], loop.index))
+                b_at = builder.add(of["b_first"], builder.mul(loop.index, of["b_step"]))
+                sums.add_products([builder.gep(pointer, [a_at]) for pointer in a_pointers], b_at)
+            sums.store()
             return context.get_dummy_value()
 
         return signature, generate
@@ -155,3 +216,5 @@ def _multiply_add(builder, x, y, z):
 # Made here and not where they are used, because Numba caches only what does not depend on the caller's variables.
 tile_of_16 = _make_tile(vectors=1)
 tile_of_32 = _make_tile(vectors=2)
+listed_tile_of_16 = _make_tile_of_listed_steps(vectors=1)
+listed_tile_of_32 = _make_tile_of_listed_steps(vectors=2)

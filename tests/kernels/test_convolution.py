@@ -120,6 +120,15 @@ def test_a_nan_reaches_only_the_windows_that_see_it() -> None:
     assert np.isnan(y).sum() == 17
 
 
+def test_a_nan_in_the_gradient_reaches_only_the_pixels_that_its_window_saw() -> None:
+    grad = np.ones((1, 20, 6, 6), np.float32)
+    grad[0, 3, 2, 2] = np.nan
+    for channels in (3, 20):  # few channels have a loop of their own
+        x_grad = mk.conv2d_input_grad(grad, np.ones((20, channels, 3, 3), np.float32), (8, 8))
+        assert np.isnan(x_grad[0, :, 2:5, 2:5]).all()
+        assert np.isnan(x_grad).sum() == channels * 9
+
+
 def test_the_cpu_stays_in_channels_last_memory(version) -> None:
     if version != "cpu":
         pytest.skip("a promise of the cpu version")
@@ -137,6 +146,8 @@ def test_the_cpu_stays_in_channels_last_memory(version) -> None:
         ((5, 3, 16, 33, 7), {"padding": 3, "stride": 4}),  # the input gradient has phases
         ((3, 17, 33, 12, 1), {"stride": 2}),  # and empty ones
         ((9, 16, 16, 4, 3), {"padding": 1}),  # images smaller than a tile
+        ((9, 20, 40, 4, 3), {"padding": 1, "stride": 2}),  # groups of images, not equally large
+        ((1, 3, 20, 70, 3), {"padding": 1}),  # few channels, whose input gradient has several bands
     ],
 )
 def test_layers_larger_than_the_blocks_of_the_cpu_version(layer, geometry) -> None:

@@ -12,7 +12,7 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.convolution import choice, conv2d_output_size, direct, is_exact, winograd
+from minidet_kernels.convolution import choice, conv2d_output_size, direct, direct_weights, is_exact, winograd
 from minidet_kernels.memory import empty_channels_last, to_channels_last, to_public
 
 
@@ -77,7 +77,7 @@ def conv2d_weight_grad(
             method := choice.weight_grad(x.shape[0], x.shape[1], grad.shape[1], grad.shape[2:])
         ):
             return winograd.conv2d_weight_grad(x, grad, padding, method)
-        return direct.conv2d_weight_grad(x, grad, kernel_size, stride, padding)
+        return direct_weights.conv2d_weight_grad(x, grad, kernel_size, stride, padding)
     c, k = x.shape[1] // groups, grad.shape[1] // groups
     weight_grad = np.zeros((groups, *kernel_size, c, k), x.dtype)
     _weight_grad(_pad(x, padding), to_channels_last(grad), weight_grad, stride, dilation)

@@ -7,13 +7,10 @@ only taps 0, 2, ... of the kernel arrive, in the next only taps 1, 3, ... So the
 *phases*, each a plain convolution of `grad` with some taps of the kernel, in reverse order, and no multiplication is
 wasted on zeros. The forward is the case of a single phase.
 
-**Weight gradient**: the rows of a tile are 8 weights (r, s, c), its lanes 32 output channels, and the sum runs over
-pixels.
+The weight gradient is in `direct_weights.py`, the input gradient to images with few channels in `few_channels.py`.
 
 The threads share out the images, or bands of rows of them. A thread copies its band with zeros around it into its own
-scratch memory, small enough to stay in the cache, so that the tile meets no borders. For the weight gradient every
-thread adds up its own partial result; they are summed in a fixed order, so that the bits depend on the number of
-threads only.
+scratch memory, small enough to stay in the cache, so that the tile meets no borders.
 """
 
 from __future__ import annotations
@@ -30,20 +27,17 @@ from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import conv2d_output_size, few_channels
 from minidet_kernels.memory import to_channels_last, to_public
-from minidet_kernels.simd import LANES, ROWS, copy_lanes, tile_of_16, tile_of_32
+from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
 
 # Channels of an image up to which its gradient is faster by way of `few_channels.py`: here it would fill half a vector.
 FEW_CHANNELS = LANES // 2
 # float32 in a thread's padded band: 512 KB, a quarter of the second-level cache of current servers. Larger bands copy
 # fewer rows twice.
 BAND_FLOATS = 1 << 17
-# Steps of a tile's sum whose weights, 128 bytes a step, stay in the first-level cache while the tiles of a band pass
-# by: 36 KB of 48, or just the 3 x 3 x 32 weights of a small layer. Twice as many are read from the second level, 10 %
-# slower.
+# Steps of a tile's sum whose weights, 128 bytes a step, stay near while the tiles of a band pass by: the 3 x 3 x 32
+# weights of a small layer. Their 36 KB are more than a first-level cache of 32 KB; parts of 192, which fit, but put the
+# results down more often, were between 7 % slower and 4 % faster.
 CACHED_WEIGHTS = 288
-# Pixels that a weight-gradient tile sums over before it puts its result down: their 32 channels are 16 KB, half the
-# first-level cache.
-CHUNK_PIXELS = 128
 
 
 class Phase(NamedTuple):
@@ -75,6 +69,9 @@ class Geometry(NamedTuple):
     span: int  # padded rows that one row of results needs
     grid_rows: int  # rows of results in the longest phase
     band: int  # rows of results that a thread works on at once
+    groups: int  # of images, as equal as can be; of several only if the band is a whole image
+    images: int  # of the largest group, that a thread works on at once
+    image_floats: int  # from the rows of one image of the band to those of the next
     copies: bool  # whether there is any margin: else the source is used as it lies
     threads: int
 
@@ -171,9 +168,13 @@ def _plan(
     copies = margin != (0, 0) or padded_width > width or padded_height > height
     padded_width = max(padded_width, width + margin[1]) if copies else width
     band = band_rows(n, grid_rows, padded_width * c, source_step[0], span, threads)
+    image_floats = ((band - 1) * source_step[0] + span) * padded_width * c
+    groups = group_count(n, image_floats, threads) if band == grid_rows else n
+    images = -(-n // max(groups, 1))
     geometry = Geometry(
-        *result_step, *source_step, *size, *margin, padded_width, c, span, grid_rows, band, copies, threads
-    )
+        *result_step, *source_step, *size, *margin, padded_width, c, span, grid_rows, band, groups, images,
+        image_floats if copies else height * width * c, copies, threads,
+    )  # fmt: skip
     return np.array(table, np.int64), np.array(taps, np.int64).reshape(-1, 2), geometry
 
 
@@ -184,6 +185,12 @@ def band_rows(n: int, rows: int, row_floats: int, step: int, span: int, threads:
     return max(1, min(fitting, shared, rows))
 
 
+def group_count(n: int, image_floats: int, threads: int) -> int:
+    """Groups of images that share a scratch memory: as few as can be, and equally many for each thread."""
+    most = max(BAND_FLOATS // max(image_floats, 1), 1)
+    return min(n, -(-n // (threads * most)) * threads)
+
+
 @parallel
 def _correlate(source, weight, weight_strides, channels, taps, phases, geometry, start, result):
     n, _, _, c = source.shape
@@ -192,45 +199,54 @@ def _correlate(source, weight, weight_strides, channels, taps, phases, geometry,
     for block in prange(lanes // LANES):
         _pack(weight, weight_strides, channels, c, taps, block, packed)
     bands = -(-geometry.grid_rows // geometry.band)
+    tasks = geometry.groups * bands
     flat = source.reshape(-1)
     for thread in prange(geometry.threads):
-        scratch = np.empty(_scratch_size(geometry, c), np.float32)
+        scratch = np.empty(_scratch_size(geometry), np.float32)
         sources = np.empty(_pixels_at_most(geometry, phases), np.int64)
         results, zeros = np.empty_like(sources), np.zeros_like(sources)
-        for task in range(n * bands * thread // geometry.threads, n * bands * (thread + 1) // geometry.threads):
-            image, first = task // bands, task % bands * geometry.band
-            seen, offset = _padded_band(source, flat, image, first, geometry, scratch)
+        for task in range(tasks * thread // geometry.threads, tasks * (thread + 1) // geometry.threads):
+            group, first = task // bands, task % bands * geometry.band
+            image = n * group // geometry.groups
+            images = n * (group + 1) // geometry.groups - image
+            seen, offset = _padded_band(source, flat, image, images, first, geometry, scratch)
             for phase in range(len(phases)):
-                pixels = _place_pixels(phases[phase], image, first, c, lanes, geometry, sources, results, result.size)
+                pixels = _place_pixels(
+                    phases[phase], image, images, first, c, lanes, geometry, sources, results, result.size
+                )
                 _sum_band(seen, offset, packed, start, result, phases[phase], pixels, sources, results, zeros, geometry)
 
 
 @serial
 def _pack(weight, strides, channels, c_size, taps, block, packed):
     """The weights of 16 output channels in the order in which the tile reads them: (taps, input channels, 16)."""
-    at = block * len(taps) * c_size * LANES
-    for tap in range(len(taps)):
-        for c in range(c_size):
+    first = block * len(taps) * c_size * LANES
+    available = min(LANES, channels - block * LANES)
+    for c in range(c_size):  # outside, because the taps of a weight are neighbours in memory
+        for tap in range(len(taps)):
+            at = first + (tap * c_size + c) * LANES
             source = c * strides[1] + taps[tap, 0] * strides[2] + taps[tap, 1] * strides[3]
-            for lane in range(LANES):
-                k = block * LANES + lane
-                packed[at + lane] = weight[k * strides[0] + source] if k < channels else 0
-            at += LANES
+            source += block * LANES * strides[0]
+            if available == LANES:
+                for lane in range(LANES):
+                    packed[at + lane] = weight[source + lane * strides[0]]
+            else:
+                for lane in range(LANES):
+                    packed[at + lane] = weight[source + lane * strides[0]] if lane < available else np.float32(0)
 
 
 @serial
-def _scratch_size(geometry, c):
-    rows = (geometry.band - 1) * geometry.source_step_h + geometry.span
-    return rows * geometry.padded_w * c if geometry.copies else 0
+def _scratch_size(geometry):
+    return geometry.images * geometry.image_floats if geometry.copies else 0
 
 
 @serial
 def _pixels_at_most(geometry, phases):
-    return geometry.band * phases[:, 5].max() + ROWS
+    return geometry.images * geometry.band * phases[:, 5].max() + ROWS
 
 
 @serial
-def _padded_band(source, flat, image, first, geometry, scratch):
+def _padded_band(source, flat, image, images, first, geometry, scratch):
     """The array, and the offset in it, where the band from grid row `first` on lies: a padded copy if need be."""
     _, height, width, c = source.shape
     top = first * geometry.source_step_h - geometry.margin_h
@@ -238,12 +254,13 @@ def _padded_band(source, flat, image, first, geometry, scratch):
         return flat, (image * height + top) * width * c
     left = geometry.margin_w * c
     row_floats = geometry.padded_w * c
-    for row in range((geometry.band - 1) * geometry.source_step_h + geometry.span):
-        at = row * row_floats
-        if top + row < 0 or top + row >= height:
+    rows = geometry.image_floats // max(row_floats, 1)
+    for row in range(images * rows):
+        at, h = row * row_floats, top + row % rows
+        if h < 0 or h >= height:
             scratch[at : at + row_floats] = 0
         else:
-            begin = (image * height + top + row) * width * c
+            begin = ((image + row // rows) * height + h) * width * c
             scratch[at : at + left] = 0
             scratch[at + left : at + left + width * c] = flat[begin : begin + width * c]
             scratch[at + left + width * c : at + row_floats] = 0
@@ -251,7 +268,7 @@ def _padded_band(source, flat, image, first, geometry, scratch):
 
 
 @serial
-def _place_pixels(phase, image, first, c, lanes, geometry, sources, results, result_size):
+def _place_pixels(phase, image, images, first, c, lanes, geometry, sources, results, result_size):
     """Fills in where the sum of each pixel of the band starts and where its result goes; returns how many there are.
 
     A tile has 8 rows: what is missing to a multiple of 8 computes the first pixel again and puts it into the spare one
@@ -259,14 +276,16 @@ def _place_pixels(phase, image, first, c, lanes, geometry, sources, results, res
     """
     first_row, row_count, source_row, _, first_column, columns, source_column, _, _ = phase
     pixels = 0
-    for i in range(first, min(first + geometry.band, row_count)):
-        h = first_row + i * geometry.result_step_h
-        source_start = ((i - first) * geometry.source_step_h + source_row) * geometry.padded_w + source_column
-        result_start = (image * geometry.result_h + h) * geometry.result_w + first_column
-        for j in range(columns):
-            sources[pixels] = (source_start + j * geometry.source_step_w) * c
-            results[pixels] = (result_start + j * geometry.result_step_w) * lanes
-            pixels += 1
+    for number in range(images):
+        for i in range(first, min(first + geometry.band, row_count)):
+            row = (i - first) * geometry.source_step_h + source_row
+            source_start = number * geometry.image_floats + (row * geometry.padded_w + source_column) * c
+            h = first_row + i * geometry.result_step_h
+            result_start = ((image + number) * geometry.result_h + h) * geometry.result_w + first_column
+            for j in range(columns):
+                sources[pixels] = source_start + j * geometry.source_step_w * c
+                results[pixels] = (result_start + j * geometry.result_step_w) * lanes
+                pixels += 1
     for missing in range(pixels, -(-pixels // ROWS) * ROWS):
         sources[missing] = sources[0]
         results[missing] = result_size - lanes
@@ -275,24 +294,30 @@ def _place_pixels(phase, image, first, c, lanes, geometry, sources, results, res
 
 @serial
 def _sum_band(seen, offset, packed, start, result, phase, pixels, sources, results, zeros, geometry):
-    """The sums of all pixels of a band, over as many weights at a time as stay in the first-level cache."""
+    """The sums of all pixels of a band, over as many weights at a time as stay in the first-level cache: some rows of
+    the kernel, or some part of one."""
     tap_rows, tap_columns, first_tap = phase[3], phase[7], phase[8]
     c = geometry.channels
-    inner, outer, row_floats = tap_columns * c, tap_rows, geometry.padded_w * c
-    parts, part_outer = 1, outer
-    if inner * outer > CACHED_WEIGHTS:  # one row of the kernel after the other, each in equal parts
-        parts, part_outer = -(-inner // CACHED_WEIGHTS), 1
-    part = max(-(-inner // parts), 1)
+    inner, row_floats = tap_columns * c, geometry.padded_w * c
+    rows = _equal_parts(tap_rows, CACHED_WEIGHTS // max(inner, 1))
+    part = _equal_parts(inner, CACHED_WEIGHTS)
     lane_step = packed.size // (start.size // LANES)  # from the weights of 16 output channels to those of the next 16
     for lane in range(0, start.size, 2 * LANES):
         weights = lane // LANES * lane_step + first_tap * c * LANES
         lanes = min(2 * LANES, start.size - lane)
-        _tiles(seen, offset, packed, weights, lane_step, start, zeros, result, lane, lanes,
-               sources, results, pixels, min(part, inner), part_outer, row_floats)  # fmt: skip
-        for step in range(part, inner * outer if part_outer == 1 else 0, part):
-            at = offset + step // inner * row_floats + step % inner
-            _tiles(seen, at, packed, weights + step * LANES, lane_step, result, results, result, lane, lanes,
-                   sources, results, pixels, min(part, inner - step % inner), 1, row_floats)  # fmt: skip
+        for row in range(0, max(tap_rows, 1), rows):  # without taps, too, the result gets its bias
+            for step in range(0, max(inner, 1), part):
+                begin, begins = (start, zeros) if row + step == 0 else (result, results)
+                _tiles(seen, offset + row * row_floats + step, packed, weights + (row * inner + step) * LANES,
+                       lane_step, begin, begins, result, lane, lanes, sources, results, pixels,
+                       min(part, inner - step), min(rows, tap_rows - row), row_floats)  # fmt: skip
+
+
+@serial
+def _equal_parts(whole, most):
+    """The size of the parts, if something is cut into as few as possible, none larger than `most` (or than 1)."""
+    parts = max(-(-whole // max(most, 1)), 1)
+    return max(-(-whole // parts), 1)
 
 
 @serial
@@ -307,99 +332,3 @@ def _tiles(seen, at, packed, weights, lane_step, start, starts, result, lane, la
         for row in range(0, pixels, ROWS):
             tile_of_16(seen, at, sources, 1, row_floats, packed, weights, LANES, lane_step,
                        start, lane, starts, result, lane, results, row, inner, outer)  # fmt: skip
-
-
-def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
-    (k, ho, wo), c = grad.shape[1:], x.shape[1]
-    phases = tuple(
-        (Phase(0, results, 0, tuple(range(taps))),) for results, taps in zip((ho, wo), kernel_size, strict=True)
-    )
-    _, taps, geometry = _plan(x.shape, phases, (ho, wo), (1, 1), stride, padding, numba.get_num_threads())
-    weight_grad = np.empty((k, c, len(taps)), np.float32)
-    _correlate_images(to_channels_last(x), to_channels_last(grad), taps, geometry, weight_grad)
-    return weight_grad.reshape(k, c, *kernel_size)
-
-
-@parallel
-def _correlate_images(source, grad, taps, geometry, weight_grad):
-    n, _, _, c = source.shape
-    k_size = grad.shape[3]
-    lanes = -(-k_size // LANES) * LANES
-    weights = -(-len(taps) * c // ROWS) * ROWS  # of one output channel, rounded up to whole tiles
-    partial = np.zeros((geometry.threads, weights * lanes), np.float32)
-    bands = -(-geometry.grid_rows // geometry.band)
-    flat, flat_grad = source.reshape(-1), grad.reshape(-1)
-    for thread in prange(geometry.threads):
-        scratch = np.empty(_scratch_size(geometry, c), np.float32)
-        copy = np.empty(max(CHUNK_PIXELS, geometry.result_w) * 2 * LANES, np.float32)
-        sources, results = _place_weights(taps, lanes, weights, geometry)
-        total = partial[thread]
-        for task in range(n * bands * thread // geometry.threads, n * bands * (thread + 1) // geometry.threads):
-            image, first = task // bands, task % bands * geometry.band
-            seen, offset = _padded_band(source, flat, image, first, geometry, scratch)
-            _add_band(seen, offset, flat_grad, image, first, sources, results, lanes, k_size, geometry, copy, total)
-    for k in prange(k_size):
-        _add_partials(partial, k, lanes, weight_grad[k])
-
-
-@serial
-def _add_partials(partial, k, lanes, weight_grad):
-    """weight_grad (C, taps) of output channel k = the sum of what the threads found, in the order of the threads."""
-    c_size, taps = weight_grad.shape
-    for c in range(c_size):
-        for tap in range(taps):
-            at = (tap * c_size + c) * lanes + k
-            weight_grad[c, tap] = partial[0, at]
-            for thread in range(1, len(partial)):
-                weight_grad[c, tap] += partial[thread, at]
-
-
-@serial
-def _place_weights(taps, lanes, weights, geometry):
-    """Where the first padded pixel and channel lies that each weight (r, s, c) meets, and where its gradient goes."""
-    c = geometry.channels
-    sources, results = np.zeros(weights, np.int64), np.empty(weights, np.int64)
-    for weight in range(weights):
-        results[weight] = weight * lanes
-        if weight < len(taps) * c:  # beyond, to fill the last tile: meets the first pixel, and is dropped at the end
-            tap = weight // c
-            sources[weight] = (taps[tap, 0] * geometry.padded_w + taps[tap, 1]) * c + weight % c
-    return sources, results
-
-
-@serial
-def _add_band(seen, offset, grad, image, first, sources, results, lanes, k_size, geometry, copy, partial):
-    """partial (weights, lanes) += products of the band's pixels with grad; a chunk of rows, 32 channels at a time."""
-    width, step = geometry.result_w, geometry.source_step_w * geometry.channels
-    row_step = geometry.source_step_h * geometry.padded_w * geometry.channels
-    last = min(first + geometry.band, geometry.result_h)
-    chunk = max(1, CHUNK_PIXELS // width)
-    for i in range(first, last, chunk):
-        rows = min(chunk, last - i)
-        at = offset + (i - first) * row_step
-        pixel = (image * geometry.result_h + i) * width
-        for lane in range(0, lanes, 2 * LANES):
-            if lane + 2 * LANES <= lanes:
-                _copy_channels(grad, pixel, rows * width, k_size, lane, 2 * LANES, copy)
-                for row in range(0, sources.size, ROWS):
-                    tile_of_32(seen, at, sources, step, row_step, copy, 0, 2 * LANES, LANES,
-                               partial, lane, results, partial, lane, results, row, width, rows)  # fmt: skip
-            else:
-                _copy_channels(grad, pixel, rows * width, k_size, lane, LANES, copy)
-                for row in range(0, sources.size, ROWS):
-                    tile_of_16(seen, at, sources, step, row_step, copy, 0, LANES, LANES,
-                               partial, lane, results, partial, lane, results, row, width, rows)  # fmt: skip
-
-
-@serial
-def _copy_channels(grad, pixel, pixels, k_size, lane, lanes, copy):
-    """Some channels of neighbouring pixels, side by side: lying apart, they would compete for the same cache lines."""
-    for block in range(0, lanes, LANES):
-        available = min(LANES, k_size - lane - block)
-        for p in range(pixels):
-            source, target = (pixel + p) * k_size + lane + block, p * lanes + block
-            if available == LANES:
-                copy_lanes(copy, target, grad, source)
-            else:
-                for k in range(LANES):
-                    copy[target + k] = grad[source + k] if k < available else 0
