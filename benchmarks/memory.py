@@ -1,7 +1,7 @@
 """How much memory each kernel takes at its peak, beyond its inputs and results: python -m benchmarks.memory
 
 Every call runs in a process of its own, on Linux, which tells a process the most memory that it ever held. A small call
-of the same kind comes first, so that compiled code and threads are there.
+of the same kind comes first, so that compiled code and threads are there, and the pool is emptied.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from minidet_kernels.pool import LIMIT, POOL
 
 MIB = 2**20
 
@@ -64,6 +66,18 @@ def calls() -> dict[str, Call]:
             lambda x, grad: mk.conv2d_weight_grad(x, grad, 3, 1, 1),
             lambda small: (images(4, 512, 4 if small else 28), images(4, 512, 4 if small else 28)),
         ),
+        "conv2d, 3 x 3 stride 2, 32 to 32, 2 x 512 x 512": (
+            lambda x, w: mk.conv2d(x, w, None, 2, 1),
+            lambda small: (images(2, 32, 64 if small else 512), weight(32, 32, 3)),
+        ),
+        "conv2d_input_grad, the same, stride 2": (
+            lambda grad, w: mk.conv2d_input_grad(grad, w, (2 * grad.shape[2], 2 * grad.shape[3]), 2, 1),
+            lambda small: (images(2, 32, 32 if small else 256), weight(32, 32, 3)),
+        ),
+        "conv2d_weight_grad, the same, stride 2": (
+            lambda x, grad: mk.conv2d_weight_grad(x, grad, 3, 2, 1),
+            lambda small: (images(2, 32, 64 if small else 512), images(2, 32, 32 if small else 256)),
+        ),
         "conv2d, 7 x 7 stride 2, 3 to 64, 4 x 224 x 224": (
             lambda x, w: mk.conv2d(x, w, None, 2, 3),
             lambda small: (images(4, 3, 24 if small else 224), weight(64, 3, 7)),
@@ -112,6 +126,8 @@ def measure(name: str) -> dict[str, float]:
     """MiB: of the arrays given and returned, and at the peak beyond them."""
     kernel, arguments = calls()[name]
     kernel(*arguments(True))
+    POOL.set_limit(0)
+    POOL.set_limit(LIMIT)
     given = arguments(False)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak until now
     before = _status("VmRSS")

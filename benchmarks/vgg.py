@@ -8,6 +8,7 @@ place, as torchvision's VGG does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def minidet() -> dict[str, Callable]:
             x = mk.max_pool2d(x, 2)[0] if layer == "pool" else mk.relu(mk.conv2d(x, *next(convolutions), padding=1))
         return x
 
-    return {name_of(size): lambda x=image(size): stack(x) for size in SIZES}
+    return {name_of(size): partial(stack, image(size)) for size in SIZES}
 
 
 def torch() -> dict[str, Callable]:
@@ -79,7 +80,7 @@ def torch() -> dict[str, Callable]:
                     x = torch.nn.functional.conv2d(x, *next(convolutions), padding=1).relu_()
         return x
 
-    return {name_of(size): lambda x=torch.from_numpy(image(size)): stack(x) for size in SIZES}
+    return {name_of(size): partial(stack, torch.from_numpy(image(size))) for size in SIZES}
 
 
 GATES = ((1.9, 2.5), (2.4, 3.0))

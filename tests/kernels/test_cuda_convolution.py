@@ -54,7 +54,7 @@ def test_it_equals_float64(layer, geometry, order: str) -> None:
 
 
 @pytest.mark.parametrize("padding", [0, 1, (3, 0)])
-@pytest.mark.parametrize("stride", [7, (10**8, 3), 40_000])
+@pytest.mark.parametrize("stride", [7, (10**15, 3), 2**62])
 def test_a_stride_longer_than_the_image(stride, padding) -> None:
     rng = np.random.default_rng(0)
     x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 3, 6, 5), (4, 3, 3, 3)))

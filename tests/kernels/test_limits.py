@@ -15,10 +15,8 @@ BOXES = [np.array([[0, 0, 4, 4]], np.float32)]
 MATRICES = np.array([[[1, 0, 0], [0, 1, 0]]], float)
 
 CALLS = {
-    "conv2d padding": lambda: mk.conv2d(X, WEIGHT, padding=HUGE),
-    "conv2d a padded image": lambda: mk.conv2d(X, WEIGHT, padding=(40_000, 40_000)),
+    "conv2d a padded image": lambda: mk.conv2d(X, WEIGHT, padding=HUGE),
     "conv2d_input_grad input_size": lambda: mk.conv2d_input_grad(GRAD, WEIGHT, HUGE),
-    "conv2d_input_grad stride": lambda: mk.conv2d_input_grad(GRAD, WEIGHT, (8, 8), stride=HUGE),
     "conv2d_weight_grad kernel_size": lambda: mk.conv2d_weight_grad(X, GRAD, HUGE),
     "max_pool2d_scatter input_size": lambda: mk.max_pool2d_scatter(X, np.zeros(X.shape, np.int64), HUGE),
     "avg_pool2d_adjoint input_size": lambda: mk.avg_pool2d_adjoint(X, HUGE, 3),
@@ -50,7 +48,7 @@ def test_a_huge_stride_or_dilation_of_a_small_image_is_no_work(version: str) -> 
     with mk.use(version):
         point, line = np.ones((1, 4, 1, 1), np.float32), np.ones((4, 3, 1, 1), np.float32)
         np.testing.assert_array_equal(
-            mk.conv2d_input_grad(point, WEIGHT, (3, 3), stride=40_000), np.full((1, 3, 3, 3), 4)
+            mk.conv2d_input_grad(point, WEIGHT, (3, 3), stride=2**62), np.full((1, 3, 3, 3), 4)
         )
-        np.testing.assert_array_equal(mk.conv2d_weight_grad(X, point, 3, stride=40_000), WEIGHT)
-        np.testing.assert_array_equal(mk.conv2d(X, line, dilation=40_000), np.full((1, 4, 8, 8), 3))
+        np.testing.assert_array_equal(mk.conv2d_weight_grad(X, point, 3, stride=2**62), WEIGHT)
+        np.testing.assert_array_equal(mk.conv2d(X, line, dilation=2**62), np.full((1, 4, 8, 8), 3))

@@ -17,8 +17,11 @@ ROOT = Path(__file__).parents[2]
 # MiB. Written out, the patches of an image ("im2col") would be 9 times the image for a 3 x 3 kernel, 49 for 7 x 7.
 MOST = {
     "conv2d, 3 x 3, 64 to 64, 1 x 224 x 224": 16,  # patches: 110
+    "conv2d, 3 x 3 stride 2, 32 to 32, 2 x 512 x 512": 24,  # patches: 144
+    "conv2d_input_grad, the same, stride 2": 24,  # patches: 144
+    "conv2d_weight_grad, the same, stride 2": 24,  # patches: 144
     "conv2d, 7 x 7 stride 2, 3 to 64, 4 x 224 x 224": 8,  # patches: 28
-    "conv2d_weight_grad, the same": 80,  # patches: 55; Winograd's weight gradients before their inverse transform: 36
+    "conv2d_weight_grad, the same": 24,  # patches: 55
     "box_iou_blocks, 50000 x 50000": 100,  # all at once: 9500
     "nms, 50000 boxes": 100,  # all pairs, a bit each: 298
 }

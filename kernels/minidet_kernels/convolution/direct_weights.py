@@ -27,7 +27,7 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.memory import to_channels_last
+from minidet_kernels.memory import empty, to_channels_last
 from minidet_kernels.simd import LANES, ROWS, copy_lanes, listed_tile_of_16, listed_tile_of_32
 
 # float32 in the scratch memory of a thread: 512 KB, half the second-level cache of current desktops.
@@ -61,8 +61,11 @@ class Work(NamedTuple):
 def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     k, c = grad.shape[1], x.shape[1]
     work = plan(x.shape[0], c, grad.shape[2:], kernel_size, stride, padding, numba.get_num_threads())
-    weight_grad = np.empty((k, c * kernel_size[0] * kernel_size[1]), np.float32)
-    _correlate_images(to_channels_last(x), to_channels_last(grad), work, weight_grad)
+    weight_grad = empty((k, c * kernel_size[0] * kernel_size[1]), np.float32)
+    weights = work.blocks * work.kernel_h * work.kernel_w * work.channels
+    weights = -(-weights // ROWS) * ROWS  # of one output channel, rounded up to whole tiles
+    partial = empty((work.threads, weights * -(-k // LANES) * LANES), np.float32)
+    _correlate_images(to_channels_last(x), to_channels_last(grad), work, partial, weight_grad)
     return weight_grad.reshape(k, c, *kernel_size)
 
 
@@ -87,12 +90,10 @@ def plan(n: int, c: int, size: Pair, kernel: Pair, stride: Pair, padding: Pair, 
 
 
 @parallel
-def _correlate_images(x, grad, work, weight_grad):
+def _correlate_images(x, grad, work, partial, weight_grad):
     n, ho, wo, k_size = grad.shape
     lanes = -(-k_size // LANES) * LANES
-    weights = work.blocks * work.kernel_h * work.kernel_w * work.channels
-    weights = -(-weights // ROWS) * ROWS  # of one output channel, rounded up to whole tiles
-    partial = np.empty((work.threads, weights * lanes), np.float32)
+    weights = partial.shape[1] // lanes
     bands = -(-ho // work.band)
     tasks = work.groups * bands
     flat_grad = grad.reshape(-1)
