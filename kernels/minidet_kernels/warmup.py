@@ -64,6 +64,14 @@ def _pooling() -> None:
     mk.avg_pool2d_adjoint(mk.avg_pool2d(x, 2), x.shape[2:], 2)
 
 
+def _linear() -> None:
+    weight = np.zeros((512, 512), np.float32)  # so large that it does not go to BLAS
+    for rows in (1, 32):  # loops, and tiles
+        x = np.zeros((rows, 512), np.float32)
+        mk.linear_input_grad(mk.linear(x, weight), weight)
+        mk.linear_weight_grad(x, x)
+
+
 def _resize() -> None:
     x = _images(16)
     mk.resize_bilinear_adjoint(mk.resize_bilinear(x, 12), x.shape[2:])
@@ -154,6 +162,7 @@ SMALL_NETWORK: dict[str, Callable[[], None]] = {
 ALL: dict[str, Callable[[], None]] = {
     **SMALL_NETWORK,
     "pooling": _pooling,
+    "fully connected layers": _linear,
     "resizing": _resize,
     "warping": _warp,
     "total variation": _total_variation,

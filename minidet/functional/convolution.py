@@ -142,21 +142,48 @@ def conv_transpose2d(
 
 
 class Linear(Function):
-    """Y = X W' + b: dX = G W, dW = G' X, db = the sum of G's rows."""
+    """Y = X W' + b: dX = G W, dW = G' X, db = the sum of G's rows. Bilinear, as convolution is: three maps again."""
 
     def forward(self, x, weight, *bias):
         self.save(x, weight)
-        y = x @ weight.T
-        for b in bias:
-            y += b
-        return y
+        return kernels.linear(x, weight, *bias)
 
     def backward(self, grad, x, weight):
         needs_x, needs_weight, *needs_bias = self.needs
         return (
-            grad @ weight if needs_x else None,
-            grad.transpose((1, 0)) @ x if needs_weight else None,
+            LinearInputGrad.apply(grad, weight) if needs_x else None,
+            LinearWeightGrad.apply(x, grad) if needs_weight else None,
             *(grad.sum(axis=0) if needs else None for needs in needs_bias),
+        )
+
+
+class LinearInputGrad(Function):
+    """G W, the adjoint of X W' in X."""
+
+    def forward(self, grad, weight):
+        self.save(grad, weight)
+        return kernels.linear_input_grad(grad, weight)
+
+    def backward(self, outer, grad, weight):  # outer: the cotangent of the result, shaped as X
+        needs_grad, needs_weight = self.needs
+        return (
+            Linear.apply(outer, weight) if needs_grad else None,
+            LinearWeightGrad.apply(outer, grad) if needs_weight else None,
+        )
+
+
+class LinearWeightGrad(Function):
+    """G' X, the adjoint of X W' in W."""
+
+    def forward(self, x, grad):
+        self.save(x, grad)
+        return kernels.linear_weight_grad(x, grad)
+
+    def backward(self, outer, x, grad):  # outer: the cotangent of the result, shaped as W
+        needs_x, needs_grad = self.needs
+        return (
+            LinearInputGrad.apply(grad, outer) if needs_x else None,
+            Linear.apply(x, outer) if needs_grad else None,
         )
 
 

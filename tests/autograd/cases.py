@@ -19,7 +19,7 @@ import minidet
 import minidet.functional as F
 from minidet import Function, Tensor
 from minidet.autograd import operations as ops
-from minidet.functional.convolution import Conv2dInputGrad, Conv2dWeightGrad
+from minidet.functional.convolution import Conv2dInputGrad, Conv2dWeightGrad, LinearInputGrad, LinearWeightGrad
 from minidet.functional.pooling import AvgPool2dAdjoint, MaxGather2d, MaxScatter2d
 from minidet.functional.resample import ResizeBilinearAdjoint, ResizeNearestAdjoint
 from minidet.functional.rois import RoIAlignAdjoint, RoIPoolGather, RoIPoolScatter
@@ -184,6 +184,8 @@ case("MatMul", lambda a, b: a @ b, normal(2, 1, 2, 3), normal(3, 3, 1), name="br
 case("MatMul", lambda a, b: a @ b, normal(0, 3), normal(3, 2), name="empty batch")
 case("F.linear Linear", lambda *a: F.linear(*a), normal(2, 3), normal(4, 3), normal(4))
 case("F.linear", lambda *a: F.linear(*a), normal(2, 2, 3), normal(2, 3), name="of three axes, without bias")
+case("LinearInputGrad", lambda *a: LinearInputGrad.apply(*a), normal(2, 4), normal(4, 3))
+case("LinearWeightGrad", lambda *a: LinearWeightGrad.apply(*a), normal(2, 3), normal(2, 4))
 
 CONVOLUTIONS = {
     "": ((2, 2, 4, 4), (3, 2, 3, 3), {}),
