@@ -10,6 +10,7 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import strict_inlined, strict_parallel
+from minidet_kernels.memory import empty
 
 
 def box_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
@@ -21,7 +22,7 @@ def generalized_box_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
 
 
 def _all_pairs(kernel, boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
-    result = np.empty((len(boxes1), len(boxes2)), boxes1.dtype)
+    result = empty((len(boxes1), len(boxes2)), boxes1.dtype)
     smallest = np.finfo(boxes1.dtype).tiny  # a NumPy number of the boxes' own dtype
     # one kind of array only, for which Numba compiles: contiguous and writeable
     kernel(np.require(boxes1, requirements=["C", "A", "W"]), np.array(boxes2.T, order="C"), smallest, result)

@@ -14,6 +14,7 @@ from numba import prange
 
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.linear.product import ROW_STEP, multiply
+from minidet_kernels.memory import empty
 from minidet_kernels.vectors import load, store
 
 # Rows up to which the loops below are faster than tiles: 4 to 16 of them, by the size of the weight (measured).
@@ -38,7 +39,7 @@ def linear(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         x_columns = np.zeros((x.shape[1], rows), np.float32)
         x_columns[:, : len(x)] = x.T
         return np.ascontiguousarray(multiply(weight, x_columns)[:, : len(x)].T)
-    y = np.empty((len(x), len(weight)), np.float32)
+    y = empty((len(x), len(weight)), np.float32)
     _dot_products(x, weight, y)
     return y
 
@@ -62,7 +63,7 @@ def linear_weight_grad(x: np.ndarray, grad: np.ndarray) -> np.ndarray:
     x = _contiguous(x)
     if len(x) > FEW:
         return multiply(_contiguous(grad.T), x)
-    weight_grad = np.empty((grad.shape[1], x.shape[1]), np.float32)
+    weight_grad = empty((grad.shape[1], x.shape[1]), np.float32)
     _outer_products(_contiguous(grad), x, weight_grad)
     return weight_grad
 

@@ -57,7 +57,7 @@ def roi_align_adjoint(
     return to_public(x_grad)
 
 
-@serial
+@parallel
 def _distinct(pixel, weight, grid):
     """The pixels along one axis that a bin reads, each once: pixels (R, P, K), weights (R, P, K), how many (R, P).
 
@@ -67,7 +67,7 @@ def _distinct(pixel, weight, grid):
     pixels = np.empty((boxes, bins, 2 * most), np.int64)
     weights = np.empty((boxes, bins, 2 * most), weight.dtype)
     counts = np.zeros((boxes, bins), np.int64)
-    for r in range(boxes):
+    for r in prange(boxes):
         for i in range(bins):
             count = 0
             for s in range(most):

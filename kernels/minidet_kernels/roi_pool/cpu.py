@@ -13,7 +13,7 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.memory import empty_channels_last, to_channels_last, to_public
+from minidet_kernels.memory import empty, empty_channels_last, to_channels_last, to_public
 from minidet_kernels.roi_pool.geometry import bin_ranges
 from minidet_kernels.vectors import bits_of, load, store, where_larger
 
@@ -47,7 +47,7 @@ def roi_pool_scatter(
     # as many partial results as there are threads, but not more than twice the memory of grad: small boxes on a large
     # map are added up sooner than partial results are
     worth = 2 * grad.size // (n * c * h * w) if n * c else 0
-    partial = np.zeros((min(numba.get_num_threads(), max(worth, 1)), n, h, w, c), grad.dtype)
+    partial = empty((min(numba.get_num_threads(), max(worth, 1)), n, h, w, c), grad.dtype)
     _scatter(to_channels_last(grad), rois[:, 0].astype(np.int64), to_channels_last(argmax), partial)
     if len(partial) > 1:
         _add_up(partial)
@@ -153,6 +153,7 @@ def _scatter(grad, images, argmax, partial):
     parts, _, h, w, channels = partial.shape
     boxes = len(images)
     for part in prange(parts):
+        partial[part] = 0
         for r in range(part * boxes // parts, (part + 1) * boxes // parts):
             _scatter_box(grad[r], argmax[r], partial[part, images[r]].reshape(h * w, channels))
 
