@@ -24,7 +24,18 @@ from pathlib import Path
 import minidet_kernels
 from benchmarks.engines import Row, Times, compare, is_busy
 
-SUITES = ("convolution", "vgg", "rois", "boxes", "segmentation", "total_variation", "tape", "imports")
+SUITES = (
+    "convolution",
+    "vgg",
+    "training_step",
+    "linear",
+    "rois",
+    "boxes",
+    "segmentation",
+    "total_variation",
+    "tape",
+    "imports",
+)
 ROUNDS = 3
 README = Path(__file__).resolve().parents[1] / "kernels" / "README.md"
 MARKS = "<!-- {}: written by python -m benchmarks --write -->", "<!-- end of {} -->"
