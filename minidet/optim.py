@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .autograd import Tensor
+from .device import device_of, is_on_gpu, on_device_of
 
 # Elements updated at a time: 128 kB of float32. Adam holds about six such arrays, and larger ones leave the cache.
 BLOCK = 1 << 15
@@ -51,12 +52,22 @@ class Optimizer:
         """One update of every parameter that has a gradient and is not frozen."""
         for name, parameter in self.parameters.items():
             if parameter.grad is not None and parameter.requires_grad:
+                self._check_device(name, parameter)
                 self.steps[name] += 1
                 self._update_in_blocks(parameter.data, parameter.grad.data, self.steps[name], self.state[name])
 
+    def _check_device(self, name: str, parameter: Tensor) -> None:
+        for array in self.state[name].values():
+            if device_of(array) != parameter.device:
+                raise TypeError(
+                    f"{type(self).__name__}: expected {name!r} on {device_of(array)}, where it was when this optimiser "
+                    f"was made, got it on {parameter.device}; make the optimiser after model.to({parameter.device!r})"
+                )
+
     def _update_in_blocks(self, weights: Any, grad: Any, step: int, state: dict[str, Any]) -> None:
-        """Blocks small enough that all the temporary arrays of an update stay in the cache: twice as fast."""
-        if not weights.flags.c_contiguous:
+        """Blocks small enough that all the temporary arrays of an update stay in the cache: twice as fast. On the GPU
+        a block would be a launch."""
+        if is_on_gpu(weights) or not weights.flags.c_contiguous:
             return self.update(weights, grad, step, **state)
         weights, grad = weights.reshape(-1), grad.reshape(-1)
         state = {slot: array.reshape(-1) for slot, array in state.items()}
@@ -92,7 +103,7 @@ class Optimizer:
         self.steps = {name: int(state[f"steps/{name}"]) for name in self.steps}
         for name, slots in self.state.items():
             for slot, array in slots.items():
-                array[...] = state[f"{slot}/{name}"]
+                array[...] = on_device_of(state[f"{slot}/{name}"], array)
 
 
 class SGD(Optimizer):

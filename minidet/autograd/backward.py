@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..device import device_of
 from . import anomaly
 from .modes import enable_grad, modes, no_grad
 from .operations import cast, sum_to
@@ -222,6 +223,11 @@ def _seed(output: Tensor, cotangent: Any, create_graph: bool) -> Any:
     if getattr(array, "shape", None) != output.shape or array.dtype != output.dtype:
         got = f"{array.shape} {array.dtype}" if hasattr(array, "dtype") else repr(array)
         raise ValueError(f"backward: expected a gradient of {output.shape} {output.dtype}, got {got}")
+    if device_of(array) != output.device:
+        raise TypeError(
+            f"backward: expected a gradient on {output.device}, as the output, got one on {device_of(array)}; "
+            f"use gradient.to({output.device!r})"
+        )
     if not create_graph:
         return array
     return cotangent if isinstance(cotangent, Tensor) else Tensor(cotangent)

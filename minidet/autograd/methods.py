@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..device import on_device_of
 from .backward import backward
 from .operations import (
     Abs,
@@ -26,6 +27,7 @@ from .operations import (
     log,
     sqrt,
     take_along_axis,
+    to,
 )
 from .tensor import Tensor, array_of, constant
 
@@ -103,6 +105,8 @@ def _flatten(self: Tensor, start: int = 0) -> Tensor:
 def _getitem(self: Tensor, key: Any) -> Tensor:
     parts = key if isinstance(key, tuple) else (key,)
     parts = tuple(_listed(part) if isinstance(part, list) else array_of(part) for part in parts)
+    if self.data.__class__ is not np.ndarray:
+        parts = tuple(on_device_of(part, self.data) if hasattr(part, "dtype") else part for part in parts)
     return Index.apply(self, key=parts if isinstance(key, tuple) else parts[0])
 
 
@@ -146,6 +150,9 @@ _METHODS = {
     "sqrt": sqrt,
     "clip": clip,
     "astype": cast,
+    "to": to,
+    "cpu": lambda self: to(self, "cpu"),
+    "cuda": lambda self: to(self, "cuda"),
     "reshape": _reshape,
     "transpose": _transpose,
     "permute": _transpose,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from ..device import DEVICES, device_of, on_device_of, to_device
 from .tensor import Function, Tensor, array_of, constant
 
 Axis = int | tuple[int, ...] | None
@@ -174,7 +175,7 @@ class Where(Elementwise):
     """a where the condition holds, b elsewhere. The condition is a constant."""
 
     def forward(self, a, b, *, condition):
-        self.condition = condition
+        self.condition = condition = on_device_of(condition, a, b)
         return np.where(condition, a, b)
 
     def backward(self, grad):
@@ -185,7 +186,7 @@ class Clip(Elementwise):
     """min(max(a, low), high); the gradient passes where a lies within, bounds included, as in torch."""
 
     def forward(self, a, *, low, high):
-        inside = np.ones(a.shape, dtype=bool) if low is None else a >= low
+        inside = np.ones_like(a, dtype=bool) if low is None else a >= low
         self.inside = inside if high is None else inside & (a <= high)
         return np.clip(a, low, high)
 
@@ -202,6 +203,17 @@ class Cast(Function):
 
     def backward(self, grad):
         return cast(grad, self.before)
+
+
+class ToDevice(Function):
+    """The same values on another device; the gradient comes back to the first one."""
+
+    def forward(self, a, *, device):
+        self.before = device_of(a)
+        return to_device(a, device)
+
+    def backward(self, grad):
+        return to(grad, self.before)
 
 
 # ------------------------------------------------------------------------------------------------ reductions
@@ -230,8 +242,8 @@ class TakeAlongAxis(Function):
     """y[i, ...] = a[..., indices[i], ...] along one axis; adjoint of PutAlongAxis."""
 
     def forward(self, a, *, indices, axis):
-        self.indices, self.axis, self.length = indices, axis, a.shape[axis]
-        return np.take_along_axis(a, indices, axis)
+        self.indices, self.axis, self.length = on_device_of(indices, a), axis, a.shape[axis]
+        return np.take_along_axis(a, self.indices, axis)
 
     def backward(self, grad):
         return PutAlongAxis.apply(grad, indices=self.indices, axis=self.axis, length=self.length)
@@ -245,7 +257,7 @@ class PutAlongAxis(Function):
         shape = list(a.shape)
         shape[axis] = length
         out = np.zeros_like(a, shape=tuple(shape))
-        where = list(np.indices(a.shape, sparse=True))
+        where = [on_device_of(places, a) for places in np.indices(a.shape, sparse=True)]
         where[axis] = indices
         np.add.at(out, tuple(where), a)
         return out
@@ -408,6 +420,17 @@ def cast(x: Any, dtype: Any) -> Any:
     if np.dtype(dtype).kind != "f":
         return Tensor(x.data.astype(dtype)) if isinstance(x, Tensor) else x.astype(dtype)
     return Cast.apply(x, dtype=dtype)
+
+
+def to(x: Any, target: Any) -> Any:
+    """x on a device, "cpu" or "cuda", or in a dtype; x itself if it is so already. A gradient goes the way back."""
+    if isinstance(target, str) and target in DEVICES:
+        return x if device_of(array_of(x)) == target else ToDevice.apply(x, device=target)
+    try:
+        dtype = np.dtype(target)
+    except TypeError:
+        raise ValueError(f"to: expected 'cpu', 'cuda' or a dtype, got {target!r}") from None
+    return x if x.dtype == dtype else cast(x, dtype)
 
 
 def broadcast_to(x: Any, shape: Sequence[int]) -> Any:

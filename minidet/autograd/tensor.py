@@ -19,8 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from ..device import device_of, is_on_gpu, refuse_mixture, to_device
 from . import anomaly
 from .modes import modes
+
+_NUMBERS = frozenset((float, int, bool))
 
 # Newer nodes have smaller numbers: the backward pass wants the newest first, and Python's heaps give the least.
 _creation_order = count(0, -1).__next__
@@ -64,6 +67,11 @@ class Tensor:
         return self.data.dtype
 
     @property
+    def device(self) -> str:
+        """ "cpu" for an array of NumPy, "cuda" for one of CuPy."""
+        return device_of(self.data)
+
+    @property
     def ndim(self) -> int:
         return self.data.ndim
 
@@ -94,6 +102,7 @@ class Tensor:
                 "expected an array, got a Tensor that requires grad; take its values out of the graph with x.data, "
                 "or join Tensors with minidet.functional.stack or concatenate"
             )
+        self._check_on_cpu()
         return np.array(self.data, dtype=dtype, copy=copy)
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -105,8 +114,10 @@ class Tensor:
     def __repr__(self) -> str:
         made = f", node={self.node.name}" if self.node is not None else ""
         wants = ", requires_grad=True" if self.requires_grad and self.node is None else ""
-        values = np.array2string(self.data, precision=4, threshold=100, separator=", ", prefix="tensor(")
-        return f"tensor({values}, shape={self.shape}, dtype={self.dtype}{wants}{made})"
+        values = to_device(self.data, "cpu")
+        values = np.array2string(values, precision=4, threshold=100, separator=", ", prefix="tensor(")
+        place = "" if self.device == "cpu" else f", device={self.device}"
+        return f"tensor({values}, shape={self.shape}, dtype={self.dtype}{place}{wants}{made})"
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
         """Sets, on a leaf, whether gradients are wanted. Returns self."""
@@ -119,9 +130,16 @@ class Tensor:
         self.requires_grad = requires_grad
         return self
 
-    def numpy(self) -> Any:
-        """The array itself, outside the graph (it shares memory with the Tensor)."""
+    def numpy(self) -> np.ndarray:
+        """The array itself, outside the graph (it shares memory with the Tensor). TypeError for one on the GPU."""
+        self._check_on_cpu()
         return self.data
+
+    def _check_on_cpu(self) -> None:
+        if self.device != "cpu":
+            raise TypeError(
+                f"expected a Tensor on the CPU, got {self.shape} on {self.device}; a copy for NumPy is x.cpu().numpy()"
+            )
 
     def item(self) -> float:
         """The value of a Tensor of one element, as a Python number."""
@@ -229,13 +247,17 @@ class Function:
             elif isinstance(x, np.generic):
                 arrays.append(x.item())  # see `constant`
             else:  # x.data as a constant must not be taken for x where it was saved: an array object of its own too
-                arrays.append(x.view() if x.__class__ is np.ndarray else x)
+                arrays.append(x if x.__class__ in _NUMBERS or not hasattr(x, "view") else x.view())
             parents.append(None)
             needs.append(False)
 
         if not any_tensor:
             arrays = inputs  # NumPy scalars too: in a backward pass they are the gradients of arrays without axes
-        data = function.forward(*arrays, **options) if options else function.forward(*arrays)
+        try:
+            data = function.forward(*arrays, **options) if options else function.forward(*arrays)
+        except Exception as error:
+            refuse_mixture(function.name, (*arrays, *options.values()), error)
+            raise
         if data.__class__ is not np.ndarray:
             data = one_array(data, function)
         for array in arrays:
@@ -303,8 +325,12 @@ def one_array(result: Any, function: Function) -> Any:
     return result
 
 
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A Tensor with a copy of `data`: nested lists, numbers or an array. Python floats become float32."""
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, device: str | None = None) -> Tensor:
+    """A Tensor with a copy of `data`: nested lists, numbers or an array. Python floats become float32.
+
+    device: "cpu" or "cuda"; by default an array stays where it is, and all else goes to the CPU."""
     if dtype is None and not hasattr(data, "dtype") and np.asarray(data).dtype == np.float64:
         dtype = np.float32
-    return Tensor(np.array(data, dtype=dtype), requires_grad)
+    array = data.data if isinstance(data, Tensor) and not data.requires_grad else data
+    array = array.astype(dtype or array.dtype) if is_on_gpu(array) else np.array(array, dtype=dtype)
+    return Tensor(array if device is None else to_device(array, device), requires_grad)

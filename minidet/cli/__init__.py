@@ -5,7 +5,7 @@ import os
 import sys
 from importlib import import_module
 
-from minidet.cli.common import add_debug_option
+from minidet.cli.common import add_debug_option, machine
 from minidet.version import __version__
 
 COMMANDS = {
@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args = build_parser(arguments).parse_args(arguments)
     try:
-        code = args.run(args) or 0
+        with machine:
+            code = args.run(args) or 0
         print(end="", flush=True)  # now, while a reader that has gone can be told from an error
         return code
     except KeyboardInterrupt:

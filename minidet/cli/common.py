@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ DATA_SEED = 0  # of the data set that is made where none is given: published, so
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """--device and --kernels."""
     parser.add_argument(
-        "--device", choices=("cpu", "cuda", "emulated"), default="cpu", help="where to compute (default: cpu)"
+        "--device",
+        choices=("cpu", "cuda", "emulated"),
+        default="cpu",
+        help="where the network computes (default: cpu); emulated: CUDA's sources on the CPU, some fifty times slower",
     )
     parser.add_argument(
         "--kernels",
@@ -46,22 +50,36 @@ def seed(text: str) -> int:
     return int(text)
 
 
-def use_machine(args: argparse.Namespace) -> None:
-    """Chooses the kernels as the options say. Raises ValueError, saying why, for what cannot run here."""
-    import minidet_kernels
+# What `use_machine` changed for the length of a command; `main` puts it back.
+machine = ExitStack()
 
+
+def use_machine(args: argparse.Namespace) -> str:
+    """Chooses kernels and device as the options say. Returns the name that Tensors have for the device, "cpu" or
+    "cuda". Raises ValueError, saying why, for what cannot run here."""
+    import minidet_kernels
+    from minidet.device import why_no_gpu
+
+    on_gpu = args.device != "cpu"
+    if args.kernels is not None and on_gpu != (args.kernels == "cuda"):
+        fitting = "cuda" if on_gpu else "reference or cpu"
+        raise ValueError(
+            f"--kernels {args.kernels}: expected {fitting} with --device {args.device}, whose arrays no others take"
+        )
     if args.device == "emulated":
-        raise ValueError("--device emulated: expected cpu; the emulator runs single kernels, not yet a training")
-    for option in ("device", "kernels"):
-        if getattr(args, option) == "cuda":
-            reason = minidet_kernels.available()["cuda"]
-            why = reason or "a GPU is there, but this version has no CUDA kernels yet"
-            raise ValueError(f"--{option} cuda: expected cpu, because {why}")
-    if args.kernels is not None:
+        from minidet_kernels import emulator
+
+        if emulator.why_not() is not None:
+            raise ValueError(f"--device emulated: cannot run here, {emulator.why_not()}")
+        machine.enter_context(emulator.emulated())
+    elif args.device == "cuda" and why_no_gpu() is not None:
+        raise ValueError(f"--device cuda: expected cpu or emulated, because no GPU can be used: {why_no_gpu()}")
+    elif args.kernels is not None:
         reason = minidet_kernels.available()[args.kernels]
         if reason is not None:
             raise ValueError(f"--kernels {args.kernels}: cannot run here, {reason}")
-        minidet_kernels.use(args.kernels)
+        machine.enter_context(minidet_kernels.use(args.kernels))
+    return "cuda" if on_gpu else "cpu"
 
 
 def make_training_data(folder: Path, system: Any, settings: Mapping[str, Any]) -> Path:
@@ -101,8 +119,8 @@ def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[
     return splits
 
 
-def load_trained(folder: Path, weights: str):
-    """(system, run, model) of a run, with its best or last weights, ready to predict."""
+def load_trained(folder: Path, weights: str, device: str = "cpu"):
+    """(system, run, model) of a run, with its best or last weights, ready to predict on "cpu" or "cuda"."""
     from minidet.random import manual_seed
     from minidet.training import load_system, open_run
 
@@ -114,7 +132,7 @@ def load_trained(folder: Path, weights: str):
     arrays = run.read_weights(weights)
     model = system.build(tuple(run.config["classes"]), run.config["settings"], manual_seed(0))
     model.load_state_dict(arrays)
-    return system, run, model.eval()
+    return system, run, model.eval().to(device)
 
 
 def claim_folder(folder: Path, command: str) -> None:

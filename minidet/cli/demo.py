@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    use_machine(args)
+    device = use_machine(args)
     import minidet_kernels
     from minidet.cli.common import make_training_data
     from minidet.cli.train import reopen_splits, start_run, train_and_tell
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     out = args.out or Path("minidet-demo")
     system = load_system(SYSTEM)
-    if minidet_kernels.current() == "cpu":
+    if device == "cpu" and minidet_kernels.current() == "cpu":
         print("Once: the kernels are compiled for this machine")
         compile_kernels(SMALL_NETWORK)
     print("\n1. Pictures: scenes with one object each, as files like those of any data set")
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if unfinished is not None:
         demo, splits = unfinished, reopen_splits(system, unfinished)
     else:
-        demo, splits = start_run(system, folder, data, args.seed, SETTINGS)
-    code = train_and_tell(system, demo, splits, resume=unfinished is not None)
+        demo, splits = start_run(system, folder, data, args.seed, SETTINGS, device)
+    code = train_and_tell(system, demo, splits, resume=unfinished is not None, device=device)
     if code == 0:
         folder = shlex.quote(str(demo.folder))
         print(f"\nnext: minidet predict {folder} YOUR-IMAGE.png, or read minidet/models/localizer.py")

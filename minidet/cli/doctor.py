@@ -39,17 +39,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    use_machine(args)
-    describe_installation()
-    return 0 if args.data is None else overfit(args)
+    device = use_machine(args)
+    describe_installation(device)
+    return 0 if args.data is None else overfit(args, device)
 
 
-def describe_installation() -> None:
-    """Versions, processor, threads, and for each version of the kernels whether it can run."""
+def describe_installation(device: str) -> None:
+    """Versions, processor, threads, and for each version of the kernels and each device whether it can be used."""
     import minidet_kernels
     from minidet.training.run import describe_environment
 
-    environment = describe_environment()
+    environment = describe_environment(device)
     compiler = environment.pop("compiler", None)
     packages = environment.pop("packages")
     print_table(environment | packages)
@@ -58,6 +58,8 @@ def describe_installation() -> None:
             for name, reason in minidet_kernels.available().items()}  # fmt: skip
     runs[minidet_kernels.current()] += ", is used"
     print_table(runs)
+    print("\ndevices:")
+    print_table(describe_devices())
     if compiler is not None:
         print("\ncompiler:")
         print_table(compiler)
@@ -65,7 +67,20 @@ def describe_installation() -> None:
             print("  the threading layer workqueue is slow to start: install the OpenMP runtime (libgomp, libomp)")
 
 
-def overfit(args: argparse.Namespace) -> int:
+def describe_devices() -> dict[str, str]:
+    """For each value of --device whether it can be used, and why not."""
+    from minidet.device import describe_device
+    from minidet_kernels import available, emulator
+
+    no_gpu, no_emulator = available()["cuda"], emulator.why_not()
+    return {
+        "cpu": "can be used",
+        "cuda": f"cannot be used: {no_gpu}" if no_gpu else f"can be used: {describe_device('cuda')}",
+        "emulated": f"cannot be used: {no_emulator}" if no_emulator else "can be used: CUDA's sources on the CPU, slow",
+    }
+
+
+def overfit(args: argparse.Namespace, device: str) -> int:
     """Trains on eight images and draws what was learned; 1 if the loss does not fall or the boxes do not match."""
     from minidet.data import open_dataset
     from minidet.data.files import write_atomic
@@ -83,7 +98,7 @@ def overfit(args: argparse.Namespace) -> int:
     system.check(eight, settings)
     out = args.out or Path("minidet-doctor")
     claim_folder(out, "doctor")
-    training = Training(system, settings, whole.classes, eight, args.seed)
+    training = Training(system, settings, whole.classes, eight, args.seed, device)
     losses = learn(training)
     metrics, predictions = evaluate(system, training.model, eight, IMAGES)
     picture = system.draw(eight, predictions, whole.classes)

@@ -24,13 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    use_machine(args)
+    device = use_machine(args)
     from minidet.data import find_splits, open_dataset
     from minidet.data.files import write_atomic
     from minidet.training import evaluate
     from minidet.training.run import encode_png
 
-    system, trained, model = load_trained(args.run_folder, args.weights)
+    system, trained, model = load_trained(args.run_folder, args.weights, device)
     data = args.data or trained.data
     split = args.split or ("test" if "test" in find_splits(data) else "val")
     dataset = open_dataset(data, split, masks=system.masks)

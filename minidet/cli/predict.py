@@ -29,11 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    use_machine(args)
+    device = use_machine(args)
     from minidet.data import ImageError
     from minidet.data.files import write_atomic
 
-    system, trained, model = load_trained(args.run_folder, args.weights)
+    system, trained, model = load_trained(args.run_folder, args.weights, device)
     classes = tuple(trained.config["classes"])
     out = args.out or trained.path("predictions")
     if any(path.resolve().is_relative_to(out.resolve()) for path in args.images):

@@ -38,24 +38,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    use_machine(args)
+    device = use_machine(args)
     from minidet.training import load_system, open_run
 
     system = load_system(args.system)
     out = args.out or Path("runs") / system.name
     if not args.resume:
-        return train_and_tell(system, *start_run(system, out, args.data, args.seed or 0, args.set), resume=False)
+        run, splits = start_run(system, out, args.data, args.seed or 0, args.set, device)
+        return train_and_tell(system, run, splits, resume=False, device=device)
     started = open_run(out)
     refuse_other_settings(args, system, started)
     if started.finished:
         print(f"{out}: the run is finished, nothing to resume; `minidet eval {shlex.quote(str(out))}` measures it")
         return 0
     started.lock()
-    return train_and_tell(system, started, reopen_splits(system, started, args.data), resume=True)
+    return train_and_tell(system, started, reopen_splits(system, started, args.data), resume=True, device=device)
 
 
-def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str]):
-    """(run, splits): a new run in `out`, on the data given or on generated ones."""
+def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str], device: str):
+    """(run, splits): a new run in `out`, on the data given or on generated ones. device: "cpu" or "cuda"."""
     import minidet_kernels
     from minidet.training import create_run, try_settings
     from minidet.training.report import waiting
@@ -64,7 +65,7 @@ def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[s
     settings = system.configure(overrides)
     check_free(out)  # before data are made for nothing
     with waiting("trying the settings; the first time the kernels are compiled"):
-        try_settings(system, settings)
+        try_settings(system, settings, device)
     if data is None:
         claim_run_folder(out)
         data = make_training_data(out / "data", system, settings)
@@ -78,7 +79,7 @@ def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[s
         "classes": list(splits["train"].classes),
         "settings": settings,
     }
-    return create_run(out, config), splits
+    return create_run(out, config, device), splits
 
 
 def place_of(data: Path, out: Path) -> str:
@@ -129,15 +130,16 @@ def refuse_other_settings(args: argparse.Namespace, system, run) -> None:
             )
 
 
-def train_and_tell(system, run, splits, resume: bool) -> int:
+def train_and_tell(system, run, splits, resume: bool, device: str) -> int:
     """Trains, and says what came out and where it lies."""
     from minidet.training import Interrupted, train
 
     print(f"training {system.name} on {len(splits['train'])} images, {len(splits['val'])} to validate")
-    for change in run.environment_changes() if resume else ():
+    for change in run.environment_changes(device) if resume else ():
         print(f"note: {change} since the run began; its last bits may differ from those of an uninterrupted run")
     try:
-        metrics = train(system, run, splits["train"], splits["val"], splits.get("test"), resume=resume)
+        data = (splits["train"], splits["val"], splits.get("test"))
+        metrics = train(system, run, *data, resume=resume, device=device)
     except (Interrupted, KeyboardInterrupt) as stop:
         print(str(stop) or "stopped at once; the state of the last checkpoint is kept")
         print(f"continue with: minidet train {system.name} --out {shlex.quote(str(run.folder))} --resume")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..autograd.operations import maximum, take_along_axis, where
 from ..autograd.tensor import array_of
+from ..device import on_device_of
 from .activations import log_softmax, softplus
 
 
@@ -28,9 +29,16 @@ def _same_shape(name: str, x: Any, target: Any) -> None:
         raise ValueError(f"{name}: expected input and target of one shape, got {x.shape} and {target.shape}")
 
 
+def _array(x: Any) -> Any:
+    """An array where it lies; lists become NumPy's."""
+    x = array_of(x)
+    return x if hasattr(x, "__array_function__") else np.asarray(x)
+
+
 def _check_classes(name: str, classes: np.ndarray, count: int) -> None:
     if classes.size and (classes.min() < 0 or classes.max() >= count):
-        raise ValueError(f"{name}: expected classes 0 to {count - 1}, got {classes.min()} to {classes.max()}")
+        least, most = int(classes.min()), int(classes.max())
+        raise ValueError(f"{name}: expected classes 0 to {count - 1}, got {least} to {most}")
 
 
 def cross_entropy(
@@ -40,8 +48,10 @@ def cross_entropy(
 
     input (N, K, ...) scores before the softmax; target (N, ...) integer classes; weight (K,) or None scales each class
     (the mean is then weighted too). Where target == ignore_index the loss is 0 and not counted.
+
+    input on the GPU: classes and weight on the CPU are moved there after they were checked, which costs no wait.
     """
-    target = np.asarray(array_of(target))
+    target = _array(target)
     if target.dtype.kind not in "iu" or target.shape != (input.shape[0], *input.shape[2:]):
         expected = (input.shape[0], *input.shape[2:])
         raise ValueError(f"cross_entropy: expected integer targets {expected}, got {target.dtype} {target.shape}")
@@ -51,11 +61,12 @@ def cross_entropy(
     log_likelihood = take_along_axis(log_softmax(input, 1), np.expand_dims(classes, 1), 1).reshape(target.shape)
     scale = counted.astype(input.dtype)
     if weight is not None:
-        weight = np.asarray(array_of(weight), dtype=input.dtype)
+        weight = on_device_of(_array(weight), target).astype(input.dtype, copy=False)
         if weight.shape != input.shape[1:2]:
             raise ValueError(f"cross_entropy: expected weight {input.shape[1:2]}, one a class, got {weight.shape}")
         scale = scale * weight[classes]
-    losses = where(counted, -log_likelihood, 0.0) * scale  # not 0 * infinity, where a class is ruled out by -inf
+    # Not 0 * infinity, where a class is ruled out by -inf.
+    losses = where(counted, -log_likelihood, 0.0) * on_device_of(scale, array_of(input))
     if reduction == "mean":
         return losses.sum() * (1 / max(float(scale.sum()), 1e-12))
     return _reduce(losses, reduction)
@@ -106,15 +117,16 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
 
     input (N, K), target (N,) integer classes.
     """
-    target = np.asarray(array_of(target))
+    target = _array(target)
     if target.dtype.kind not in "iu" or target.shape != input.shape[:1]:
         raise ValueError(
             f"multi_margin_loss: expected integer targets {input.shape[:1]}, got {target.dtype} {target.shape}"
         )
     _check_classes("multi_margin_loss", target, input.shape[1])
-    rows = np.arange(len(target))
+    scores = array_of(input)
+    rows, target = on_device_of(np.arange(len(target)), scores), on_device_of(target, scores)
     truth = input[rows, target].reshape((-1, 1))
     violations = maximum(margin - truth + input, 0.0) ** p
-    wrong = np.ones(input.shape, dtype=input.dtype)
+    wrong = np.ones_like(scores)
     wrong[rows, target] = 0
     return _reduce((violations * wrong).sum(axis=1) * (1 / input.shape[1]), reduction)

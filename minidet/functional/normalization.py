@@ -9,6 +9,7 @@ from minidet_kernels.arguments import check_floats
 
 from ..autograd import Function, Tensor
 from ..autograd.operations import exp, log, pad
+from ..autograd.tensor import array_of
 
 _SPATIAL = (0, 2, 3)
 
@@ -28,7 +29,7 @@ class BatchNorm(Function):
 
     def backward(self, grad, x, weight):
         if not isinstance(grad, Tensor):
-            std = np.sqrt(self.variance + np.asarray(self.eps, grad.dtype))
+            std = np.sqrt(self.variance + grad.dtype.type(self.eps))
             return kernels.batch_norm_backward(grad, x, weight, self.mean, std)
         # The same formula (see the kernel) on Tensors: for second derivatives mean and std are functions of x.
         mean = x.mean(axis=_SPATIAL, keepdims=True)
@@ -60,8 +61,8 @@ def batch_norm(
     """
     if input.ndim != 4:
         raise ValueError(f"batch_norm: expected input (N, C, H, W), got {input.shape}")
-    weight = np.ones(input.shape[1], input.dtype) if weight is None else weight
-    bias = np.zeros(input.shape[1], input.dtype) if bias is None else bias
+    weight = np.ones_like(array_of(input), shape=input.shape[1]) if weight is None else weight
+    bias = np.zeros_like(array_of(input), shape=input.shape[1]) if bias is None else bias
     if weight.shape != (input.shape[1],) or bias.shape != (input.shape[1],):
         raise ValueError(
             f"batch_norm: expected weight and bias (C,) for input {input.shape}, got {weight.shape} and {bias.shape}"
@@ -71,7 +72,7 @@ def batch_norm(
         raise ValueError("batch_norm: expected running_mean and running_var, or neither of them and training=True")
     if not training:
         mean, var = (array.astype(input.dtype, copy=False) for array in (running_mean, running_var))
-        scale = weight / np.sqrt(var + np.asarray(eps, var.dtype))
+        scale = weight / np.sqrt(var + var.dtype.type(eps))
         shift = bias - scale * mean
         return input * scale.reshape((1, -1, 1, 1)) + shift.reshape((1, -1, 1, 1))
     count = input.shape[0] * input.shape[2] * input.shape[3]

@@ -13,6 +13,7 @@ import minidet_kernels as kernels
 
 from ..autograd import Function
 from ..autograd.tensor import array_of
+from ..device import on_device_of
 
 IntPair = int | tuple[int, int]
 
@@ -71,7 +72,7 @@ def roi_pool(input: Any, boxes: Any, output_size: IntPair, spatial_scale: float 
     output_size = (Ho, Wo). Corners are rounded to pixels, halves away from 0; a bin outside the map gives 0. The
     gradient goes to the first maximum of a bin, in reading order, and adds up where boxes overlap; boxes have none.
     """
-    return RoIPool.apply(input, boxes=_arrays(boxes), output_size=output_size, spatial_scale=spatial_scale)
+    return RoIPool.apply(input, boxes=_arrays(boxes, input), output_size=output_size, spatial_scale=spatial_scale)
 
 
 def roi_align(
@@ -91,7 +92,7 @@ def roi_align(
     """
     return RoIAlign.apply(
         input,
-        boxes=_arrays(boxes),
+        boxes=_arrays(boxes, input),
         output_size=output_size,
         spatial_scale=spatial_scale,
         sampling_ratio=sampling_ratio,
@@ -99,8 +100,8 @@ def roi_align(
     )
 
 
-def _arrays(boxes: Any) -> Any:
-    """Boxes may be Tensors, which are taken for constants."""
+def _arrays(boxes: Any, input: Any) -> Any:
+    """Boxes may be Tensors, which are taken for constants, and go to where the input lies: they only say where."""
     if isinstance(boxes, Sequence):
-        return [array_of(boxes_there) for boxes_there in boxes]
-    return array_of(boxes)
+        return [on_device_of(array_of(boxes_there), array_of(input)) for boxes_there in boxes]
+    return on_device_of(array_of(boxes), array_of(input))

@@ -17,6 +17,7 @@ import numpy as np
 from .. import functional as F
 from .. import nn, watch
 from ..boxes import box_convert, paired_giou, paired_iou
+from ..device import on_device_of, to_numpy
 
 BOX_LOSSES = ("l1", "l2", "smooth_l1", "iou", "giou")
 
@@ -36,8 +37,8 @@ class Localizer(nn.Module):
                 misses its target)
 
     Training: model(images, targets) -> {"class": alpha S, "box": (1 - alpha) R}; their sum is the lecture's loss.
-    targets: dicts with boxes (1, 4) in pixels and labels (1,) in 1..K, as the data sets give them.
-    Evaluation: model(images) -> dicts with boxes (1, 4), labels (1,), scores (1,) and class_scores (K,).
+    targets: dicts with boxes (1, 4) in pixels and labels (1,) in 1..K, arrays on the CPU as the data sets give them.
+    Evaluation: model(images) -> dicts with boxes (1, 4), labels (1,), scores (1,) and class_scores (K,), on the CPU.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Localizer(nn.Module):
     def losses(self, logits: Any, boxes: Any, targets: list[dict]) -> dict[str, Any]:
         """alpha S and (1 - alpha) R, each a mean over the batch."""
         labels, truth = one_object_each(targets, self.classes)
-        truth = (truth / self.image_size).astype(logits.dtype)
+        truth = on_device_of((truth / self.image_size).astype(logits.dtype), logits.data)
         class_loss = F.cross_entropy(logits, labels)
         box_loss = self.regression(boxes, truth)
         return {"class": class_loss * self.alpha, "box": box_loss * (1 - self.alpha)}
@@ -107,7 +108,7 @@ class Localizer(nn.Module):
 
     def predictions(self, logits: Any, boxes: Any) -> list[dict]:
         """The best class of each image with its probability, and the box in pixels, cut to the image."""
-        pixels = np.clip(boxes.data, 0, 1) * self.image_size
+        pixels = np.clip(to_numpy(boxes.data), 0, 1) * self.image_size
         return [{"boxes": pixels[i : i + 1]} | best for i, best in enumerate(best_classes(logits))]
 
 
@@ -118,7 +119,7 @@ def head(features: int, hidden: int, outputs: int) -> nn.Sequential:
 
 def best_classes(logits: Any) -> list[dict]:
     """Of scores (N, K) before the softmax: for each image labels (1,) in 1..K, scores (1,), class_scores (K,)."""
-    scores = F.softmax(logits.data, dim=1)
+    scores = F.softmax(to_numpy(logits.data), dim=1)
     best = scores.argmax(axis=1)
     return [
         {"labels": best[i : i + 1] + 1, "scores": row[best[i], None], "class_scores": row}

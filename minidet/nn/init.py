@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
+from ..device import on_device_of
 from ..random import generator
 
 
@@ -60,7 +61,7 @@ def kaiming_normal_(x: Tensor, a: float = 0.0, mode: str = "fan_in", rng: np.ran
 
 
 def _fill(x: Tensor, values: Any) -> Tensor:
-    x.data[...] = values
+    x.data[...] = on_device_of(values, x.data)  # drawn on the CPU, so that the weights are the same on every device
     return x
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
+from ..device import DEVICES, on_device_of, to_device
 
 
 class Parameter(Tensor):
@@ -143,7 +144,7 @@ class Module:
         return state
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
-        """Copies arrays into parameters and buffers by path, converted to their dtype. Nothing is changed unless every
+        """Copies arrays into parameters and buffers by path, to their device and dtype. Nothing is changed unless every
         shape fits; with strict, every key must be there and no other, else ValueError lists what is not."""
         mine = self.state_dict()
         missing = [key for key in mine if key not in state]
@@ -161,7 +162,7 @@ class Module:
             raise ValueError(f"load_state_dict: the state does not fit this {type(self).__name__}: {told}")
         for key, array in state.items():
             if key in mine:
-                mine[key][...] = array
+                mine[key][...] = on_device_of(array, mine[key])
 
     def train(self, mode: bool = True) -> "Module":
         """Training behaviour (batch statistics, dropout) for this Module and its parts. Returns self."""
@@ -184,8 +185,24 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
+    @property
+    def device(self) -> str:
+        """Where the parameters lie, "cpu" or "cuda"; "cpu" for a Module without any."""
+        return next((parameter.device for parameter in self.parameters()), "cpu")
+
+    def cpu(self) -> "Module":
+        """Parameters and buffers on the CPU. Returns self."""
+        return self.to("cpu")
+
+    def cuda(self) -> "Module":
+        """Parameters and buffers on the GPU. Returns self."""
+        return self.to("cuda")
+
     def to(self, target: Any) -> "Module":
-        """Parameters and floating buffers in another dtype (np.float32, np.float64), or on "cpu" or "cuda"."""
+        """Parameters and buffers on "cpu" or "cuda"; or those of floats in another dtype, np.float32 or np.float64.
+
+        Gradients are forgotten. Make the optimiser afterwards: its state lies where the parameters are. Returns self.
+        """
         for module in self.modules():
             for parameter in module._parameters.values():
                 parameter.data, parameter.grad = _converted(parameter.data, target), None
@@ -204,18 +221,12 @@ class Module:
 
 
 def _converted(array: Any, target: Any) -> Any:
-    if target == "cpu":
-        return array if isinstance(array, np.ndarray) else array.get()
-    if target == "cuda":
-        from minidet_kernels import available
-
-        reason = available()["cuda"]
-        if reason is not None:
-            raise RuntimeError(f"to('cuda'): no GPU can be used: {reason}")
-        import cupy
-
-        return cupy.asarray(array)
-    dtype = np.dtype(target)
+    if isinstance(target, str) and target in DEVICES:
+        return to_device(array, target)
+    try:
+        dtype = np.dtype(target)
+    except TypeError:
+        dtype = None
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"to: expected np.float32, np.float64, 'cpu' or 'cuda', got {target!r}")
     return array.astype(dtype) if array.dtype.kind == "f" else array

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from minidet.data.files import write_atomic
+from minidet.device import to_numpy
 
 MAX_BYTES = 8 << 30  # VGG16 with Adam's two averages takes 1.7 GB; a larger file than this one is a mistake
 KEPT = 2  # checkpoints: should the newest turn out to be damaged, the one before it is still there
@@ -34,7 +35,7 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], metadata: d
     from safetensors.numpy import save
 
     text = f"sha256:{'0' * _DIGITS} {json.dumps(metadata)}"
-    content = bytearray(save({name: np.asarray(a, order="C") for name, a in arrays.items()}, {_ENTRY: text}))
+    content = bytearray(save({name: np.asarray(to_numpy(a), order="C") for name, a in arrays.items()}, {_ENTRY: text}))
     start = _digest_start(content)
     content[start : start + _DIGITS] = _digest(content, start)
     write_atomic(path, content)

@@ -18,16 +18,17 @@ def fit(
     seed: int = 0,
     title: str = "training",
     quiet: bool = False,
+    device: str = "cpu",
 ) -> Module:
     """Trains a system on a data set and returns the model; nothing is written.
 
     overrides: settings that differ from the system's defaults. model: train this one on, instead of a new one; its
-    frozen parameters stay as they are.
+    frozen parameters stay as they are. device: where the model is moved to and computes, "cpu" or "cuda".
     """
     settings = system.configure() | (overrides or {})
     if model is not None:
         system = replace(system, build=lambda *_: model)
-    training = Training(system, settings, dataset.classes, dataset, seed)
+    training = Training(system, settings, dataset.classes, dataset, seed, device)
     training.train_mode()
     with tqdm(total=training.total_steps, desc=title, disable=quiet or None, leave=False) as bar:
         while not training.finished:

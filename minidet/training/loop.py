@@ -41,17 +41,19 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Trains the system in the run's folder, with the run's settings, and returns what metrics.json says.
 
     dataset, validation, test: the splits; weights are chosen on validation and reported on test, where there is one.
     resume: go on from the newest good checkpoint; the final weights are then those of a run without a break.
     checkpoint_seconds: between checkpoints within an epoch; 0 writes one after every step.
+    device: where the network computes, "cpu" or "cuda"; a run may be resumed on the other.
     Raises RefusedStepError, with a report, when a loss or gradient is not finite; Interrupted after Ctrl-C; RunError
     when another process trains in the folder, or when config.json is no longer what the run began with.
     """
     run.lock()
-    trainer = Trainer(system, run, dataset, validation, quiet, checkpoint_seconds)
+    trainer = Trainer(system, run, dataset, validation, quiet, checkpoint_seconds, device)
     if resume:
         trainer.resume()
     try:
@@ -66,12 +68,19 @@ class Trainer:
     """One start of a run: the training state, and where everything goes that is written and shown."""
 
     def __init__(
-        self, system: System, run: Run, dataset: Any, validation: Any, quiet: bool, checkpoint_seconds: float
+        self,
+        system: System,
+        run: Run,
+        dataset: Any,
+        validation: Any,
+        quiet: bool,
+        checkpoint_seconds: float,
+        device: str,
     ) -> None:
         self.system, self.run, self.validation = system, run, validation
         self.checkpoint_seconds = checkpoint_seconds
         self.settings, self.classes = run.config["settings"], tuple(run.config["classes"])
-        self.training = Training(system, self.settings, self.classes, dataset, run.config["seed"])
+        self.training = Training(system, self.settings, self.classes, dataset, run.config["seed"], device)
         self.report = Report(self.training.total_steps, quiet)
         self.counted_until = self.saved_at = time.monotonic()
         self.drawn_at = -math.inf

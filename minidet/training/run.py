@@ -39,7 +39,18 @@ _LEFTOVER = re.compile(
 )
 # What a run is: the same when it is resumed, and when its weights are used. The data may be moved.
 _IDENTITY = ("system", "seed", "kernels", "digests", "classes", "settings")
-PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "pillow", "safetensors", "tqdm", "matplotlib", "cupy")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "pillow",
+    "safetensors",
+    "tqdm",
+    "matplotlib",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+)
 
 
 class RunError(ValueError):
@@ -106,13 +117,13 @@ class Run:
                     "put it back, or start a new run"
                 )
 
-    def environment_changes(self) -> list[str]:
-        """What is no longer as environment.json says, in words: versions, processor, threads."""
+    def environment_changes(self, device: str = "cpu") -> list[str]:
+        """What is no longer as environment.json says, in words: versions, processor, threads, device."""
         try:
             before = json.loads(read_limited(self.path("environment.json"), MAX_CONFIG_BYTES))
         except (ValueError, RecursionError):
             return []
-        then, now = _flat(before), _flat(describe_environment())
+        then, now = _flat(before), _flat(describe_environment(device))
         changed = [key for key in then | now if then.get(key) != now.get(key)]
         return [f"{key} was {then.get(key)} and is {now.get(key)}" for key in changed]
 
@@ -124,7 +135,7 @@ class Run:
                     path.unlink()
 
 
-def create_run(folder: Path | str, config: dict[str, Any]) -> Run:
+def create_run(folder: Path | str, config: dict[str, Any], device: str = "cpu") -> Run:
     """A new run in a new or empty folder, where a data set in `folder/data` may be already.
 
     config: {"system", "data", "seed", "classes", "settings": {...}}, and what a resumed run must find unchanged:
@@ -134,7 +145,7 @@ def create_run(folder: Path | str, config: dict[str, Any]) -> Run:
     claim_run_folder(folder)
     run = Run(folder, config)
     run.remove_leftovers()  # of a start that was killed at once
-    run.write_json("environment.json", describe_environment())
+    run.write_json("environment.json", describe_environment(device))
     run.write_json("config.json", config)  # last: with it the folder is a run
     return run
 
@@ -222,8 +233,9 @@ def _validate(config: dict[str, Any]) -> None:
         load_system(config["system"]).validate(config["settings"])
 
 
-def describe_environment() -> dict[str, Any]:
-    """What the run's speed, and in the last bits its numbers, depend on."""
+def describe_environment(device: str = "cpu") -> dict[str, Any]:
+    """What the run's speed, and in the last bits its numbers, depend on. device: where it computes."""
+    from minidet.device import describe_device
     from minidet_kernels import current
 
     environment = {
@@ -232,6 +244,7 @@ def describe_environment() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": processor_name(),
         "cores": usable_cores(),
+        "device": describe_device(device),
         "kernels": current(),
         "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
     }

@@ -45,11 +45,20 @@ class Progress:
 
 
 class Training:
-    """A model with all that its training carries from step to step."""
+    """A model with all that its training carries from step to step. device: "cpu" or "cuda", where it computes; weights
+    and everything else that is drawn are the same on both."""
 
-    def __init__(self, system: System, settings: dict[str, Any], classes: tuple[str, ...], dataset: Any, seed: int):
+    def __init__(
+        self,
+        system: System,
+        settings: dict[str, Any],
+        classes: tuple[str, ...],
+        dataset: Any,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
         self.settings = settings
-        self.model = system.build(classes, settings, manual_seed(seed))
+        self.model = system.build(classes, settings, manual_seed(seed)).to(device)
         self.optimizer = make_optimizer(self.model, settings)
         self.loader = Loader(
             dataset,
@@ -114,7 +123,7 @@ class Training:
             raise CheckpointError(f"expected the state of such a training, but {told}") from error
 
 
-def try_settings(system: System, settings: dict[str, Any]) -> None:
+def try_settings(system: System, settings: dict[str, Any], device: str = "cpu") -> None:
     """Takes one step of a training on noise, for two classes, and drops it: what these settings make impossible is
     refused before data are made or a folder is. Raises ValueError."""
     size, rng = settings["size"], np.random.default_rng(0)
@@ -123,7 +132,7 @@ def try_settings(system: System, settings: dict[str, Any]) -> None:
     dataset = [
         Sample(rng.integers(0, 256, (size, size, 3), np.uint8), box.copy(), np.ones(1, np.int64)) for _ in range(count)
     ]
-    training = Training(system, settings, ("__background__", "thing"), dataset, seed=0)
+    training = Training(system, settings, ("__background__", "thing"), dataset, seed=0, device=device)
     training.train_mode()
     training.step(next(iter(training.loader)))
 

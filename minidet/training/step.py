@@ -8,6 +8,7 @@ import numpy as np
 
 from minidet import watch
 from minidet.autograd import AnomalyError, Tensor, detect_anomaly
+from minidet.device import read
 from minidet.random import generator
 
 NAMES_SHOWN = 8  # images of a refused batch that the report lists
@@ -20,7 +21,9 @@ class RefusedStepError(FloatingPointError):
 def take_step(model: Any, optimizer: Any, batch: Any, clip_norm: float) -> dict[str, float]:
     """Trains on one batch and returns the named losses.
 
-    batch: as the Loader gives it. clip_norm: the greatest length of the gradient, 0 for any.
+    batch: as the Loader gives it; its images go to the model's device, its targets stay on the CPU.
+    clip_norm: the greatest length of the gradient, 0 for any.
+    On a GPU the host waits once, to read the losses and the length of the gradient.
     Raises RefusedStepError if a loss or the gradient is NaN or infinite; parameters and buffers are then as before.
     """
     random_state = generator().bit_generator.state
@@ -28,26 +31,27 @@ def take_step(model: Any, optimizer: Any, batch: Any, clip_norm: float) -> dict[
     optimizer.zero_grad()
     with np.errstate(all="ignore"):  # what overflows here is explained below, better than a warning could
         with watch.pictures(batch.names):
-            losses = model(as_tensors(batch.images), batch.targets)
+            losses = model(as_tensors(batch.images, model.device), batch.targets)
         total = sum_losses(losses)
-        norm = math.nan
-        if np.isfinite(total.data).all():
-            total.backward()
-            norm = clip_gradients(optimizer.parameters.values(), clip_norm)
-    values = {name: float(loss) for name, loss in losses.items()}
-    if not math.isfinite(norm):
+        total.backward()
+        *values, total, norm = read_losses(losses, total, optimizer.parameters.values())
+        values = dict(zip(losses, values, strict=True))
+    if not math.isfinite(total) or not math.isfinite(norm):
         generator().bit_generator.state = random_state  # the same dropout again
         explained = _explain(model, batch, values)
         for array, before in buffers:
             array[...] = before
         raise RefusedStepError(explained)
+    clip_gradients(optimizer.parameters.values(), clip_norm, norm)
     optimizer.step()
     return values
 
 
-def as_tensors(images: Any) -> Any:
-    """A batch's images, one array or a list of arrays, as Tensors."""
-    return [Tensor(image) for image in images] if isinstance(images, list) else Tensor(images)
+def as_tensors(images: Any, device: str) -> Any:
+    """A batch's images, one array or a list of arrays, as Tensors on the device."""
+    if isinstance(images, list):
+        return [Tensor(image).to(device) for image in images]
+    return Tensor(images).to(device)
 
 
 def sum_losses(losses: dict[str, Tensor]) -> Tensor:
@@ -57,16 +61,31 @@ def sum_losses(losses: dict[str, Tensor]) -> Tensor:
     return sum(list(losses.values())[1:], start=next(iter(losses.values())))
 
 
-def clip_gradients(parameters: Iterable[Tensor], clip_norm: float) -> float:
+def read_losses(losses: dict[str, Tensor], total: Tensor, parameters: Iterable[Tensor]) -> list[float]:
+    """The values of the losses and of their sum, then the length of the gradient of all parameters together."""
+    scalars = [loss.data for loss in losses.values()] + [total.data]
+    values = read(scalars + squared_lengths(parameters))
+    return [*values[: len(scalars)], math.sqrt(sum(values[len(scalars) :]))]
+
+
+def squared_lengths(parameters: Iterable[Tensor]) -> list[Any]:
+    """The squared length of each gradient that there is, where it lies."""
+    gradients = [parameter.grad.data for parameter in parameters if parameter.grad is not None]
+    return [np.vdot(gradient, gradient) for gradient in gradients]
+
+
+def clip_gradients(parameters: Iterable[Tensor], clip_norm: float, norm: float | None = None) -> float:
     """Shortens the gradient of all parameters together to length clip_norm (Pascanu et al. 2013, algorithm 1).
 
-    Returns the length before. Gradients may share memory with others, so shortened ones are new arrays.
+    Returns the length before, which is read from the gradients where `norm` does not say it. Gradients may share memory
+    with others, so shortened ones are new arrays.
     """
-    trained = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(p.grad.data, p.grad.data)) for p in trained))
+    parameters = list(parameters)
+    norm = math.sqrt(sum(read(squared_lengths(parameters)))) if norm is None else norm
     if 0 < clip_norm < norm < math.inf:
-        for parameter in trained:
-            parameter.grad = Tensor(parameter.grad.data * parameter.grad.dtype.type(clip_norm / norm))
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad = Tensor(parameter.grad.data * parameter.grad.dtype.type(clip_norm / norm))
     return norm
 
 
@@ -76,7 +95,7 @@ def _explain(model: Any, batch: Any, values: dict[str, float]) -> str:
     heard: list[watch.Event] = []
     with np.errstate(all="ignore"), detect_anomaly(), watch.pictures(batch.names), watch.listen(heard.append):
         try:
-            sum_losses(model(as_tensors(batch.images), batch.targets)).backward()
+            sum_losses(model(as_tensors(batch.images, model.device), batch.targets)).backward()
         except AnomalyError as anomaly:
             found = str(anomaly)
     losses = ", ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -134,6 +134,9 @@ case("F.where Where", lambda a, b: F.where(mask, a, b), normal(2, 3), normal(3))
 case("F.clip Clip", lambda a: F.clip(a, -0.5, 0.8), away(3, 4, kinks=(-0.5, 0.8)))
 case("Tensor.clip Clip", lambda a: a.clip(low=0.2), away(3, 4, kinks=(0.2,)), name="from below")
 case("Cast Tensor.astype", lambda a: a.astype(np.float64), normal(2, 3))
+# Here to where it is; to the GPU and back: tests/test_device.py.
+case("ToDevice", lambda a: ops.ToDevice.apply(a, device="cpu"), normal(2, 3))
+case("Tensor.to", lambda a: a.to(np.float64) * 2, normal(2, 3))
 
 # ------------------------------------------------------------------------------------------------ reductions
 
@@ -336,7 +339,7 @@ case("F.multi_margin_loss", lambda x, t: F.multi_margin_loss(x, t), distinct(2, 
 NOT_OPERATIONS = {
     "__array__", "__array_ufunc__", "__bool__", "__doc__", "__eq__", "__float__", "__ge__", "__gt__", "__hash__",
     "__init__", "__int__", "__le__", "__len__", "__lt__", "__module__", "__ne__", "__repr__", "__setitem__",
-    "__slots__", "__weakref__", "backward", "data", "detach", "dtype", "grad", "hooks", "is_leaf", "item", "ndim",
+    "__slots__", "__weakref__", "_check_on_cpu", "backward", "cpu", "cuda", "data", "detach", "device", "dtype", "grad", "hooks", "is_leaf", "item", "ndim",
     "node", "numpy", "register_hook", "requires_grad", "requires_grad_", "retain_grad", "shape", "size",
 }  # fmt: skip
 

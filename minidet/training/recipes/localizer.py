@@ -79,7 +79,7 @@ def predict(model: Localizer, samples: Sequence[Sample], batch_size: int = 64) -
         batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
         resized = [transforms.resize(sample, size, size) for sample in batch]
         with no_grad():
-            results = model(Tensor(collate(resized, np.arange(len(batch))).images))
+            results = model(Tensor(collate(resized, np.arange(len(batch))).images).to(model.device))
         for sample, result in zip(batch, results, strict=True):
             height, width = sample.image.shape[:2]
             result["boxes"] = result["boxes"] * np.float32([width, height, width, height]) / size
