@@ -339,8 +339,9 @@ case("F.multi_margin_loss", lambda x, t: F.multi_margin_loss(x, t), distinct(2, 
 NOT_OPERATIONS = {
     "__array__", "__array_ufunc__", "__bool__", "__doc__", "__eq__", "__float__", "__ge__", "__gt__", "__hash__",
     "__init__", "__int__", "__le__", "__len__", "__lt__", "__module__", "__ne__", "__repr__", "__setitem__",
-    "__slots__", "__weakref__", "_check_on_cpu", "backward", "cpu", "cuda", "data", "detach", "device", "dtype", "grad", "hooks", "is_leaf", "item", "ndim",
-    "node", "numpy", "register_hook", "requires_grad", "requires_grad_", "retain_grad", "shape", "size",
+    "__slots__", "__weakref__", "_check_on_cpu", "backward", "cpu", "cuda", "data", "detach", "device", "dtype",
+    "grad", "hooks", "is_leaf", "item", "ndim", "node", "numpy", "register_hook", "requires_grad", "requires_grad_",
+    "retain_grad", "shape", "size",
 }  # fmt: skip
 
 
