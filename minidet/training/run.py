@@ -39,9 +39,8 @@ _LEFTOVER = re.compile(
 )
 # What a run is: the same when it is resumed, and when its weights are used. The data may be moved.
 _IDENTITY = ("system", "seed", "kernels", "digests", "classes", "settings")
-PACKAGES = (
-    "numpy", "scipy", "numba", "llvmlite", "pillow", "safetensors", "tqdm", "matplotlib", "cupy-cuda12x", "cupy-cuda13x",
-)  # fmt: skip
+PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "pillow", "safetensors", "tqdm", "matplotlib")
+PACKAGES += ("cupy-cuda12x", "cupy-cuda13x")  # as CuPy is called where it is installed
 
 
 class RunError(ValueError):

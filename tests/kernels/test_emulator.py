@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from collections.abc import Iterator
 
@@ -11,6 +13,7 @@ import pytest
 import minidet_kernels as mk
 from minidet_kernels import emulator
 from minidet_kernels.cuda_source import MOST_ELEMENTS, CudaSource
+from minidet_kernels.emulator import build
 
 pytestmark = pytest.mark.skipif(emulator.why_not() is not None, reason=str(emulator.why_not()))
 
@@ -165,7 +168,8 @@ def test_every_wait_of_the_host_is_counted(cupy) -> None:
             lambda: x[0].item(),
             lambda: x[x > 0],
             lambda: cupy.nonzero(x),
-            lambda: range(x[0].astype(int)),
+            lambda: f"{x[0]:.2f}",
+            lambda: x.tobytes(),
         )
     ):
         with emulator.counted() as counts:
@@ -189,6 +193,41 @@ def test_only_what_cupy_has_exists(cupy) -> None:
         cupy.nditer  # noqa: B018 (NumPy has it)
     with pytest.raises(AttributeError, match="no attribute 'setflags'"):
         cupy.ones(2).setflags()
+    with pytest.raises(AttributeError, match="writeable"):
+        cupy.ones(2).flags.writeable  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda x: np.spacing(x), "returned NotImplemented"),
+        (lambda x: np.multiply.at(x, 0, 2.0), "returned NotImplemented"),
+        (lambda x: np.maximum.reduce(x), "returned NotImplemented"),
+        (lambda x: np.add(x, x, where=x > 1), "expected no more options than"),
+        (lambda x: x.max(initial=0.0), r"ndarray.max: expected arguments among \(axis, out, keepdims\)"),
+        (lambda x: np.max(x, initial=0.0), "cupy.max: expected arguments among"),
+        (lambda x: np.sum(x, where=x > 1), "cupy.sum: expected arguments among"),
+        (lambda x: np.ones(3, like=x), "cupy.ones: expected arguments among"),
+        (lambda x: np.insert(x, 0, 1), "no implementation found for 'numpy.insert'"),
+        (lambda x: x + np.array(1.0), "Unsupported type"),
+        (lambda x: np.float32(x[0]), "Implicit conversion"),
+        (lambda x: range(x[0].astype(int)), "cannot be interpreted as an integer"),
+        (lambda x: memoryview(x), "bytes-like object is required"),
+    ],
+)
+def test_numpys_functions_do_no_more_than_cupys(cupy, use, words: str) -> None:
+    """As cupy 14.2.0, which needs no GPU to refuse most of them; where it raises NotImplementedError it is TypeError
+    here."""
+    with pytest.raises(TypeError, match=words):
+        use(cupy.ones(3))
+
+
+def test_numpys_functions_come_to_the_device(cupy) -> None:
+    x = cupy.asarray(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    np.add.at(x, (cupy.asarray(np.array([0, 0])),), 1.0)
+    assert x.get().tolist() == [[3, 4], [3, 4]]
+    for result in (np.zeros_like(x, shape=3), np.arange(3, like=x), np.clip(x, 0, None), np.vdot(x, x)):
+        assert type(result) is cupy.ndarray
 
 
 def test_the_list_of_names_is_that_of_the_real_cupy() -> None:
@@ -199,6 +238,19 @@ def test_the_list_of_names_is_that_of_the_real_cupy() -> None:
         import cupy as stand_in
     assert cupy.__version__.split(".")[0] == stand_in.__version__.split(".")[0]
     assert names | methods >= stand_in._NAMES
+    for name, parameters in stand_in._PARAMETERS.items():
+        owner, _, attribute = name.rpartition(".")
+        assert parameters_of(getattr(cupy.ndarray if owner else cupy, attribute)) == parameters, name
+
+
+def parameters_of(function) -> list[str]:
+    """The names of a function's parameters; for those written in Cython, from the first line of their documentation."""
+    try:
+        names = list(inspect.signature(function).parameters)
+    except ValueError:
+        inside = re.match(r"[\w.]+\((.*?)\)", function.__doc__).group(1)
+        names = [parameter.split("=")[0].split()[-1] for parameter in inside.split(",")]
+    return [name for name in names if name != "self"]
 
 
 def test_an_emulated_gpu_is_none() -> None:
@@ -216,6 +268,20 @@ def test_an_emulated_gpu_is_none() -> None:
 def test_numpy_arrays_and_device_arrays_do_not_mix(cupy) -> None:
     with pytest.raises(TypeError, match="all arrays on one device"):
         mk.relu_backward(np.zeros(3, np.float32), cupy.zeros(3, np.float32))
+
+
+def test_where_the_package_may_not_be_written_libraries_go_to_a_private_folder(monkeypatch, tmp_path) -> None:
+    (tmp_path / "__pycache__").touch()  # a file where the folder should be: not even root can write there
+    monkeypatch.setattr(build, "__file__", str(tmp_path / "build.py"))
+    build._cache.cache_clear()
+    try:
+        folder = build._cache()
+        assert (folder.stat().st_mode & 0o777, list(folder.iterdir())) == (0o700, [])
+        text = 'extern "C" __global__ void nothing_at_all(int* x)\n{\n}\n'
+        build.load(text, ())
+        assert len(list(folder.glob("*.so"))) == 1
+    finally:
+        build._cache.cache_clear()
 
 
 def test_an_order_that_does_not_exist_is_refused() -> None:

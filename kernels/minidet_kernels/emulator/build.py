@@ -86,10 +86,22 @@ def load(text: str, options: tuple[str, ...]) -> ctypes.PyDLL:
     return ctypes.PyDLL(str(library))  # which keeps Python's lock: a library runs one launch at a time
 
 
+@functools.cache
 def _cache() -> Path:
+    """Where libraries are kept: beside the sources or, where nobody may write there, in a folder of this process."""
     folder = Path(__file__).parent / "__pycache__" / "libraries"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return Path(_private_folder().name)
     return folder
+
+
+@functools.cache
+def _private_folder() -> tempfile.TemporaryDirectory:
+    """Of this user and this process alone, for what is loaded from it is run; gone when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="minidet-emulator-")
 
 
 def _compile(command: list[str], source: str, library: Path) -> None:

@@ -4,13 +4,12 @@ Its arrays hold NumPy's memory, but they are no NumPy arrays: as with CuPy, only
 conversions of a single number bring values to the host, and host arrays are refused where device arrays belong. A host
 program that runs here has no hidden copy; the waits it does have are counted (`counts.py`).
 
-Functions go to NumPy of the same name, if the real cupy has that name (`cupy_names.txt`). New memory is poisoned: NaN
-in floats, -1 in integers.
+Functions go to NumPy of the same name, if the real cupy has that name (`cupy_names.txt`) and takes these arguments
+(`cupy_parameters.txt`). New memory is poisoned: NaN in floats, -1 in integers.
 """
 
 from __future__ import annotations
 
-import operator
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,16 +23,27 @@ from minidet_kernels.emulator.launch import RawModule as RawModule
 
 __version__ = "14.2.0+emulator"
 
-_NAMES = frozenset((Path(__file__).parent / "cupy_names.txt").read_text().splitlines()[1:])
+
+def _lines(name: str) -> list[str]:
+    """Of a text file beside this one, without its first line, which says what is in it."""
+    return (Path(__file__).parent / name).read_text().splitlines()[1:]
+
+
+_NAMES = frozenset(_lines("cupy_names.txt"))
+_PARAMETERS = {name: parameters for name, *parameters in map(str.split, _lines("cupy_parameters.txt"))}
+_UFUNC_OPTIONS = {"out", "dtype", "casting"}
+_AT = {"add", "maximum", "minimum"}  # the ufuncs whose method `at` CuPy has for floats; it has no other method for all
 _POISON = 0xFF
-# The size of their result depends on the values, so the host must wait for them.
-_WAITING = {"argwhere", "bincount", "extract", "flatnonzero", "nonzero", "unique"}
+# The size of their result depends on the values, or it is the host's: the host must wait for them.
+_WAITING = {
+    "argwhere", "bincount", "dump", "dumps", "extract", "flatnonzero", "nonzero", "tobytes", "tofile", "unique",
+}  # fmt: skip
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array "on the device"."""
 
-    _memory: np.ndarray
+    __slots__ = ("__weakref__", "_memory")
 
     def __init__(self, shape: Any, dtype: Any = float) -> None:
         self._memory = empty(shape, dtype)._memory
@@ -46,7 +56,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     size = property(lambda self: self._memory.size)
     nbytes = property(lambda self: self._memory.nbytes)
     itemsize = property(lambda self: self._memory.itemsize)
-    flags = property(lambda self: self._memory.flags)
+    flags = property(lambda self: _flags(self._memory.flags))
+    data = property(lambda self: SimpleNamespace(ptr=self._memory.ctypes.data))
+    device = property(lambda self: SimpleNamespace(id=0))
     T = property(lambda self: _on_device(self._memory.T))
 
     def __len__(self) -> int:
@@ -71,11 +83,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def __float__(self) -> float:
         return float(self._wait())
 
-    def __index__(self) -> int:
-        return operator.index(self._wait())
-
     def __repr__(self) -> str:
         return repr(self._wait())
+
+    def __format__(self, specification: str) -> str:
+        return format(self._wait(), specification)
 
     def _wait(self) -> np.ndarray:
         counts.current.waits += 1
@@ -94,16 +106,23 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         self._memory[_memory_of(index)] = _memory_of(value)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        name = ufunc.__name__
+        if name not in _NAMES or not (method == "__call__" or (method == "at" and name in _AT)):
+            return NotImplemented
+        if not _UFUNC_OPTIONS.issuperset(options):
+            raise TypeError(f"cupy.{name}: expected no more options than {sorted(_UFUNC_OPTIONS)}, got {options}")
         result = _call(getattr(ufunc, method), inputs, options)
         return options["out"][0] if "out" in options else result
 
     def __array_function__(self, function: Callable, types: Any, args: Any, options: Any) -> Any:
-        return _call(function, args, options)
+        if function.__module__ != "numpy" or function.__name__ not in _NAMES:
+            return NotImplemented
+        return _checked(function.__name__, function)(*args, **options)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or f"ndarray.{name}" not in _NAMES:
             raise AttributeError(f"cupy.ndarray has no attribute {name!r}")
-        return _forward(getattr(self._memory, name))
+        return _forward(f"ndarray.{name}", getattr(self._memory, name))
 
 
 def asarray(a: Any, dtype: Any = None, order: Any = None) -> ndarray:
@@ -158,14 +177,27 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'cupy' has no attribute {name!r}")
     if not hasattr(np, name):
         raise AttributeError(f"cupy has {name!r}, but NumPy has not: write it into the emulator's stand-in")
-    return _forward(getattr(np, name))
+    return _forward(name, getattr(np, name))
 
 
-def _forward(value: Any) -> Any:
+def _forward(name: str, value: Any) -> Any:
     """A function of NumPy becomes one of device arrays; numbers, types and the like are the same in CuPy."""
     if isinstance(value, type) or not callable(value):
         return _on_device(value) if isinstance(value, np.ndarray) else value
-    return lambda *args, **options: _call(value, args, options)
+    return _checked(name, value)
+
+
+def _checked(name: str, function: Callable) -> Callable:
+    """NumPy's function, or method, on device arrays, for no more arguments than cupy's takes."""
+
+    def checked(*args: Any, **options: Any) -> Any:
+        parameters = _PARAMETERS.get(name)
+        if parameters is not None and (len(args) > len(parameters) or not set(options) <= set(parameters)):
+            got = ", ".join([*("..." for _ in args), *options])
+            raise TypeError(f"cupy.{name}: expected arguments among ({', '.join(parameters)}), got ({got})")
+        return _call(function, args, options)
+
+    return checked
 
 
 def _call(function: Callable, args: Any, options: dict[str, Any]) -> Any:
@@ -189,11 +221,19 @@ def _memory_of(value: Any) -> Any:
     """NumPy's view of device arrays, in tuples and lists too. Host arrays are refused, as CuPy does."""
     if isinstance(value, ndarray):
         return value._memory
-    if isinstance(value, np.ndarray) and value.ndim:
+    if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>: a host array among device arrays; use cupy.asarray")
     if isinstance(value, tuple | list):
         return type(value)(_memory_of(v) for v in value)
     return value
+
+
+def _flags(flags: Any) -> SimpleNamespace:
+    """CuPy's flags, which say nothing of writing and alignment."""
+    return SimpleNamespace(
+        c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=flags.owndata, fnc=flags.fnc,
+        forc=flags.forc,
+    )  # fmt: skip
 
 
 def _wait_for_mask(index: Any) -> None:
