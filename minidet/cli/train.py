@@ -20,7 +20,8 @@ EPILOG = """example:
   minidet train localizer --out runs/first
   minidet data make scenes --task localization --images 5000        data of your own look like these
   minidet train localizer --data scenes --set epochs=30 --set learning_rate=0.001 --out runs/longer
-  minidet train localizer --out runs/longer --resume        after Ctrl-C, a crash or a power cut"""
+  minidet train localizer --out runs/longer --resume        after Ctrl-C, a crash or a power cut
+  minidet train localizer --device cuda --out runs/gpu      on a GPU; with --resume on either device"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

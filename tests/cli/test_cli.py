@@ -19,6 +19,7 @@ import minidet_kernels
 from minidet.cli import COMMANDS, demo, doctor, main, predict
 from minidet.cli.predict import look_at, picture_names
 from minidet.training import read_arrays
+from minidet_kernels import emulator
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
@@ -361,6 +362,12 @@ def test_the_doctor_says_what_is_installed_and_what_cannot_run(capsys):
     for version, reason in minidet_kernels.available().items():
         line = next(line for line in told.splitlines() if line.split()[:1] == [version] and "can" in line)
         assert reason is None or reason in line
+    devices = dict(line.split(maxsplit=1) for line in told.partition("devices:\n")[2].splitlines()[:3])
+    reasons = {"cpu": None, "cuda": minidet_kernels.available()["cuda"], "emulated": emulator.why_not()}
+    assert {name: told.startswith("can be used") for name, told in devices.items()} == {
+        name: reason is None for name, reason in reasons.items()
+    }
+    assert all(reason is None or reason in devices[name] for name, reason in reasons.items())
 
 
 def test_the_doctor_finds_that_a_network_learns_healthy_images(trained, tmp_path, capsys):
