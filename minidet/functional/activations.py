@@ -8,6 +8,7 @@ import minidet_kernels as kernels
 
 from ..autograd import Function, Tensor
 from ..autograd.operations import Elementwise, exp, where
+from ..device import is_on_gpu
 from ..random import generator
 
 # Elements up to which NumPy's three passes take less time than starting a kernel. On the GPU each would start one.
@@ -18,15 +19,16 @@ class ReLU(Elementwise):
     """max(x, 0); the slope at 0 is 0."""
 
     def forward(self, x):
-        self.y = y = np.maximum(x, 0) if x.size <= SMALL and x.__class__ is np.ndarray else kernels.relu(x)
+        large = x.size > SMALL or (x.__class__ is not np.ndarray and is_on_gpu(x))
+        self.y = y = kernels.relu(x) if large else np.maximum(x, 0)
         return y
 
     def backward(self, grad):  # linear in grad: y only says where, so it is a constant to the second derivative
         if isinstance(grad, Tensor):
             return where(self.y > 0, grad, 0.0)
         y = self.y
-        small = y.size <= SMALL and y.__class__ is np.ndarray
-        return np.where(y > 0, grad, 0) if small else kernels.relu_backward(grad, y)
+        large = y.size > SMALL or (y.__class__ is not np.ndarray and is_on_gpu(y))
+        return kernels.relu_backward(grad, y) if large else np.where(y > 0, grad, 0)
 
 
 class LeakyReLU(Elementwise):
