@@ -20,8 +20,11 @@ MOST_PIXELS = 2**31 - 1
 
 def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: int) -> Pair:
     """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns. A size has at most MOST_PIXELS."""
-    pair = tuple(value) if isinstance(value, Iterable) else (value, value)
-    if len(pair) != 2 or not all(isinstance(v, numbers.Integral) and v >= minimum for v in pair):
+    if value.__class__ is int:  # the usual case, without the slow questions
+        pair = value, value
+    else:
+        pair = tuple(value) if isinstance(value, Iterable) else (value, value)
+    if len(pair) != 2 or not all(_is_integer(v) and v >= minimum for v in pair):
         raise ValueError(
             f"{operation}: expected {name} to be an integer >= {minimum} or a pair (rows, columns) of them, "
             f"got {value!r}"
@@ -29,6 +32,10 @@ def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: in
     if name.endswith("size"):
         check_pixels(operation, name, pair)
     return int(pair[0]), int(pair[1])
+
+
+def _is_integer(value: Any) -> bool:
+    return value.__class__ is int or isinstance(value, numbers.Integral)
 
 
 def check_pixels(operation: str, name: str, size: Pair) -> None:

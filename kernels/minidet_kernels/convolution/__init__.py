@@ -38,6 +38,7 @@ whatever the size of the images. Memory of 128 KB or more comes from a pool and 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -145,6 +146,7 @@ def conv2d_weight_grad(
     return choose(__name__, x, grad).conv2d_weight_grad(x, grad, kernel_size, stride, padding, dilation, groups)
 
 
+@functools.lru_cache(maxsize=4096)
 def conv2d_output_size(
     operation: str, input_size: Pair, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> Pair:
