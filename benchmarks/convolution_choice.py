@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minidet_kernels.convolution import choice, direct, winograd
+from minidet_kernels.convolution import choice, direct, direct_weights, winograd
 from minidet_kernels.convolution.winograd import Method
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
@@ -47,7 +47,7 @@ def functions(x: np.ndarray, weight: np.ndarray, method: Method | None) -> dict[
     if method is None:
         return {
             "forward": lambda: direct.conv2d(x, weight, None, (1, 1), (1, 1)),
-            "weight gradient": lambda: direct.conv2d_weight_grad(x, x, (3, 3), (1, 1), (1, 1)),
+            "weight gradient": lambda: direct_weights.conv2d_weight_grad(x, x, (3, 3), (1, 1), (1, 1)),
         }
     return {
         "forward": lambda: winograd.conv2d(x, weight, None, (1, 1), method),

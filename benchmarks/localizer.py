@@ -27,7 +27,7 @@ def main() -> None:
     data = make_training_data(arguments.out / "data", system, system.configure(arguments.set))
     results = []
     for seed in range(arguments.seeds):
-        run, splits = start_run(system, arguments.out / f"seed-{seed}", data, seed, arguments.set, "cpu")
+        run, splits = start_run(system, arguments.out / f"seed-{seed}", data, seed, arguments.set)
         results.append(train(system, run, *splits.values()))
         print(f"seed {seed}: " + ", ".join(f"{name} {results[-1][name]:.4g}" for name in COLUMNS), flush=True)
     print("mean:   " + ", ".join(f"{name} {fmean(result[name] for result in results):.4g}" for name in COLUMNS))

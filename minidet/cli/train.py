@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     return train_and_tell(system, started, reopen_splits(system, started, args.data), resume=True, device=device)
 
 
-def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str], device: str):
+def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str], device: str = "cpu"):
     """(run, splits): a new run in `out`, on the data given or on generated ones. device: "cpu" or "cuda"."""
     import minidet_kernels
     from minidet.training import create_run, try_settings
