@@ -84,6 +84,8 @@ def parse() -> argparse.Namespace:
     if options.device == "cuda":
         check_gpu(parser, options)
     options.suites = options.suites or SUITES
+    if options.write:
+        write({})  # now, and not after ten minutes
     return options
 
 
@@ -160,20 +162,22 @@ def gate_of(row: Row, times: Times) -> str:
 def share_of_limit(row: Row, milliseconds: float, limits: dict[str, float] | None) -> str:
     if limits is None:
         return "-"
-    least = 1e3 * max(row.flops / limits["flops"], row.moved / limits["read"])
+    least = 1e3 * max(row.flops / limits["flops"], row.moved / max(limits["read"], limits["moved"]))
     return f"{least / milliseconds:.0%}" if least else "-"
 
 
 def write(tables: dict[str, str]) -> None:
-    """Replaces what stands between the marks of each table. Raises ValueError where README has no such marks."""
+    """Replaces what stands between the marks of each table. Raises ValueError if a suite has no such marks."""
     text = README.read_text()
-    for name, content in tables.items():
+    for name in ("limits", *SUITES):
         start, end = (mark.format(name) for mark in MARKS)
         if start not in text or end not in text:
             raise ValueError(f"{README}: expected the lines {start} and {end} around the table, found them not")
-        before, rest = text.split(start, 1)
-        text = f"{before}{start}\n{content}\n{end}{rest.split(end, 1)[1]}"
-    README.write_text(text)
+        if name in tables:
+            before, rest = text.split(start, 1)
+            text = f"{before}{start}\n{tables[name]}\n{end}{rest.split(end, 1)[1]}"
+    if tables:
+        README.write_text(text)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def rows() -> dict[str, Row]:
         found[f"generalized_box_iou, {name}"] = Row("torch", moved=4.0 * len(a) * len(b))
     for name, (boxes, _, threshold) in sets().items():
         gate, stretch = {1000: (10, 20), 10000: (50, 100), 50000: (100, 200)}[len(boxes)]
-        demanded = threshold == 0.5 and "around" not in name  # performance.md's gates were measured there
+        demanded = threshold == 0.5 and "around" not in name  # there the gates were measured
         found[f"nms, {name}"] = Row(
             "loops", gate if demanded else None, stretch if demanded else None, quick=demanded and len(boxes) <= 10000
         )

@@ -4,8 +4,9 @@ minidet is written once for both. Operators and methods of arrays are the same, 
 called with CuPy's arrays on to CuPy: np.exp(x) is then cupy.exp(x) (NumPy's NEP 13 and NEP 18). Two things are not:
 
 - New arrays. np.ones(3) lies on the CPU; np.ones_like(x, shape=3) lies where x does.
-- Mixtures, which CuPy refuses. Nothing is moved in silence, except constants that say where, not what: labels, indices,
-  masks and the boxes of RoIs may stay on the CPU, where looking at them costs no wait for the GPU.
+- Mixtures, which CuPy refuses. Nothing is moved in silence, except constants, of which there is no gradient: labels,
+  their weights, indices, masks and the boxes of RoIs may lie on the other device. On the CPU looking at them costs no
+  wait for the GPU.
 
 This module moves arrays, and is the only one in minidet that imports CuPy.
 """

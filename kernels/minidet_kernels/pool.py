@@ -35,7 +35,7 @@ SPARE = 1 / 4
 ALIGNMENT = 64
 # Bytes that may lie idle: a training step of VGG16 on a 224 x 224 image needs half of it.
 LIMIT = 1 << 30
-# Pieces that may lie idle: each is looked at when one is sought, 0.1 us a piece.
+# Pieces that may lie idle: each is looked at when one is sought, 0.1 us a piece, and added up when one comes back.
 MOST_PIECES = 256
 
 
@@ -54,7 +54,11 @@ class Pool:
             return np.empty(shape, dtype)
         memory = self._take(size)
         if memory is None:
-            memory = np.empty(size + ALIGNMENT, np.uint8)
+            try:
+                memory = np.empty(size + ALIGNMENT, np.uint8)
+            except MemoryError:
+                self._free.clear()  # what lies idle here may be what is missing
+                memory = np.empty(size + ALIGNMENT, np.uint8)
         return np.asarray(_Lease(self, memory, tuple(shape), dtype))
 
     def idle(self) -> int:

@@ -104,7 +104,7 @@ def to_host(array: np.ndarray) -> np.ndarray:
 
 def array_module(array: np.ndarray) -> ModuleType:
     """numpy or cupy, whichever the array is of."""
-    return sys.modules[type(array).__module__.partition(".")[0]]
+    return sys.modules["cupy"] if is_on_gpu(array) else np
 
 
 def _kinds(arrays: tuple[object, ...]) -> str:

@@ -427,9 +427,11 @@ def to(x: Any, target: Any) -> Any:
     if isinstance(target, str) and target in DEVICES:
         return x if device_of(array_of(x)) == target else ToDevice.apply(x, device=target)
     try:
-        dtype = np.dtype(target)
+        dtype = None if target is None else np.dtype(target)  # to NumPy None is float64
     except TypeError:
-        raise ValueError(f"to: expected 'cpu', 'cuda' or a dtype, got {target!r}") from None
+        dtype = None
+    if dtype is None:
+        raise ValueError(f"to: expected 'cpu', 'cuda' or a dtype, got {target!r}")
     return x if x.dtype == dtype else cast(x, dtype)
 
 

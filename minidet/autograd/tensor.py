@@ -255,7 +255,7 @@ class Function:
             arrays = inputs  # NumPy scalars too: in a backward pass they are the gradients of arrays without axes
         try:
             data = function.forward(*arrays, **options) if options else function.forward(*arrays)
-        except Exception as error:
+        except TypeError as error:  # what CuPy says of a mixture
             refuse_mixture(function.name, (*arrays, *options.values()), error)
             raise
         if data.__class__ is not np.ndarray:

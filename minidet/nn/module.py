@@ -224,7 +224,7 @@ def _converted(array: Any, target: Any) -> Any:
     if isinstance(target, str) and target in DEVICES:
         return to_device(array, target)
     try:
-        dtype = np.dtype(target)
+        dtype = np.dtype(target) if target is not None else None  # None would be float64 to NumPy
     except TypeError:
         dtype = None
     if dtype not in (np.float32, np.float64):

@@ -24,7 +24,8 @@ def take_step(model: Any, optimizer: Any, batch: Any, clip_norm: float) -> dict[
     batch: as the Loader gives it; its images go to the model's device, its targets stay on the CPU.
     clip_norm: the greatest length of the gradient, 0 for any.
     On a GPU the host waits once, to read the losses and the length of the gradient.
-    Raises RefusedStepError if a loss or the gradient is NaN or infinite; parameters and buffers are then as before.
+    Raises RefusedStepError if a loss or the gradient is NaN or infinite; parameters and buffers are then as before, and
+    the gradients dropped.
     """
     random_state = generator().bit_generator.state
     buffers = [(array, array.copy()) for _, array in model.named_buffers()]  # the forward pass moves averages
@@ -34,13 +35,14 @@ def take_step(model: Any, optimizer: Any, batch: Any, clip_norm: float) -> dict[
             losses = model(as_tensors(batch.images, model.device), batch.targets)
         total = sum_losses(losses)
         total.backward()
-        *values, total, norm = read_losses(losses, total, optimizer.parameters.values())
+        *values, total_value, norm = read_losses(losses, total, optimizer.parameters.values())
         values = dict(zip(losses, values, strict=True))
-    if not math.isfinite(total) or not math.isfinite(norm):
+    if not math.isfinite(total_value) or not math.isfinite(norm):
         generator().bit_generator.state = random_state  # the same dropout again
         explained = _explain(model, batch, values)
         for array, before in buffers:
             array[...] = before
+        optimizer.zero_grad()
         raise RefusedStepError(explained)
     clip_gradients(optimizer.parameters.values(), clip_norm, norm)
     optimizer.step()

@@ -94,8 +94,8 @@ def test_torch_agrees(case, version) -> None:
     @given(case.calls)
     def agrees(call):
         arrays = [None if a is None else torch.from_numpy(np.ascontiguousarray(a).copy()) for a in call.arrays]
-        if not all(a is None or np.isfinite(a).all() for a in call.arrays) or 0 in call.arrays[0].shape:
-            return  # torch skips padding where we multiply it by zero, and refuses some empty batches
+        if not all(a is None or (a.size and np.isfinite(a).all()) for a in call.arrays):
+            return  # torch skips padding where we multiply it by zero, and refuses some arrays without numbers
         options = dict(call.options)
         if case is CONV2D:
             expected = torch.nn.functional.conv2d(*arrays, **options)

@@ -9,7 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from minidet_kernels import memory, pool
+import minidet_kernels as mk
+from minidet_kernels import memory
 from minidet_kernels.pool import ALIGNMENT, MOST_PIECES, SMALLEST, Pool
 
 SIZE = SMALLEST // 4  # float32 of the smallest array that comes from a pool
@@ -192,10 +193,45 @@ def test_after_a_fork_each_process_has_its_own() -> None:
     assert (array == 3).all()
 
 
-def test_results_of_kernels_come_from_the_pool(monkeypatch) -> None:
+X = np.ones((1, 16, 64, 64), np.float32)
+WEIGHT = np.ones((16, 16, 3, 3), np.float32)
+KERNELS = {
+    "conv2d": lambda: mk.conv2d(X, WEIGHT, padding=1),
+    "conv2d, direct": lambda: mk.conv2d(X, WEIGHT, padding=1, stride=(1, 2)),
+    "conv2d_input_grad": lambda: mk.conv2d_input_grad(X, WEIGHT, (64, 64), padding=1),
+    "relu": lambda: mk.relu(X),
+    "max_pool2d": lambda: mk.max_pool2d(X, 2, 1),
+    "linear_weight_grad": lambda: mk.linear_weight_grad(np.ones((16, 512), np.float32), np.ones((16, 512), np.float32)),
+    "box_iou": lambda: mk.box_iou(BOXES, BOXES),
+    "roi_align": lambda: mk.roi_align(X, [BOXES], 7),
+}
+BOXES = np.tile(np.array([[0, 0, 9, 9]], np.float32), (200, 1))
+
+
+@pytest.mark.skipif(mk.available()["cpu"] is not None, reason="only the cpu version has a pool")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_results_of_kernels_come_from_the_pool(kernel: str, monkeypatch) -> None:
     monkeypatch.setattr(memory, "POOL", Pool())
-    result = memory.empty_channels_last((1, 64, 128, 64), np.float32).transpose(0, 3, 1, 2)
-    assert memory.POOL.idle() == 0
+    with mk.use("cpu"):
+        result = KERNELS[kernel]()
+    before = memory.POOL.idle()
     del result
-    assert memory.POOL.idle() > 0
-    assert pool.POOL.limit == pool.LIMIT
+    assert memory.POOL.idle() > before
+
+
+def test_what_lies_idle_is_freed_where_memory_is_missing(monkeypatch) -> None:
+    pool, failures = Pool(), [MemoryError()]
+    del_me = pool.empty((SIZE,), np.float32)
+    del del_me
+    assert pool.idle() > 0
+    true_empty = np.empty
+
+    def empty(*arguments):
+        if failures:
+            raise failures.pop()
+        return true_empty(*arguments)
+
+    monkeypatch.setattr(np, "empty", empty)
+    array = pool.empty((4 * SIZE,), np.float32)
+    assert array.size == 4 * SIZE
+    assert pool.idle() == 0

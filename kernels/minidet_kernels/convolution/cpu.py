@@ -25,7 +25,7 @@ def conv2d(
     dilation: Pair,
     groups: int,
 ) -> np.ndarray:
-    if _is_fast(x, dilation, groups):
+    if _is_fast(x, weight, dilation, groups):
         size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
         k, c, *kernel_size = weight.shape
         if _may_take_winograd(c, k, tuple(kernel_size), stride, padding) and (
@@ -50,7 +50,7 @@ def conv2d_input_grad(
     dilation: Pair,
     groups: int,
 ) -> np.ndarray:
-    if _is_fast(grad, dilation, groups):
+    if _is_fast(grad, weight, dilation, groups):
         k, c, *kernel_size = weight.shape
         if _may_take_winograd(k, c, tuple(kernel_size), stride, padding) and (
             method := choice.forward(grad.shape[0], k, c, input_size)
@@ -72,7 +72,7 @@ def conv2d_weight_grad(
     dilation: Pair,
     groups: int,
 ) -> np.ndarray:
-    if _is_fast(x, dilation, groups):
+    if _is_fast(x, grad, dilation, groups):
         if _may_take_winograd(x.shape[1], grad.shape[1], kernel_size, stride, padding) and (
             method := choice.weight_grad(x.shape[0], x.shape[1], grad.shape[1], grad.shape[2:])
         ):
@@ -84,9 +84,10 @@ def conv2d_weight_grad(
     return np.ascontiguousarray(weight_grad.transpose(0, 4, 3, 1, 2)).reshape(groups * k, c, *kernel_size)
 
 
-def _is_fast(x: np.ndarray, dilation: Pair, groups: int) -> bool:
-    """Gradient checks (float64), dilated and grouped kernels are rare: the loops below are good enough for them."""
-    return x.dtype == np.float32 and dilation == (1, 1) and groups == 1
+def _is_fast(a: np.ndarray, b: np.ndarray, dilation: Pair, groups: int) -> bool:
+    """Gradient checks (float64), dilated and grouped kernels are rare: the loops below are good enough for them, and
+    for operands without any number, of which the fast ways need not think."""
+    return a.dtype == np.float32 and dilation == (1, 1) and groups == 1 and a.size > 0 and b.size > 0
 
 
 def _may_take_winograd(c: int, k: int, kernel_size: Pair, stride: Pair, padding: Pair) -> bool:

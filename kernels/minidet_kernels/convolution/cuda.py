@@ -6,7 +6,7 @@ too few numbers to keep the GPU busy, blocks share its sums: their partial sums 
 
 Winograd's method takes float32, 3 x 3, stride 1, no groups and no dilation, where there are enough channels and tiles.
 It needs memory for the weights at 36 frequencies, 4 times what they take themselves (the weight gradient: and once more
-8 MB for partial sums), and for some tiles at a time at 36 frequencies, 64 MB at most (up to 3500 channels in and out).
+8 MB for partial sums), and for some tiles at a time at 36 frequencies, 32 MB at most (up to 1800 channels in and out).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ BLOCKS = 512
 LEAST_DEPTH = 64
 
 FREQUENCIES, PIXELS = 36, 4  # of Winograd's method: as in the .cu file
-# Numbers of the tiles' frequencies at a time: 64 MB, about the cache L2 of an A100 or H100 (40 and 50 MB). They are
-# written and read once each between the steps of the method; twice as many would go through memory.
-SLAB = 1 << 24
+# Numbers of the tiles' frequencies at a time: 32 MB, which fit into the cache L2 of an A100 or H100 (40 and 50 MB).
+# They are written and read once each between the steps of the method; twice as many would go through memory.
+SLAB = 1 << 23
 # From where Winograd's method pays, by counting: a tile of one channel is moved as (16 + 36 * 2) numbers before and as
 # many after the products, some 700 bytes, to save 108 * 2 FLOP for each channel on the other side. At 10 FLOP a byte,
 # which is what Turing to Hopper have between their multipliers and L2, that is 32 channels; twice that, to be sure.

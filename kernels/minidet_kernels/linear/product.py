@@ -18,6 +18,7 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import parallel, serial
+from minidet_kernels.memory import empty
 from minidet_kernels.simd import copy_lanes, tile_of_32
 
 ROW_STEP, LANES = 8, 32  # of a tile
@@ -26,7 +27,7 @@ BLOCK = 256
 
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a (M, D) times b (D, L), both float32 and contiguous; M a multiple of 8, L of 32. All lengths at least 1."""
-    result = np.empty((a.shape[0], b.shape[1]), np.float32)
+    result = empty((a.shape[0], b.shape[1]), np.float32)
     _multiply(a, b, result)
     return result
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 import minidet_kernels as mk
 from minidet_kernels.convolution import conv2d_output_size
-from tests.kernels.cases.drawing import CHANNELS, DTYPES, pairs, without
+from tests.kernels.cases.drawing import DTYPES, pairs, without
 from tests.kernels.harness import Call, Case, images
+
+CHANNELS = st.sampled_from([0, 1, 2, 3, 5, 16, 17, 32, 48, 64, 70])  # of none at all: sums are 0
 
 
 @st.composite
