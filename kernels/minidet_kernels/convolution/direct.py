@@ -31,8 +31,8 @@ from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
 
 # Channels of an image up to which its gradient is faster by way of `few_channels.py`: here it would fill half a vector.
 FEW_CHANNELS = LANES // 2
-# float32 in a thread's padded band: 512 KB, a quarter of the second-level cache of current servers. Larger bands copy
-# fewer rows twice.
+# float32 in the scratch memory of a thread, a padded band: 512 KB, a quarter to a half of the second-level cache of
+# current processors. Larger bands copy fewer rows twice.
 BAND_FLOATS = 1 << 17
 # Steps of a tile's sum whose weights, 128 bytes a step, stay near while the tiles of a band pass by: the 3 x 3 x 32
 # weights of a small layer. Their 36 KB are more than a first-level cache of 32 KB; parts of 192, which fit, but put the

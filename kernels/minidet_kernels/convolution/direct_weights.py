@@ -27,11 +27,10 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
+from minidet_kernels.convolution.direct import band_rows, group_count
 from minidet_kernels.memory import empty, to_channels_last
 from minidet_kernels.simd import LANES, ROWS, copy_lanes, listed_tile_of_16, listed_tile_of_32
 
-# float32 in the scratch memory of a thread: 512 KB, half the second-level cache of current desktops.
-SCRATCH_FLOATS = 1 << 17
 # Pixels that a tile sums over before it puts its result down: their 32 channels are 16 KB, half the first-level cache,
 # and the 16 channels that they meet, 8 KB.
 CHUNK_PIXELS = 128
@@ -76,15 +75,10 @@ def plan(n: int, c: int, size: Pair, kernel: Pair, stride: Pair, padding: Pair, 
     blocks = -(-c // channels)
     columns = (size[1] - 1) * step[1] + kernel[1]
     row_floats = columns * channels * blocks
-    fitting = max((SCRATCH_FLOATS // row_floats - kernel[0]) // step[0] + 1, 1)  # output rows
-    shared = size[0] if n >= 2 * threads else max(-(-size[0] * n // (2 * threads)), 1)
-    bands = -(-size[0] // min(fitting, shared, size[0]))
+    bands = -(-size[0] // band_rows(n, size[0], row_floats, step[0], kernel[0], threads))
     band = -(-size[0] // bands)
     rows = (band - 1) * step[0] + kernel[0]
-    groups = n
-    if bands == 1:
-        most = max(SCRATCH_FLOATS // (rows * row_floats), 1)
-        groups = min(n, -(-n // (threads * most)) * threads)
+    groups = group_count(n, rows * row_floats, threads) if bands == 1 else n
     images = -(-n // max(groups, 1))
     return Work(*kernel, *stride, *padding, *step, groups, images, band, rows, columns, channels, blocks, threads)
 
