@@ -34,7 +34,8 @@ version needs, besides the result and channels-last copies of arrays that are no
     Winograd, by outputs    T * 1 MB, and 14 KB a channel of x; for the weight gradient 17 KB a channel of x and of y
 
 whatever the number and height of the images; but a thread has at least the rows of one output row, or 8 tiles, so that
-images of thousands of columns, or of hundreds with 512 channels, take a few MB instead of 1. Memory of 128 KB or more comes from a pool and returns to it (`pool.py`).
+images of thousands of columns, or of hundreds with 512 channels, take a few MB instead of 1.
+Memory of 128 KB or more comes from a pool and returns to it (`pool.py`).
 """
 
 from __future__ import annotations
