@@ -65,6 +65,21 @@ def store(typing_context, array, at, vector):
 
 
 @intrinsic
+def store_past_caches(typing_context, array, at, vector):
+    """As `store`, but straight to the memory: for results so large that they would only drive others from the caches.
+    The vector's place must be a multiple of 64 bytes: the processor refuses others, and that ends the process."""
+
+    def generate(context, builder, signature, arguments):
+        instruction = builder.store(arguments[2], _pointer(context, builder, signature.args[0], *arguments[:2]))
+        instruction.align = 64
+        yes = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        instruction.set_metadata("nontemporal", yes)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _vector), generate
+
+
+@intrinsic
 def bits_of(typing_context, number):
     """The vector whose lanes hold the bits of one int32: to be chosen among with `where_larger`, and stored."""
 

@@ -344,3 +344,17 @@ def boxed(**changed: float) -> np.ndarray:
 def test_bad_arguments_are_refused_by_name(call, error, message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.skipif(mk.available()["cpu"] is not None, reason="of the cpu version")
+@pytest.mark.parametrize("channels", [256, 260])
+def test_results_larger_than_the_caches(channels: int) -> None:
+    """Of 4 MB and more, which are written in another way, if vectors of 64 bytes fit; float64 never is."""
+    rng = np.random.default_rng(0)
+    x, corner = rng.standard_normal((1, channels, 12, 12)), rng.uniform(0, 6, (90, 2))
+    boxes = np.concatenate([np.zeros((90, 1)), corner, corner + rng.uniform(1, 6, (90, 2))], axis=1).astype(np.float32)
+    with mk.use("cpu"):
+        result = mk.roi_align(x.astype(np.float32), boxes, 7, 1.0, 2)
+        expected = mk.roi_align(x.astype(np.float32).astype(float), boxes.astype(float), 7, 1.0, 2)
+    assert result.nbytes >= 1 << 22
+    np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5)

@@ -18,12 +18,15 @@ from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.memory import empty_channels_last, to_channels_last, to_public
 from minidet_kernels.roi_align.geometry import samples
-from minidet_kernels.vectors import load, store
+from minidet_kernels.vectors import LANES, load, store, store_past_caches
 
 # Channels whose sums stay in registers while a bin's pixels pass by: 4 vectors, enough to hide the latency of adding.
 # Bins are the outer loops and blocks the inner one, so that whole pixels are read and written: the other way round
 # takes half as long again.
 BLOCK = 64
+# Bytes of a result that is written past the caches: more than a core's own caches hold (4 MB), so that it would only
+# drive the map from them. 10 to 15 % faster.
+LARGE = 1 << 22
 # Rows of the map that a thread owns in the adjoint. With fewer, the gradients of a bin, which reads 2 to 3 rows, would
 # be loaded more often; with more, threads would be idle on a small map.
 ROWS_PER_TASK = 4
@@ -36,8 +39,12 @@ def roi_align(
     rows = _distinct(*samples(y1, y2, output_size[0], x.shape[2], spatial_scale, sampling_ratio, aligned))
     columns = _distinct(*samples(x1, x2, output_size[1], x.shape[3], spatial_scale, sampling_ratio, aligned))
     y = empty_channels_last((len(rois), x.shape[1], *output_size), x.dtype)
-    align = _align_in_vectors if x.dtype == np.float32 and x.shape[1] >= BLOCK else _align
-    align(to_channels_last(x), image.astype(np.int64), rows, columns, y)
+    x, image = to_channels_last(x), image.astype(np.int64)
+    if x.dtype == np.float32 and x.shape[3] >= BLOCK:
+        past_caches = y.nbytes >= LARGE and y.ctypes.data % 64 == 0 and x.shape[3] % LANES == 0
+        _align_in_vectors(x, image, rows, columns, past_caches, y)
+    else:
+        _align(x, image, rows, columns, y)
     return to_public(y)
 
 
@@ -108,16 +115,16 @@ def _weighted_sum(x, rows, columns, r, i, j, y):
 
 
 @parallel
-def _align_in_vectors(x, images, rows, columns, y):
-    """As `_align`, for at least 64 channels of float32."""
+def _align_in_vectors(x, images, rows, columns, past_caches, y):
+    """As `_align`, for at least 64 channels of float32. `past_caches`: how y is written, see store_past_caches."""
     boxes = len(y)
     pixels, results, zeros = x.reshape(-1), y.reshape(-1), np.zeros(16, np.float32)
     for r in prange(boxes):
-        _sum_box(pixels, x.shape, images[r], rows, columns, r, zeros, results)
+        _sum_box(pixels, x.shape, images[r], rows, columns, r, zeros, past_caches, results)
 
 
 @serial
-def _sum_box(x, x_shape, image, rows, columns, r, zeros, y):
+def _sum_box(x, x_shape, image, rows, columns, r, zeros, past_caches, y):
     """The bins of box r. x and y lie flat, since views of parts of them would cost more time than the sums."""
     _, height, width, channels = x_shape
     row_of, row_weight, row_count = rows
@@ -139,10 +146,16 @@ def _sum_box(x, x_shape, image, rows, columns, r, zeros, y):
                         c = c + weight * load(x, at + 32)
                         d = d + weight * load(x, at + 48)
                 result = ((r * ho + i) * wo + j) * channels + first
-                store(y, result, a)
-                store(y, result + 16, b)
-                store(y, result + 32, c)
-                store(y, result + 48, d)
+                if past_caches:
+                    store_past_caches(y, result, a)
+                    store_past_caches(y, result + 16, b)
+                    store_past_caches(y, result + 32, c)
+                    store_past_caches(y, result + 48, d)
+                else:
+                    store(y, result, a)
+                    store(y, result + 16, b)
+                    store(y, result + 32, c)
+                    store(y, result + 48, d)
 
 
 @parallel
