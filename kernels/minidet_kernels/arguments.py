@@ -19,7 +19,7 @@ MOST_PIXELS = 2**31 - 1
 
 
 def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: int) -> Pair:
-    """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns. A size has at most MOST_PIXELS."""
+    """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns."""
     if value.__class__ is int:  # the usual case, without the slow questions
         pair = value, value
     else:
@@ -29,9 +29,14 @@ def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: in
             f"{operation}: expected {name} to be an integer >= {minimum} or a pair (rows, columns) of them, "
             f"got {value!r}"
         )
-    if name.endswith("size"):
-        check_pixels(operation, name, pair)
     return int(pair[0]), int(pair[1])
+
+
+def as_size(operation: str, name: str, value: int | tuple[int, int]) -> Pair:
+    """As `as_pair`, for the size of a map or a kernel: at least 1 x 1, at most MOST_PIXELS."""
+    size = as_pair(operation, name, value, minimum=1)
+    check_pixels(operation, name, size)
+    return size
 
 
 def _is_integer(value: Any) -> bool:

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import minidet_kernels as kernels
-from minidet_kernels.arguments import as_pair, check_shape
+from minidet_kernels.arguments import as_size, check_shape
 from minidet_kernels.resample import as_scale_factors
 
 from ..autograd import Function
@@ -78,7 +78,7 @@ def interpolate(
         raise ValueError(f"interpolate: expected either size or scale_factor, got {got}")
     check_shape("interpolate", "input", input, "N C H W", (None, None, None, None))
     if scale_factor is None:
-        size = as_pair("interpolate", "size", size, minimum=1)
+        size = as_size("interpolate", "size", size)
     else:
         scale_factor = as_scale_factors("interpolate", scale_factor)
         size = tuple(math.floor(pixels * factor) for pixels, factor in zip(input.shape[2:], scale_factor, strict=True))

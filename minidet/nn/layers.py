@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minidet_kernels.arguments import as_pair
+from minidet_kernels.arguments import as_size
 
 from .. import functional as F
 from ..autograd import Tensor
@@ -91,7 +91,7 @@ class Conv2d(Module):
                 f"Conv2d: expected channels divisible by groups={groups}, got {in_channels}, {out_channels}"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = as_pair("Conv2d", "kernel_size", kernel_size, 1)
+        self.kernel_size = as_size("Conv2d", "kernel_size", kernel_size)
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = Parameter(np.empty(shape, np.float32))
@@ -124,7 +124,7 @@ class ConvTranspose2d(Module):
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = as_pair("ConvTranspose2d", "kernel_size", kernel_size, 1)
+        self.kernel_size = as_size("ConvTranspose2d", "kernel_size", kernel_size)
         self.geometry = {"stride": stride, "padding": padding, "output_padding": output_padding}
         self.geometry |= {"groups": groups, "dilation": dilation}
         shape = (in_channels, out_channels // groups, *self.kernel_size)

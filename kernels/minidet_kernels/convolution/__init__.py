@@ -47,7 +47,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_pair, check_floats, check_pixels, check_shape
+from minidet_kernels.arguments import Pair, as_pair, as_size, check_floats, check_pixels, check_shape
 from minidet_kernels.versions import choose
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_output_size", "conv2d_weight_grad", "exact"]
@@ -113,7 +113,7 @@ def conv2d_input_grad(
     """
     operation = "conv2d_input_grad"
     stride, padding, dilation = _geometry(operation, stride, padding, dilation)
-    size = as_pair(operation, "input_size", input_size, minimum=1)
+    size = as_size(operation, "input_size", input_size)
     check_shape(operation, "weight", weight, "K C/groups R S", (None, None, None, None))
     _check_groups(operation, "K", weight.shape[0], groups)
     output_size = conv2d_output_size(operation, size, weight.shape[2:], stride, padding, dilation)
@@ -138,7 +138,7 @@ def conv2d_weight_grad(
     """
     operation = "conv2d_weight_grad"
     stride, padding, dilation = _geometry(operation, stride, padding, dilation)
-    kernel_size = as_pair(operation, "kernel_size", kernel_size, minimum=1)
+    kernel_size = as_size(operation, "kernel_size", kernel_size)
     check_shape(operation, "x", x, "N C H W", (None, None, None, None))
     _channels_per_group(operation, x.shape[1], groups)
     output_size = conv2d_output_size(operation, x.shape[2:], kernel_size, stride, padding, dilation)

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_pair, check_floats, check_shape
+from minidet_kernels.arguments import Pair, as_pair, as_size, check_floats, check_shape
 from minidet_kernels.versions import choose, is_on_gpu
 
 __all__ = [
@@ -85,7 +85,7 @@ def max_pool2d_scatter(grad: np.ndarray, indices: np.ndarray, input_size: Pair) 
     Windows that overlap may share an index: their values add up. An index of -1 is skipped. Raises as
     `max_pool2d_gather`.
     """
-    size = as_pair("max_pool2d_scatter", "input_size", input_size, minimum=1)
+    size = as_size("max_pool2d_scatter", "input_size", input_size)
     check_shape("max_pool2d_scatter", "grad", grad, "N C Ho Wo", (None, None, None, None))
     check_shape("max_pool2d_scatter", "indices", indices, "N C Ho Wo", grad.shape)
     check_floats("max_pool2d_scatter", grad=grad)
@@ -125,7 +125,7 @@ def avg_pool2d_adjoint(
     """
     operation = "avg_pool2d_adjoint"
     kernel_size, stride, padding = _geometry(operation, kernel_size, stride, padding)
-    size = as_pair(operation, "input_size", input_size, minimum=1)
+    size = as_size(operation, "input_size", input_size)
     output_size = pool2d_output_size(operation, size, kernel_size, stride, padding, (1, 1), ceil_mode)
     check_shape(operation, "grad", grad, "N C Ho Wo", (None, None, *output_size))
     check_floats(operation, grad=grad)
@@ -161,7 +161,7 @@ def pool2d_output_size(
 def _geometry(
     operation: str, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair
 ) -> tuple[Pair, Pair, Pair]:
-    kernel_size = as_pair(operation, "kernel_size", kernel_size, minimum=1)
+    kernel_size = as_size(operation, "kernel_size", kernel_size)
     stride = kernel_size if stride is None else as_pair(operation, "stride", stride, minimum=1)
     padding = as_pair(operation, "padding", padding, minimum=0)
     if 2 * padding[0] > kernel_size[0] or 2 * padding[1] > kernel_size[1]:

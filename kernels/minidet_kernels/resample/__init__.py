@@ -47,7 +47,7 @@ from types import ModuleType
 
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_pair, check_floats, check_shape
+from minidet_kernels.arguments import Pair, as_size, check_floats, check_shape
 from minidet_kernels.resample.geometry import (
     ScaleFactor,
     as_scale_factors,
@@ -82,7 +82,7 @@ def resize_bilinear(
     Raises ValueError for other shapes, sizes below 1, and scale factors that are not positive and finite; TypeError for
     other dtypes.
     """
-    size = as_pair("resize_bilinear", "size", size, minimum=1)
+    size = as_size("resize_bilinear", "size", size)
     factors = as_scale_factors("resize_bilinear", scale_factor)
     _check_image("resize_bilinear", "x", x)
     rows, columns = map(axis_taps, x.shape[2:], size, (align_corners, align_corners), factors)
@@ -93,7 +93,7 @@ def resize_bilinear_adjoint(
     grad: np.ndarray, input_size: int | Pair, align_corners: bool = False, scale_factor: ScaleFactor = None
 ) -> np.ndarray:
     """grad (N, C, Ho, Wo), input_size = (H, W) -> (N, C, H, W). Raises as `resize_bilinear`."""
-    size = as_pair("resize_bilinear_adjoint", "input_size", input_size, minimum=1)
+    size = as_size("resize_bilinear_adjoint", "input_size", input_size)
     factors = as_scale_factors("resize_bilinear_adjoint", scale_factor)
     _check_image("resize_bilinear_adjoint", "grad", grad)
     rows, columns = map(axis_taps, size, grad.shape[2:], (align_corners, align_corners), factors)
@@ -102,7 +102,7 @@ def resize_bilinear_adjoint(
 
 def resize_nearest(x: np.ndarray, size: int | Pair, scale_factor: ScaleFactor = None) -> np.ndarray:
     """x (N, C, H, W), size = (Ho, Wo) -> (N, C, Ho, Wo). Raises as `resize_bilinear`."""
-    size = as_pair("resize_nearest", "size", size, minimum=1)
+    size = as_size("resize_nearest", "size", size)
     factors = as_scale_factors("resize_nearest", scale_factor)
     _check_image("resize_nearest", "x", x)
     rows, columns = map(nearest_pixels, x.shape[2:], size, factors)
@@ -114,7 +114,7 @@ def resize_nearest_adjoint(grad: np.ndarray, input_size: int | Pair, scale_facto
 
     Raises as `resize_bilinear`.
     """
-    size = as_pair("resize_nearest_adjoint", "input_size", input_size, minimum=1)
+    size = as_size("resize_nearest_adjoint", "input_size", input_size)
     factors = as_scale_factors("resize_nearest_adjoint", scale_factor)
     _check_image("resize_nearest_adjoint", "grad", grad)
     rows, columns = map(nearest_pixels, size, grad.shape[2:], factors)
@@ -128,7 +128,7 @@ def affine_warp(x: np.ndarray, matrices: np.ndarray, output_size: int | Pair | N
     other dtypes. The matrices may be float32 or float64, whatever x is, and NumPy's where x is CuPy's.
     """
     _check_image("affine_warp", "x", x)
-    size = x.shape[2:] if output_size is None else as_pair("affine_warp", "output_size", output_size, minimum=1)
+    size = x.shape[2:] if output_size is None else as_size("affine_warp", "output_size", output_size)
     entries = check_matrices("affine_warp", matrices)
     if len(x) not in (1, len(matrices)):
         raise ValueError(
@@ -148,7 +148,7 @@ def affine_warp_adjoint(
     """
     operation = "affine_warp_adjoint"
     _check_image(operation, "grad", grad)
-    size = as_pair(operation, "input_size", input_size, minimum=1)
+    size = as_size(operation, "input_size", input_size)
     entries = check_matrices(operation, matrices)
     check_shape(operation, "matrices", matrices, "N 2 3", (len(grad), 2, 3))
     images = len(grad) if images is None else images
@@ -166,8 +166,8 @@ def affine_warp_gram(matrices: np.ndarray, input_size: int | Pair, output_size: 
 
     and 0 where that is outside. Raises as `affine_warp`.
     """
-    input_size = as_pair("affine_warp_gram", "input_size", input_size, minimum=1)
-    output_size = as_pair("affine_warp_gram", "output_size", output_size, minimum=1)
+    input_size = as_size("affine_warp_gram", "input_size", input_size)
+    output_size = as_size("affine_warp_gram", "output_size", output_size)
     entries = check_matrices("affine_warp_gram", matrices)
     return choose(__name__, matrices).affine_warp_gram(entries, input_size, output_size)
 

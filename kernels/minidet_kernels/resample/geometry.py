@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_pair, check_floats, check_shape
+from minidet_kernels.arguments import Pair, as_size, check_floats, check_shape
 from minidet_kernels.versions import to_host
 
 ScaleFactor = float | tuple[float, float] | None
@@ -72,7 +72,7 @@ def rotation_then_translation(angles: np.ndarray, shifts: np.ndarray, size: int 
     is the inverse of that, because a warp asks where a pixel of its result comes from: first the shift is taken back,
     then the rotation. Raises ValueError for other shapes.
     """
-    size = as_pair("rotation_then_translation", "size", size, minimum=1)
+    size = as_size("rotation_then_translation", "size", size)
     angles, shifts = np.asarray(angles, np.float64), np.asarray(shifts, np.float64)
     check_shape("rotation_then_translation", "angles", angles, "N", (None,))
     check_shape("rotation_then_translation", "shifts", shifts, "N 2", (len(angles), 2))

@@ -39,7 +39,7 @@ import numbers
 
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_pair, check_shape
+from minidet_kernels.arguments import Pair, as_size, check_shape
 from minidet_kernels.rois import Boxes, as_rois, box_arrays, check_coordinates, check_map, map_shape
 from minidet_kernels.versions import choose
 
@@ -65,7 +65,7 @@ def roi_align(
     images that do not exist, and for more than 1024 samples a side; TypeError for other or mixed dtypes.
     """
     version = choose(__name__, x, *box_arrays(boxes))
-    output_size = as_pair("roi_align", "output_size", output_size, minimum=1)
+    output_size = as_size("roi_align", "output_size", output_size)
     check_map("roi_align", "x", x)
     rois = as_rois("roi_align", boxes, len(x), x)
     _check_options("roi_align", rois, spatial_scale, sampling_ratio)

@@ -36,7 +36,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_pair, check_shape
+from minidet_kernels.arguments import Pair, as_size, check_shape
 from minidet_kernels.rois import Boxes, as_rois, box_arrays, check_coordinates, check_map, map_shape
 from minidet_kernels.versions import choose, is_on_gpu
 
@@ -53,7 +53,7 @@ def roi_pool(
     for images that do not exist; TypeError for other or mixed dtypes.
     """
     version = choose(__name__, x, *box_arrays(boxes))
-    output_size = as_pair("roi_pool", "output_size", output_size, minimum=1)
+    output_size = as_size("roi_pool", "output_size", output_size)
     check_map("roi_pool", "x", x)
     rois = as_rois("roi_pool", boxes, len(x), x)
     check_coordinates("roi_pool", rois, spatial_scale)

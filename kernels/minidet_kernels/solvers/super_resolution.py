@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_pair, check_count
+from minidet_kernels.arguments import Pair, as_size, check_count
 from minidet_kernels.pooling import avg_pool2d, avg_pool2d_adjoint
 from minidet_kernels.resample import affine_warp, affine_warp_adjoint, affine_warp_gram, gram_product
 from minidet_kernels.resample.geometry import check_matrices
@@ -30,8 +30,8 @@ def decimated_warps(matrices: np.ndarray, size: int | Pair, low_size: int | Pair
     stay on the host. Raises as `affine_warp`; ValueError also for a low_size larger than size, and samples < 1.
     """
     matrices = check_matrices("decimated_warps", matrices)
-    size = as_pair("decimated_warps", "size", size, minimum=1)
-    low_size = as_pair("decimated_warps", "low_size", low_size, minimum=1)
+    size = as_size("decimated_warps", "size", size)
+    low_size = as_size("decimated_warps", "low_size", low_size)
     if low_size[0] > size[0] or low_size[1] > size[1]:
         raise ValueError(f"decimated_warps: expected low_size within size = {size}, got {low_size}")
     check_count("decimated_warps", samples=samples)
