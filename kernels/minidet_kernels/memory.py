@@ -14,13 +14,17 @@ import numpy as np
 from minidet_kernels.pool import POOL
 
 
-def to_channels_last(x: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) in any memory -> (N, H, W, C), contiguous, aligned and writeable; a view if it can be.
+def contiguous(x: np.ndarray) -> np.ndarray:
+    """The same numbers without gaps, aligned and writeable; x itself if it is so already.
 
-    Numba compiles a function again for each kind of array, read-only ones included: here there is only one
-    kind.
+    Numba compiles a function again for each kind of array, read-only ones included: here there is only one kind.
     """
-    return np.require(x.transpose(0, 2, 3, 1), requirements=["C", "A", "W"])
+    return np.require(x, requirements=["C", "A", "W"])
+
+
+def to_channels_last(x: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) in any memory -> (N, H, W, C), `contiguous`; a view if it can be."""
+    return contiguous(x.transpose(0, 2, 3, 1))
 
 
 def empty(shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:

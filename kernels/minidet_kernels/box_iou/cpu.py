@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import strict_inlined, strict_parallel
-from minidet_kernels.memory import empty
+from minidet_kernels.memory import contiguous, empty
 
 
 def box_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def _all_pairs(kernel, boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
     result = empty((len(boxes1), len(boxes2)), boxes1.dtype)
     smallest = np.finfo(boxes1.dtype).tiny  # a NumPy number of the boxes' own dtype
     # one kind of array only, for which Numba compiles: contiguous and writeable
-    kernel(np.require(boxes1, requirements=["C", "A", "W"]), np.array(boxes2.T, order="C"), smallest, result)
+    kernel(contiguous(boxes1), np.array(boxes2.T, order="C"), smallest, result)
     return result
 
 

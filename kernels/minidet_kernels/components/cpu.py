@@ -13,12 +13,13 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import inlined, parallel, serial
+from minidet_kernels.memory import contiguous
 
 
 def connected_components(masks: np.ndarray, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
     labels = np.empty(masks.shape, np.int32)
     counts = np.empty(len(masks), np.int64)
-    _label_all(np.require(masks, requirements=["C", "A", "W"]), connectivity == 8, labels, counts)
+    _label_all(contiguous(masks), connectivity == 8, labels, counts)
     return labels, counts
 
 

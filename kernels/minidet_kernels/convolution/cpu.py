@@ -13,7 +13,7 @@ from numba import prange
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import choice, conv2d_output_size, direct, direct_weights, is_exact, winograd
-from minidet_kernels.memory import empty_channels_last, to_channels_last, to_public
+from minidet_kernels.memory import contiguous, empty_channels_last, to_channels_last, to_public
 
 
 def conv2d(
@@ -105,7 +105,7 @@ def _group(weight: np.ndarray, groups: int, order: str) -> np.ndarray:
     """(K, C/groups, R, S) -> five axes in the given order: g group, k and c channels within it, r and s taps."""
     k, c, r_size, s_size = weight.shape
     grouped = weight.reshape(groups, k // groups, c, r_size, s_size)
-    return np.require(grouped.transpose(["gkcrs".index(axis) for axis in order]), requirements=["C", "A", "W"])
+    return contiguous(grouped.transpose(["gkcrs".index(axis) for axis in order]))
 
 
 @parallel

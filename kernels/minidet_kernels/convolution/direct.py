@@ -26,7 +26,7 @@ from numba import prange
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import conv2d_output_size, few_channels
-from minidet_kernels.memory import empty, to_channels_last, to_public
+from minidet_kernels.memory import contiguous, empty, to_channels_last, to_public
 from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
 
 # Channels of an image up to which its gradient is faster by way of `few_channels.py`: here it would fill half a vector.
@@ -134,7 +134,7 @@ def _run(
     if bias is not None:
         start[:channels] = bias
     result = empty(((n * size[0] * size[1] + 1) * lanes,), np.float32)  # one pixel more: see _place_pixels
-    weight = np.require(weight, requirements=["C", "A", "W"]).reshape(-1)
+    weight = contiguous(weight).reshape(-1)
     _correlate(to_channels_last(source), weight, weight_strides, channels, taps, table, geometry, start, result)
     result = result[: n * size[0] * size[1] * lanes].reshape(n, *size, lanes)
     if lanes != channels:

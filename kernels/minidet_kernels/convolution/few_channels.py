@@ -25,7 +25,7 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.memory import empty, to_channels_last, to_public
+from minidet_kernels.memory import contiguous, empty, to_channels_last, to_public
 from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
 
 # Rows of a band, in heights of the kernel: the output rows that reach over its edge are computed by both neighbours,
@@ -39,7 +39,7 @@ def conv2d_input_grad(
     c, height = weight.shape[1], input_size[0]
     bands = max(-(-height // (BAND_HEIGHTS * weight.shape[2])), -(-numba.get_num_threads() // max(grad.shape[0], 1)))
     x_grad = empty((grad.shape[0], *input_size, c), np.float32)
-    weight = np.require(weight, requirements=["C", "A", "W"])
+    weight = contiguous(weight)
     _scatter(to_channels_last(grad), weight, stride, padding, -(-height // bands), x_grad)
     return to_public(x_grad)
 

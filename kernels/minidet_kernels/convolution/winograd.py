@@ -49,7 +49,7 @@ from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import winograd_f2 as f2
 from minidet_kernels.convolution import winograd_f4 as f4
-from minidet_kernels.memory import empty, to_channels_last, to_public
+from minidet_kernels.memory import contiguous, empty, to_channels_last, to_public
 from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
 from minidet_kernels.vectors import load, store
 
@@ -134,7 +134,7 @@ def _run(x, weight, strides, first_tap, outputs, bias, padding, method):
     n, c, h, w = x.shape
     size = (h + 2 * padding[0] - 2, w + 2 * padding[1] - 2)
     frequencies, threads = (method.pixels + 2) ** 2, numba.get_num_threads()
-    weight = np.require(weight, requirements=["C", "A", "W"]).reshape(-1)
+    weight = contiguous(weight).reshape(-1)
     y = empty((n, *size, outputs), np.float32)
     if method.by_outputs:
         convolve = _convolve_by_outputs

@@ -14,7 +14,7 @@ from numba import prange
 
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.linear.product import ROW_STEP, multiply
-from minidet_kernels.memory import empty
+from minidet_kernels.memory import contiguous, empty
 from minidet_kernels.vectors import load, store
 
 # Rows up to which the loops below are faster than tiles: 4 to 16 of them, by the size of the weight (measured).
@@ -32,7 +32,7 @@ LANES = 64  # 4 vectors
 def linear(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     if not _fits(x.dtype, weight.shape):
         return np.matmul(x, weight.T)
-    x, weight = _contiguous(x), _contiguous(weight)
+    x, weight = contiguous(x), contiguous(weight)
     if len(x) > FEW:
         # Y' = W X', so that the weight is the matrix that is read as it lies
         rows = -(-len(x) // LANES) * LANES
@@ -47,7 +47,7 @@ def linear(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def linear_input_grad(grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
     if not _fits(grad.dtype, weight.shape):
         return np.matmul(grad, weight)
-    grad, weight = _contiguous(grad), _contiguous(weight)
+    grad, weight = contiguous(grad), contiguous(weight)
     if len(grad) > FEW:
         rows = np.zeros((-(-len(grad) // ROW_STEP) * ROW_STEP, grad.shape[1]), np.float32)
         rows[: len(grad)] = grad
@@ -60,11 +60,11 @@ def linear_input_grad(grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def linear_weight_grad(x: np.ndarray, grad: np.ndarray) -> np.ndarray:
     if not _fits(x.dtype, (grad.shape[1], x.shape[1])):
         return np.matmul(grad.T, x)
-    x = _contiguous(x)
+    x = contiguous(x)
     if len(x) > FEW:
-        return multiply(_contiguous(grad.T), x)
+        return multiply(contiguous(grad.T), x)
     weight_grad = empty((grad.shape[1], x.shape[1]), np.float32)
-    _outer_products(_contiguous(grad), x, weight_grad)
+    _outer_products(contiguous(grad), x, weight_grad)
     return weight_grad
 
 
@@ -72,11 +72,6 @@ def _fits(dtype: np.dtype, weight_shape: tuple[int, int]) -> bool:
     """Whether the vectors and tiles go in without a remainder, and are worth it."""
     outputs, channels = weight_shape
     return dtype == np.float32 and outputs * channels >= SMALL and outputs % ROWS == 0 and channels % LANES == 0
-
-
-def _contiguous(x: np.ndarray) -> np.ndarray:
-    """A copy only if x does not lie row after row, or is read-only (see memory.py)."""
-    return np.require(x, requirements=["C", "A", "W"])
 
 
 @parallel

@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import inlined, parallel
-from minidet_kernels.memory import empty
+from minidet_kernels.memory import contiguous, empty
 
 # Elements that a thread takes at a stretch: 64 KB of float32. Smaller pieces cost in their number.
 PIECE = 1 << 14
@@ -39,7 +39,7 @@ def _memory_order(x: np.ndarray) -> list[int]:
 
 def _as_row(x: np.ndarray, order: list[int]) -> np.ndarray:
     """All elements in memory order; a copy only if they do not lie that way, or are read-only (see memory.py)."""
-    return np.require(x.transpose(order), requirements=["C", "A", "W"]).reshape(-1)
+    return contiguous(x.transpose(order)).reshape(-1)
 
 
 def _as_shape(row: np.ndarray, shape: tuple[int, ...], order: list[int]) -> np.ndarray:

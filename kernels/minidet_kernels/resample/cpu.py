@@ -15,7 +15,7 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import inlined, parallel, serial
-from minidet_kernels.memory import empty_channels_last, to_channels_last, to_public
+from minidet_kernels.memory import contiguous, empty_channels_last, to_channels_last, to_public
 
 Taps = tuple[np.ndarray, np.ndarray]
 
@@ -70,9 +70,9 @@ def affine_warp_gram(matrices: np.ndarray, input_size: Pair, output_size: Pair) 
 
 
 def gram_product(x: np.ndarray, gram: np.ndarray) -> np.ndarray:
-    planes = np.require(x, requirements=["C", "A", "W"]).reshape(-1, *x.shape[2:])
+    planes = contiguous(x).reshape(-1, *x.shape[2:])
     y = np.empty_like(planes)
-    _gram_product(planes, np.require(gram, requirements=["C", "A", "W"]), y)
+    _gram_product(planes, contiguous(gram), y)
     return y.reshape(x.shape)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import strict_inlined, strict_parallel, strict_serial
+from minidet_kernels.memory import contiguous
 from minidet_kernels.segmentation.filters import smoothed
 from minidet_kernels.segmentation.regions import color_histograms, region_adjacency, region_boxes, texture_histograms
 from minidet_kernels.segmentation.sorting import sorted_edges
@@ -31,7 +32,7 @@ SAMPLE = 61  # every 61st weight is enough to find them; a prime, so as not to p
 
 
 def felzenszwalb(image: np.ndarray, k: np.floating, weights: np.ndarray, min_size: int) -> np.ndarray:
-    image = np.require(image, requirements=["C", "A", "W"])
+    image = contiguous(image)
     _, height, width = image.shape
     edge_weights = np.empty((height, 4, width), image.dtype)
     _weigh(smoothed(image, weights), edge_weights)

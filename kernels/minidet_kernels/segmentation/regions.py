@@ -8,6 +8,7 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import strict_inlined, strict_parallel, strict_serial
+from minidet_kernels.memory import contiguous
 from minidet_kernels.segmentation.filters import along_columns, along_rows
 
 
@@ -27,7 +28,7 @@ def region_adjacency(labels: np.ndarray) -> np.ndarray:
 
 
 def color_histograms(image: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray:
-    image, labels = np.require(image, requirements=["C", "A", "W"]), _as_int64(labels)
+    image, labels = contiguous(image), _as_int64(labels)
     _, sizes = region_boxes(labels)
     counts = np.zeros((len(sizes), len(image), bins), np.int64)
     _count_colors(image, labels, image.dtype.type(bins), counts)
@@ -42,7 +43,7 @@ def texture_histograms(
     slope: np.ndarray,
     bins_per_unit: np.floating,
 ) -> np.ndarray:
-    image, labels = np.require(image, requirements=["C", "A", "W"]), _as_int64(labels)
+    image, labels = contiguous(image), _as_int64(labels)
     dx = along_columns(along_rows(image, slope, True), smoothing, False)
     dy = along_columns(along_rows(image, smoothing, False), slope, True)
     _, sizes = region_boxes(labels)

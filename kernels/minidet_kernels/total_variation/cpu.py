@@ -12,6 +12,7 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import parallel, serial
+from minidet_kernels.memory import contiguous
 
 # Rows that are summed up together: enough for a thread to be worth starting, and a number that does not depend on the
 # threads, so that the sum has the same bits on every machine.
@@ -82,13 +83,13 @@ def _gradient_rows(x: np.ndarray) -> np.ndarray:
 def _to_rows(x: np.ndarray) -> np.ndarray:
     """(N, C, H, W) -> (N, H, W*C); a view if it can be."""
     n, c, h, w = x.shape
-    return np.require(x.transpose(0, 2, 3, 1), requirements=["C", "A", "W"]).reshape(n, h, w * c)
+    return contiguous(x.transpose(0, 2, 3, 1)).reshape(n, h, w * c)
 
 
 def _field_to_rows(p: np.ndarray) -> np.ndarray:
     """(2, N, C, H, W) -> (2, N, H, W*C); a view if it can be."""
     _, n, c, h, w = p.shape
-    return np.require(p.transpose(0, 1, 3, 4, 2), requirements=["C", "A", "W"]).reshape(2, n, h, w * c)
+    return contiguous(p.transpose(0, 1, 3, 4, 2)).reshape(2, n, h, w * c)
 
 
 def _to_images(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
