@@ -16,6 +16,7 @@ class Classifier(nn.Module):
 
     Training: model(images, targets) -> {"class": cross-entropy}; targets as the Localizer's, their boxes are not read.
     Evaluation: model(images) -> dicts with labels (1,) in 1..K, scores (1,) and class_scores (K,).
+    logits(images) -> (N, K), the scores before the softmax: what heat maps are made of.
     """
 
     def __init__(self, backbone: nn.Module, classes: int) -> None:
@@ -24,9 +25,12 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.fc = nn.Linear(backbone.out_channels, classes)
 
-    def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
+    def logits(self, images: Any) -> Any:
         features = self.backbone(images)  # (N, C, H/stride, W/stride)
-        logits = self.fc(F.global_avg_pool2d(features))  # (N, C) -> (N, K)
+        return self.fc(F.global_avg_pool2d(features))  # (N, C) -> (N, K)
+
+    def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
+        logits = self.logits(images)
         watch.emit("classifier.logits", logits)
         if targets is not None:
             labels, _ = one_object_each(targets, self.classes)
