@@ -1,5 +1,6 @@
 """Curves of a training, drawn with Matplotlib."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ def draw_training(rows: list[dict[str, Any]]) -> np.ndarray:
     _plot(right, [row["epoch"] for row in epochs], metrics, "validation", "epoch", "metric")
     if losses and all(min(values) > 0 for values in losses.values()):
         _logarithmic(left)  # losses fall by orders of magnitude: the end would be a flat line otherwise
+    canvas.draw()  # only now it is known where everything lies
+    _part_last_values(left)
+    _part_last_values(right)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -58,6 +62,7 @@ def _plot(axes: Any, x: list[int], curves: dict[str, list[float]], title: str, x
     axes.grid(alpha=0.3)
     if not curves:
         axes.text(0.5, 0.5, "nothing yet", ha="center", va="center", transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[])
         return
     for name, values in curves.items():
         (line,) = axes.plot(x, values, marker="." if len(x) < 40 else "", label=name)
@@ -65,6 +70,20 @@ def _plot(axes: Any, x: list[int], curves: dict[str, list[float]], title: str, x
             f"{values[-1]:.3g}", (x[-1], values[-1]), xytext=(4, 0), textcoords="offset points",
             color=line.get_color(), va="center",
         )  # fmt: skip
-    axes.set_xlim(right=x[-1] + 0.15 * max(x[-1] - x[0], 1))  # room for the last values
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(x) == 1:
+        axes.set_xlim(x[0] - 1, x[0] + 1)
+    else:
+        axes.set_xlim(right=x[-1] + 0.15 * (x[-1] - x[0]))  # room for the last values
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(loc="best")
+
+
+def _part_last_values(axes: Any) -> None:
+    """Moves last values that would cover each other apart, upwards from the lowest; in points, once drawn."""
+    points = 72 / DOTS_PER_INCH
+    texts = sorted(axes.texts, key=lambda text: text.get_window_extent().y0)
+    for lower, upper in pairwise(texts):
+        covered = lower.get_window_extent().y1 - upper.get_window_extent().y0
+        if covered > 0:
+            x, y = upper.xyann
+            upper.xyann = (x, y + covered * points)
