@@ -177,8 +177,9 @@ def check_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: expected a folder to write the run into, but there is a file of that name")
     if (folder / "config.json").is_file():
-        state = "a finished" if (folder / "metrics.json").is_file() else "an unfinished"
-        raise RunError(f"{folder}: holds {state} run; continue it with --resume or name a new folder with --out")
+        if (folder / "metrics.json").is_file():
+            raise RunError(f"{folder}: holds a finished run; name a new folder with --out")
+        raise RunError(f"{folder}: holds an unfinished run; continue it with --resume or name a new folder with --out")
     ours = {"data", "checkpoints", "environment.json"}  # the latter two: of a start that was killed at once
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     others = [name for name in names if name not in ours and not _LEFTOVER.fullmatch(name)]

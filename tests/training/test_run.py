@@ -61,7 +61,7 @@ def test_the_best_epoch_has_the_highest_metric_of_the_log(finished):
 
 
 def test_a_finished_run_is_not_overwritten(finished):
-    with pytest.raises(RunError, match="holds a finished run"):
+    with pytest.raises(RunError, match=r"holds a finished run; name a new folder with --out$"):
         toy_run(finished.folder)
 
 
