@@ -1,8 +1,8 @@
 """minidet's kernels: every operation as a definition in NumPy and as fast versions of it, side by side.
 
-Each folder holds one operation: the contract (`__init__.py`), `reference.py` (NumPy, to be read), `cpu.py`
-(Numba). `use("reference")` runs everything in plain NumPy. Numba is imported when a CPU version first runs,
-CuPy when a GPU array comes.
+Each folder holds one operation: the contract (`__init__.py`), `reference.py` (NumPy, to be read), `cpu.py` (Numba) and
+`cuda.py` with a .cu file (CUDA, through CuPy). `use("reference")` runs everything in plain NumPy. Numba is imported
+when a CPU version first runs, CuPy when a GPU array comes.
 """
 
 from minidet_kernels.batch_norm import batch_norm, batch_norm_backward
