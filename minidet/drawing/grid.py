@@ -21,6 +21,7 @@ def grid(
 ) -> np.ndarray:
     """Put pictures on a sheet, row by row, each with a caption under it. Returns (H, W, 3) uint8.
 
+    columns: the most in a row; fewer where the same number of rows is more evenly filled so.
     images: (h, w, 3) uint8, or float in [0, 1]; sizes may differ. Small ones are enlarged until their longer side has
     least_side pixels. Captions that are too long are cut.
     """
@@ -29,8 +30,8 @@ def grid(
     if captions is not None and len(captions) != len(images):
         raise ValueError(f"grid: expected a caption an image, got {len(captions)} for {len(images)}")
     pictures = [enlarge(image, enlargement(*image.shape[:2], least_side)) for image in images]
-    columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
+    columns = -(-len(pictures) // rows)  # eight pictures: two rows of four, not six and two
     cell_width, cell_height = max(p.width for p in pictures), max(p.height for p in pictures)
     line = text_size("Ag", TEXT_SIZE)[1] + 4
     caption_height = line if captions is not None else 0

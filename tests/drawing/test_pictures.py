@@ -136,3 +136,9 @@ def test_a_grid_of_nothing_or_with_missing_captions_is_refused():
         grid([])
     with pytest.raises(ValueError, match="a caption an image, got 1 for 2"):
         grid([GRAY, GRAY], captions=["one"])
+
+
+@pytest.mark.parametrize(("pictures", "columns"), [(1, 1), (4, 4), (6, 6), (8, 4), (12, 6), (14, 5), (24, 6)])
+def test_the_rows_of_a_sheet_are_evenly_filled(pictures, columns):
+    sheet = grid([GRAY] * pictures, columns=6, least_side=1)
+    assert sheet.shape[1] == 8 + columns * (GRAY.shape[1] + 8)
