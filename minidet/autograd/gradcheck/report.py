@@ -73,7 +73,7 @@ class Report:
         return "\n".join([title, *problems, *(self._table() if self.worst else [])])
 
     def _table(self) -> list[str]:
-        header = ["variable", "index", "output", "analytic", "numeric", "relative error", ""]
+        header = ["variable", "index", "output", "analytic", "numeric", "relative error (worst first)", ""]
         rows = [
             [
                 entry.variable,
