@@ -97,6 +97,8 @@ def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[
     system cannot learn from ends the command now, and not in the middle of an epoch."""
     from minidet.data import find_splits, open_dataset
 
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; `minidet data make` makes a data set")
     found = find_splits(folder)
     if not {"train", "val"} <= set(found):
         raise ValueError(

@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="data set (default: the run's own)")
     parser.add_argument("--split", help="part of the data set (default: test, or val if there is no test)")
     parser.add_argument("--weights", choices=("best", "last"), default="best", help="which weights (default: best)")
-    add_out_option(parser, "RUN/eval-SPLIT", "metrics and pictures")
+    add_out_option(parser, "RUN/eval-SPLIT, with --data RUN/eval-DIR-SPLIT", "metrics and pictures")
     add_machine_options(parser)
 
 
@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     settings = trained.config["settings"]
     dataset.verify()
     system.check(dataset, settings)
-    out = args.out or trained.path(f"eval-{split}")
+    others = f"-{data.resolve().name}" if args.data else ""  # so that the run's own evaluation is kept
+    out = args.out or trained.path(f"eval{others}-{split}")
     claim_folder(out, "eval")
     metrics, predictions = evaluate(system, model, dataset, settings["batch_size"])
     result = metrics | {"split": split, "images": len(dataset), "weights": args.weights}

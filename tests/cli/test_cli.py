@@ -429,7 +429,7 @@ def test_a_demo_that_was_stopped_is_continued(tmp_path, monkeypatch, capsys):
         ("train localizer --set optimizer=sdg", "optimizer: expected sgd, adam, adamw, got 'sdg'"),
         ("train localizer --set alpha=2", "expected alpha between 0 and 1, got 2.0"),
         ("train localizer --set epochs=0", "epochs: expected 1 or more, got 0"),
-        ("train localizer --data nowhere", "expected a data set with the splits train and val, found none"),
+        ("train localizer --data nowhere", "nowhere: there is no such folder"),
         ("train localizer --out {tmp}/notes", "holds notes.txt; name a new folder"),
         ("train localizer --out {tmp}/notes --resume", "expected the folder of a run"),
         ("train localizer --out {run} --resume --seed 5", "the run has seed 4, got --seed 5"),
