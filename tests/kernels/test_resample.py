@@ -240,6 +240,13 @@ def test_an_image_far_away_is_all_zeros() -> None:
         assert not mk.affine_warp(x, shifted(shift, 0)).any()
 
 
+@pytest.mark.parametrize("scale_factor", [1e-10, 1e-20, 1e-39, 5e-324])
+def test_a_scale_factor_that_asks_for_places_beyond_all_integers_reads_the_last_pixel(scale_factor: float) -> None:
+    x, grad = np.arange(9.0).reshape(1, 1, 1, 9), np.ones((1, 1, 1, 5))
+    assert mk.resize_nearest(x, (1, 5), scale_factor=scale_factor).tolist() == [[[[0, 8, 8, 8, 8]]]]
+    assert mk.resize_nearest_adjoint(grad, (1, 9), scale_factor=scale_factor).tolist() == [[[[1, *[0] * 7, 4]]]]
+
+
 X, M = np.zeros((2, 3, 8, 8)), np.repeat(IDENTITY, 2, axis=0)
 NAN, SINGULAR, HUGE = M.copy(), M.copy(), M.copy()
 NAN[1, 0, 2], SINGULAR[1, 1], HUGE[1, 0, 2] = np.nan, 0, 1e300

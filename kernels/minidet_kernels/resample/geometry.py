@@ -39,7 +39,10 @@ def nearest_pixels(inputs: int, outputs: int, scale_factor: float | None) -> np.
     i = np.arange(outputs)
     if outputs in (inputs, 2 * inputs):
         return i * inputs // outputs
-    step = np.float32(inputs) / np.float32(outputs) if scale_factor is None else np.float32(1 / scale_factor)
+    if scale_factor is None:
+        step = np.float32(inputs) / np.float32(outputs)
+    else:  # a step of `inputs` already leads past the last pixel; a longer one could lead past what an integer holds
+        step = np.float32(min(1 / scale_factor, inputs))
     return np.minimum((i.astype(np.float32) * step).astype(np.int64), inputs - 1)
 
 
