@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,20 @@ Pair = tuple[int, int]
 # limit, products of sizes could overflow before anybody notices that no memory is that large.
 MOST_PIXELS = 2**31 - 1
 
+# What the integers of NumPy and Numba hold: strides and sizes, and the numbers of a whole array.
+LARGEST_INTEGER = 2**63 - 1
+
 
 def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: int) -> Pair:
     """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns."""
     if value.__class__ is int:  # the usual case, without the slow questions
         pair = value, value
     else:
-        pair = tuple(value) if isinstance(value, Iterable) else (value, value)
-    if len(pair) != 2 or not all(_is_integer(v) and v >= minimum for v in pair):
+        pair = tuple(value) if np.iterable(value) else (value, value)  # an array without axes is not, but an Iterable
+    if len(pair) != 2 or not all(_is_integer(v) and minimum <= v <= LARGEST_INTEGER for v in pair):
         raise ValueError(
-            f"{operation}: expected {name} to be an integer >= {minimum} or a pair (rows, columns) of them, "
-            f"got {value!r}"
+            f"{operation}: expected {name} to be an integer >= {minimum} or a pair (rows, columns) of them, of 64 "
+            f"bits, got {value!r}"
         )
     return int(pair[0]), int(pair[1])
 
@@ -51,11 +53,18 @@ def check_pixels(operation: str, name: str, size: Pair) -> None:
         )
 
 
+def is_finite(value: Any) -> bool:
+    """Whether this is a real number that a float64 can hold."""
+    try:
+        return isinstance(value, numbers.Real) and math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
 def check_number(operation: str, positive: bool = False, **numbers_by_name: float) -> None:
     """Each number finite, and >= 0, or > 0 if `positive`."""
     for name, value in numbers_by_name.items():
-        is_number = isinstance(value, numbers.Real) and math.isfinite(value)
-        if not is_number or value < 0 or (positive and value == 0):
+        if not is_finite(value) or value < 0 or (positive and value == 0):
             raise ValueError(f"{operation}: expected a finite {name} {'>' if positive else '>='} 0, got {value!r}")
 
 
@@ -66,8 +75,28 @@ def check_count(operation: str, **counts: int) -> None:
             raise ValueError(f"{operation}: expected an integer {name} >= 1, got {value!r}")
 
 
+def check_array(operation: str, name: str, array: Any) -> None:
+    """Something with a shape and a dtype, whose numbers are what they seem: raises TypeError.
+
+    The masks of a masked array would be overlooked by some versions and not by others, and what a mask hides is left
+    out of minima and maxima, so that no check would find it; a matrix has two axes whatever is taken from it.
+    """
+    if type(array) is np.ndarray:
+        return
+    kind = type(array).__name__
+    if not (hasattr(array, "shape") and hasattr(array, "dtype")):
+        raise TypeError(f"{operation}: expected {name} to be an array, got {kind}; use numpy.asarray")
+    if isinstance(array, np.ma.MaskedArray | np.matrix):
+        raise TypeError(
+            f"{operation}: expected {name} {array.shape} to be a plain array, got a {kind}; use numpy.asarray, of a "
+            "masked one after .filled(value)"
+        )
+
+
 def check_floats(operation: str, **arrays: Any) -> None:
     """All arrays float32, or all float64."""
+    for name, array in arrays.items():
+        check_array(operation, name, array)
     dtypes = {array.dtype for array in arrays.values()}
     if len(dtypes) != 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
         got = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
@@ -76,8 +105,7 @@ def check_floats(operation: str, **arrays: Any) -> None:
 
 def check_shape(operation: str, name: str, array: Any, letters: str, expected: tuple[int | None, ...]) -> None:
     """`array` has the shape `expected`, where None stands for any size; `letters` names the axes in the message."""
-    if not hasattr(array, "shape"):
-        raise TypeError(f"{operation}: expected {name} to be an array, got {type(array).__name__}; use numpy.asarray")
+    check_array(operation, name, array)
     if len(array.shape) == len(expected) and all(
         e is None or e == got for e, got in zip(expected, array.shape, strict=True)
     ):

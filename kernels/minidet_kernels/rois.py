@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from minidet_kernels.arguments import MOST_PIXELS, check_floats, check_shape
+from minidet_kernels.arguments import LARGEST_INTEGER, MOST_PIXELS, check_floats, check_shape, is_finite
 from minidet_kernels.versions import is_on_gpu
 
 Boxes = np.ndarray | Sequence[np.ndarray]
@@ -68,7 +67,7 @@ def check_coordinates(operation: str, rois: np.ndarray, spatial_scale: float) ->
 
     On the GPU only spatial_scale: rois.cuh has the rest, and takes what is refused here for a box without pixels.
     """
-    if not (isinstance(spatial_scale, numbers.Real) and 0 < spatial_scale < math.inf):
+    if not (is_finite(spatial_scale) and spatial_scale > 0):
         raise ValueError(
             f"{operation}: expected spatial_scale to be a positive number, the size of the map divided by that of the "
             f"image, got {spatial_scale!r}"
@@ -110,4 +109,6 @@ def map_shape(operation: str, input_size: Sequence[int]) -> tuple[int, int, int,
             f"pixels, got {input_size!r}"
         )
     n, c, h, w = (int(size) for size in shape)
+    if 8 * max(n, 1) * max(c, 1) * h * w > LARGEST_INTEGER:  # bytes in float64
+        raise ValueError(f"{operation}: expected input_size (N, C, H, W) of an array that can be, got {input_size!r}")
     return n, c, h, w

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidet_kernels.arguments import check_floats, check_shape
+from minidet_kernels.arguments import check_floats, check_number, check_shape
 from minidet_kernels.versions import choose
 
 __all__ = ["batch_norm", "batch_norm_backward"]
@@ -30,11 +30,11 @@ def batch_norm(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x (N, C, H, W), weight (C,), bias (C,) -> y (N, C, H, W), mean (C,), variance (C,).
 
-    Raises ValueError for other shapes, an x without a value in each channel, or eps < 0; TypeError for other dtypes.
+    Raises ValueError for other shapes, an x without a value in each channel, or an eps that is negative or not finite;
+    TypeError for other dtypes.
     """
     _check("batch_norm", x, weight=weight, bias=bias)
-    if eps < 0:
-        raise ValueError(f"batch_norm: expected eps >= 0, got {eps}")
+    check_number("batch_norm", eps=eps)
     return choose(__name__, x, weight, bias).batch_norm(x, weight, bias, eps)
 
 

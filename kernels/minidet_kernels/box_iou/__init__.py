@@ -30,7 +30,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from minidet_kernels.arguments import check_boxes
+from minidet_kernels.arguments import check_boxes, check_number
 from minidet_kernels.versions import choose
 
 __all__ = ["box_iou", "box_iou_blocks", "generalized_box_iou"]
@@ -60,8 +60,7 @@ def box_iou_blocks(
     much more than a call) and fits anywhere. Raises as `box_iou`, before the first block.
     """
     check_boxes("box_iou_blocks", boxes1=boxes1, boxes2=boxes2)
-    if not max_bytes > 0:
-        raise ValueError(f"box_iou_blocks: expected max_bytes > 0, got {max_bytes!r}")
+    check_number("box_iou_blocks", positive=True, max_bytes=max_bytes)
     version = choose(__name__, boxes1, boxes2)
     step = max(1, int(max_bytes) // max(1, len(boxes2) * boxes2.dtype.itemsize))
     blocks = (slice(start, min(start + step, len(boxes1))) for start in range(0, len(boxes1), step))

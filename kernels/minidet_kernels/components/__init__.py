@@ -17,6 +17,8 @@ TypeError: masks that are not arrays or not bool. ValueError: other shapes, a co
 
 from __future__ import annotations
 
+import numbers
+
 import numpy as np
 
 from minidet_kernels.arguments import check_shape
@@ -32,6 +34,6 @@ def connected_components(masks: np.ndarray, connectivity: int = 8) -> tuple[np.n
         raise TypeError(
             f"connected_components: expected masks {masks.shape} of bool, got {masks.dtype}; compare, as in x > 0.5"
         )
-    if connectivity not in (4, 8):
+    if not (isinstance(connectivity, numbers.Integral) and connectivity in (4, 8)):
         raise ValueError(f"connected_components: expected connectivity 4 or 8, got {connectivity!r}")
-    return choose(__name__, masks).connected_components(masks, connectivity)
+    return choose(__name__, masks).connected_components(masks, int(connectivity))

@@ -47,7 +47,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_pair, as_size, check_floats, check_pixels, check_shape
+from minidet_kernels.arguments import Pair, as_pair, as_size, check_count, check_floats, check_pixels, check_shape
 from minidet_kernels.versions import choose
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_output_size", "conv2d_weight_grad", "exact"]
@@ -85,6 +85,7 @@ def conv2d(
     dtypes.
     """
     stride, padding, dilation = _geometry("conv2d", stride, padding, dilation)
+    groups = _as_groups("conv2d", groups)
     check_shape("conv2d", "x", x, "N C H W", (None, None, None, None))
     channels_per_group = _channels_per_group("conv2d", x.shape[1], groups)
     check_shape("conv2d", "weight", weight, "K C/groups R S", (None, channels_per_group, None, None))
@@ -113,6 +114,7 @@ def conv2d_input_grad(
     """
     operation = "conv2d_input_grad"
     stride, padding, dilation = _geometry(operation, stride, padding, dilation)
+    groups = _as_groups(operation, groups)
     size = as_size(operation, "input_size", input_size)
     check_shape(operation, "weight", weight, "K C/groups R S", (None, None, None, None))
     _check_groups(operation, "K", weight.shape[0], groups)
@@ -138,6 +140,7 @@ def conv2d_weight_grad(
     """
     operation = "conv2d_weight_grad"
     stride, padding, dilation = _geometry(operation, stride, padding, dilation)
+    groups = _as_groups(operation, groups)
     kernel_size = as_size(operation, "kernel_size", kernel_size)
     check_shape(operation, "x", x, "N C H W", (None, None, None, None))
     _channels_per_group(operation, x.shape[1], groups)
@@ -174,11 +177,16 @@ def _geometry(operation: str, stride: int | Pair, padding: int | Pair, dilation:
     )
 
 
+def _as_groups(operation: str, groups: int) -> int:
+    check_count(operation, groups=groups)
+    return int(groups)
+
+
 def _channels_per_group(operation: str, channels: int, groups: int) -> int:
     _check_groups(operation, "C", channels, groups)
     return channels // groups
 
 
 def _check_groups(operation: str, letter: str, channels: int, groups: int) -> None:
-    if groups < 1 or channels % groups:
-        raise ValueError(f"{operation}: expected groups >= 1 to divide {letter} = {channels}, got groups = {groups}")
+    if channels % groups:
+        raise ValueError(f"{operation}: expected groups to divide {letter} = {channels}, got groups = {groups}")

@@ -42,7 +42,7 @@ import numbers
 
 import numpy as np
 
-from minidet_kernels.arguments import check_boxes, check_floats, check_fraction, check_shape
+from minidet_kernels.arguments import check_boxes, check_floats, check_fraction, check_shape, is_finite
 from minidet_kernels.versions import choose, is_on_gpu
 
 __all__ = ["batched_nms", "nms", "soft_nms_gaussian", "soft_nms_linear"]
@@ -85,7 +85,7 @@ def soft_nms_gaussian(
     """As `soft_nms_linear`. sigma: the smaller, the more an overlap lowers a score."""
     if not isinstance(sigma, numbers.Real):
         raise TypeError(f"soft_nms_gaussian: expected sigma to be a number above 0, got {type(sigma).__name__}")
-    if not 0 < sigma < np.inf:
+    if not (is_finite(sigma) and sigma > 0):
         raise ValueError(f"soft_nms_gaussian: expected sigma above 0 and finite, got {sigma!r}")
     _check_soft("soft_nms_gaussian", boxes, scores, score_threshold)
     return choose(__name__, boxes, scores).soft_nms_gaussian(

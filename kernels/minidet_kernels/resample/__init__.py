@@ -43,6 +43,7 @@ GPU. Nothing else waits.
 
 from __future__ import annotations
 
+import numbers
 from types import ModuleType
 
 import numpy as np
@@ -152,9 +153,9 @@ def affine_warp_adjoint(
     entries = check_matrices(operation, matrices)
     check_shape(operation, "matrices", matrices, "N 2 3", (len(grad), 2, 3))
     images = len(grad) if images is None else images
-    if images not in (1, len(grad)):
+    if not (isinstance(images, numbers.Integral) and images in (1, len(grad))):
         raise ValueError(f"{operation}: expected images to be 1 or N = {len(grad)}, got {images!r}")
-    return _version(grad, matrices).affine_warp_adjoint(grad, entries, size, images)
+    return _version(grad, matrices).affine_warp_adjoint(grad, entries, size, int(images))
 
 
 def affine_warp_gram(matrices: np.ndarray, input_size: int | Pair, output_size: int | Pair) -> np.ndarray:

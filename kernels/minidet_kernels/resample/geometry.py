@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Iterable
-
 import numpy as np
 
-from minidet_kernels.arguments import Pair, as_size, check_floats, check_shape
+from minidet_kernels.arguments import Pair, as_size, check_floats, check_shape, is_finite
 from minidet_kernels.versions import to_host
 
 ScaleFactor = float | tuple[float, float] | None
@@ -21,8 +17,8 @@ def as_scale_factors(operation: str, scale_factor: ScaleFactor) -> tuple[float |
     """2 means (2, 2), (2, 3) is rows and columns; None means the ratio of the sizes."""
     if scale_factor is None:
         return None, None
-    pair = tuple(scale_factor) if isinstance(scale_factor, Iterable) else (scale_factor, scale_factor)
-    if len(pair) != 2 or not all(isinstance(f, numbers.Real) and f > 0 and math.isfinite(f) for f in pair):
+    pair = tuple(scale_factor) if np.iterable(scale_factor) else (scale_factor, scale_factor)
+    if len(pair) != 2 or not all(is_finite(f) and f > 0 for f in pair):
         raise ValueError(
             f"{operation}: expected scale_factor to be a finite number > 0 or a pair (rows, columns) of them, "
             f"got {scale_factor!r}"
