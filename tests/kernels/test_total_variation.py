@@ -37,6 +37,16 @@ def test_a_pair_is_shortened_and_a_component_is_cut() -> None:
     assert not mk.project_isotropic(0 * p, 0).any()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pairs_longer_than_the_largest_float_are_shortened_and_not_lost(dtype) -> None:
+    """(2.4, 3.2) * 1e38 are numbers of float32; their length, 4e38, is none."""
+    large = np.array([2.4, 3.2], dtype) * dtype(1e38)
+    np.testing.assert_allclose(mk.project_isotropic(large.reshape(2, 1, 1, 1, 1), 5).ravel(), [3, 4], rtol=1e-6)
+    x = np.zeros((1, 1, 2, 2), dtype)
+    x[0, 0, 0, 1], x[0, 0, 1, 0] = large
+    np.testing.assert_allclose(mk.tv_isotropic_subgradient(x)[0, 0, 0, 0], -0.6 - 0.8, rtol=1e-6)
+
+
 def test_what_a_projection_takes_away_is_the_proximal_map() -> None:
     """By its definition: q = p - project(p, r) minimises 1/2 |q - p|^2 + r |q|, for any other q costs more."""
     rng = np.random.default_rng(0)

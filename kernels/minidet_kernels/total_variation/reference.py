@@ -23,7 +23,7 @@ def tv_isotropic_subgradient(x: np.ndarray) -> np.ndarray:
     p = image_gradient(x)
     length = _length(p)
     length[length == 0] = 1  # where both differences are 0: 0 / 1 = 0
-    return image_gradient_adjoint(p / length)
+    return image_gradient_adjoint((p / length).astype(p.dtype))
 
 
 def image_gradient(x: np.ndarray) -> np.ndarray:
@@ -49,9 +49,10 @@ def project_anisotropic(p: np.ndarray, radius: np.floating) -> np.ndarray:
 def project_isotropic(p: np.ndarray, radius: np.floating) -> np.ndarray:
     length = _length(p)
     shrink = np.divide(radius, length, out=np.ones_like(length), where=length > radius)
-    return p * shrink
+    return (p * shrink).astype(p.dtype)
 
 
 def _length(p: np.ndarray) -> np.ndarray:
-    """(2, N, C, H, W) -> (N, C, H, W), by way of float64: the square of a small float32 difference would be 0."""
-    return np.sqrt((p.astype(np.float64) ** 2).sum(axis=0)).astype(p.dtype)
+    """(2, N, C, H, W) -> (N, C, H, W), float64: in float32 the square of a small difference would be 0, and the length
+    of a pair of large ones infinite."""
+    return np.sqrt((p.astype(np.float64) ** 2).sum(axis=0))

@@ -34,8 +34,8 @@ __device__ Real sign(Real value)
     return value > 0 ? Real(1) : value < 0 ? Real(-1) : value;  // 0, or NaN
 }
 
-// By way of double, in which the square of a small float is not 0.
-__device__ Real length(Real px, Real py)
+// In double, in which the square of a small float is not 0, nor the length of a pair of large ones infinite.
+__device__ double length(Real px, Real py)
 {
     return sqrt(double(px) * px + double(py) * py);
 }
@@ -115,10 +115,10 @@ struct Direction {
     __device__ Direction(const Real* image, int row, int column, int h, int w)
         : x(difference_right<Real>(image, column, w)), y(difference_below<Real>(image, row, h, w))
     {
-        const Real size = length(x, y);
+        const double size = length(x, y);
         if (size != 0) {
-            x /= size;
-            y /= size;
+            x = Real(x / size);
+            y = Real(y / size);
         }
     }
 };
@@ -183,8 +183,8 @@ extern "C" __global__ void shorten(const Real* p, Real radius, Real* result, int
     const int at = blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= count)
         return;
-    const Real px = p[at], py = p[count + at], size = length(px, py);
-    const Real shrink = size > radius ? radius / size : Real(1);
-    result[at] = px * shrink;
-    result[count + at] = py * shrink;
+    const Real px = p[at], py = p[count + at];
+    const double size = length(px, py), shrink = size > radius ? radius / size : 1;
+    result[at] = Real(px * shrink);
+    result[count + at] = Real(py * shrink);
 }

@@ -79,7 +79,7 @@ MUTANTS = {
     "each component by itself": (
         "total_variation",
         "project_isotropic",
-        "return p * shrink",
+        "return (p * shrink).astype(p.dtype)",
         "return np.clip(p, -radius, radius)",
     ),
 }
