@@ -56,6 +56,14 @@ def test_a_large_mean_does_not_eat_the_variance(version: str) -> None:
     assert variance[0] == 0.25
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_images_without_channels_have_nothing_to_normalise(version: str) -> None:
+    x, none = np.ones((2, 0, 3, 4), np.float32), np.ones(0, np.float32)
+    with minidet_kernels.use(version):
+        assert [part.shape for part in batch_norm(x, none, none)] == [x.shape, (0,), (0,)]
+        assert [part.shape for part in batch_norm_backward(x, x, none, none, none)] == [x.shape, (0,), (0,)]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -46,7 +46,8 @@ def batch_norm_backward(
 
 def _pixels(x: np.ndarray) -> np.ndarray:
     """(N, C, H, W) -> (N*H*W, C)."""
-    return to_channels_last(x).reshape(-1, x.shape[1])
+    n, c, h, w = x.shape
+    return to_channels_last(x).reshape(n * h * w, c)  # -1 would have no answer where there are no channels
 
 
 @parallel

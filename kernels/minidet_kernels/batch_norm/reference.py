@@ -20,7 +20,8 @@ def batch_norm(
 def batch_norm_backward(
     grad: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    m = x.size // x.shape[1]
+    n, _, h, w = x.shape
+    m = n * h * w
     z = (x - _per_channel(mean)) / _per_channel(std)
     mean_grad, mean_product = _mean(grad), _mean(grad * z)
     x_grad = _per_channel(weight / std) * (grad - _per_channel(mean_grad) - z * _per_channel(mean_product))
