@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import minidet_kernels as mk
+from minidet_kernels.emulator import why_not
+from tests.kernels.harness import engine
 
 HUGE = (2**40, 2**40)
 X = np.ones((1, 3, 8, 8), np.float32)
@@ -52,3 +54,23 @@ def test_a_huge_stride_or_dilation_of_a_small_image_is_no_work(version: str) -> 
         )
         np.testing.assert_array_equal(mk.conv2d_weight_grad(X, point, 3, stride=2**62), WEIGHT)
         np.testing.assert_array_equal(mk.conv2d(X, line, dilation=2**62), np.full((1, 4, 8, 8), 3))
+
+
+@pytest.mark.parametrize("version", ["reference", "cpu", "emulated forward"])
+def test_pooling_makes_no_step_that_is_longer_than_the_image(version: str) -> None:
+    """A step of 2**62 fits into no int of the GPU, and none is made: there is one window."""
+    reason = why_not() if version.startswith("emulated") else mk.available()[version]
+    if reason is not None:
+        pytest.skip(reason)
+    x = np.arange(64.0).reshape(1, 1, 8, 8)
+    with engine(version) as (to_engine, to_host):
+        there = to_engine(x)
+        values, indices = mk.max_pool2d(there, 2, stride=2**62, ceil_mode=True)
+        assert (to_host(values).item(), to_host(indices).item()) == (9, 9)
+        values, _ = mk.max_pool2d(there, 1, stride=1, dilation=2**62)
+        np.testing.assert_array_equal(to_host(values), x)
+        mean = mk.avg_pool2d(there, 2, stride=(2**62, 3), padding=1)
+        np.testing.assert_array_equal(to_host(mean), [[[[0, (2 + 3) / 4, (5 + 6) / 4]]]])
+        grad = to_host(mk.avg_pool2d_adjoint(mean, (8, 8), 2, stride=(2**62, 3), padding=1))
+        np.testing.assert_array_equal(grad[0, 0, 0], np.array([0, 0, 5, 5, 0, 11, 11, 0]) / 16)
+        assert not grad[0, 0, 1:].any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cupy
@@ -19,6 +20,7 @@ def max_pool2d(
     x = cupy.ascontiguousarray(x)
     shape = (*x.shape[:2], *output_size)
     values, indices = cupy.empty(shape, x.dtype), cupy.empty(shape, cupy.int64)
+    stride, dilation = (_within(steps, x.shape[2:], padding) for steps in (stride, dilation))
     sizes = (*x.shape[2:], *output_size, *kernel_size, *stride, *padding, *dilation)
     SOURCE.launch_for_each("max_pool", x.dtype, values.size, x, values, indices, *sizes)
     return values, indices
@@ -43,7 +45,7 @@ def max_pool2d_scatter(grad: cupy.ndarray, indices: cupy.ndarray, input_size: Pa
 def avg_pool2d(x: cupy.ndarray, count: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> cupy.ndarray:
     x, count = cupy.ascontiguousarray(x), cupy.asarray(count)
     y = cupy.empty((*x.shape[:2], *count.shape), x.dtype)
-    sizes = (*x.shape[2:], *count.shape, *kernel_size, *stride, *padding)
+    sizes = (*x.shape[2:], *count.shape, *kernel_size, *_within(stride, x.shape[2:], padding), *padding)
     SOURCE.launch_for_each("average", x.dtype, y.size, x, count, y, *sizes)
     return y
 
@@ -53,9 +55,14 @@ def avg_pool2d_adjoint(
 ) -> cupy.ndarray:
     grad, count = cupy.ascontiguousarray(grad), cupy.asarray(count)
     x_grad = cupy.empty((*grad.shape[:2], *input_size), grad.dtype)
-    sizes = (*input_size, *count.shape, *kernel_size, *stride, *padding)
+    sizes = (*input_size, *count.shape, *kernel_size, *_within(stride, input_size, padding), *padding)
     SOURCE.launch_for_each("average_adjoint", grad.dtype, x_grad.size, grad, count, x_grad, *sizes)
     return x_grad
+
+
+def _within(steps: Pair, input_size: Pair, padding: Pair) -> Iterator[int]:
+    """A step longer than the padded image is never made, and might not fit into an int."""
+    return (min(step, size + 2 * pad) for step, size, pad in zip(steps, input_size, padding, strict=True))
 
 
 def _plane_sizes(image: cupy.ndarray, output: cupy.ndarray) -> Pair:
