@@ -7,6 +7,7 @@ elements came from is its adjoint: scatter. Average pooling is linear as it stan
 from typing import Any
 
 import minidet_kernels as kernels
+from minidet_kernels.arguments import check_array
 
 from ..autograd import Function
 
@@ -107,5 +108,8 @@ def global_max_pool2d(input: Any) -> Any:
 
 
 def _check_maps(name: str, x: Any) -> None:
+    check_array(name, "input", x)
     if x.ndim != 4:
         raise ValueError(f"{name}: expected input (N, C, H, W), got {x.shape}")
+    if min(x.shape[2:]) < 1:
+        raise ValueError(f"{name}: expected input (N, C, H, W) with at least one pixel, got {x.shape}")

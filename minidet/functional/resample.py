@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import minidet_kernels as kernels
-from minidet_kernels.arguments import as_size, check_shape
+from minidet_kernels.arguments import MOST_PIXELS, as_size, check_shape
 from minidet_kernels.resample import as_scale_factors
 
 from ..autograd import Function
@@ -81,12 +81,13 @@ def interpolate(
         size = as_size("interpolate", "size", size)
     else:
         scale_factor = as_scale_factors("interpolate", scale_factor)
-        size = tuple(math.floor(pixels * factor) for pixels, factor in zip(input.shape[2:], scale_factor, strict=True))
-        if min(size) < 1:
+        size = [pixels * factor for pixels, factor in zip(input.shape[2:], scale_factor, strict=True)]
+        if not 1 <= min(size) <= max(size) <= MOST_PIXELS:
             raise ValueError(
-                f"interpolate: expected a scale_factor that leaves a pixel, got {scale_factor} for an input of "
-                f"{tuple(input.shape[2:])}"
+                f"interpolate: expected a scale_factor that leaves a pixel, and at most {MOST_PIXELS}, got "
+                f"{scale_factor} for an input of {tuple(input.shape[2:])}"
             )
+        size = tuple(map(math.floor, size))
     if mode == "nearest":
         return ResizeNearest.apply(input, size=size, scale_factor=scale_factor)
     return ResizeBilinear.apply(input, size=size, align_corners=bool(align_corners), scale_factor=scale_factor)

@@ -334,3 +334,12 @@ def test_a_transposed_convolution_without_a_result_is_refused_by_its_own_name():
 def test_global_pooling_of_one_image_without_a_batch_is_refused(pool):
     with pytest.raises(ValueError, match=rf"{pool.__name__}: expected input \(N, C, H, W\), got \(3, 4, 4\)"):
         pool(np.ones((3, 4, 4)))
+
+
+@pytest.mark.parametrize("pool", [F.global_avg_pool2d, F.global_max_pool2d])
+def test_global_pooling_of_maps_without_pixels_and_of_lists_is_refused(pool):
+    with pytest.raises(ValueError, match=rf"{pool.__name__}: expected input .* at least one pixel, got \(2, 3, 0, 4\)"):
+        pool(np.ones((2, 3, 0, 4)))
+    with pytest.raises(TypeError, match=f"{pool.__name__}: expected input to be an array, got list"):
+        pool([[[[1.0]]]])
+    assert pool(np.ones((0, 3, 4, 4))).shape == (0, 3)

@@ -49,6 +49,8 @@ REFUSED = pytest.mark.parametrize(
         ({"size": (2, 2, 2)}, ValueError, "size"),
         ({"size": 2.5}, ValueError, "size .*got 2.5"),
         ({"scale_factor": 0.4}, ValueError, "a scale_factor that leaves a pixel"),
+        ({"scale_factor": 1e300}, ValueError, "a scale_factor that leaves a pixel, and at most"),
+        ({"scale_factor": 1e308}, ValueError, "a scale_factor that leaves a pixel, and at most"),
         ({"scale_factor": -1}, ValueError, "scale_factor .*got -1"),
         ({"scale_factor": np.nan}, ValueError, "scale_factor .*got nan"),
         ({"scale_factor": (2,)}, ValueError, "scale_factor"),
