@@ -69,10 +69,10 @@ def check_number(operation: str, positive: bool = False, **numbers_by_name: floa
 
 
 def check_count(operation: str, **counts: int) -> None:
-    """Each an integer >= 1."""
+    """Each an integer >= 1, of 64 bits."""
     for name, value in counts.items():
-        if not (isinstance(value, numbers.Integral) and value >= 1):
-            raise ValueError(f"{operation}: expected an integer {name} >= 1, got {value!r}")
+        if not (isinstance(value, numbers.Integral) and 1 <= value <= LARGEST_INTEGER):
+            raise ValueError(f"{operation}: expected an integer {name} >= 1, got {value!r}; 64 bits must hold it")
 
 
 def check_array(operation: str, name: str, array: Any) -> None:

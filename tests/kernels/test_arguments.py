@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minidet_kernels as mk
+from minidet_kernels.solvers import polyak_steps
 
 X = np.ones((1, 2, 4, 4), np.float32)
 WEIGHT = np.ones((2, 2, 3, 3), np.float32)
@@ -152,6 +153,9 @@ def test_matrices_are_refused_and_other_subclasses_are_arrays() -> None:
         (lambda: mk.connected_components(X[0] > 0, np.ones(2)), ValueError, "connectivity 4 or 8"),
         (lambda: mk.roi_align_adjoint(X, ROIS, (2**62, 2, 4, 4)), ValueError, "expected input_size"),
         (lambda: mk.roi_pool_scatter(X, ROIS, ARGMAX, (2**62, 2, 4, 4)), ValueError, "expected input_size"),
+        (lambda: mk.felzenszwalb(IMAGE, 100, min_size=2**63), ValueError, "integer min_size >= 1, got 9.*64 bits"),
+        (lambda: mk.color_histograms(IMAGE, LABELS, bins=2**63), ValueError, "integer bins >= 1, got 9.*64 bits"),
+        (lambda: polyak_steps(10**400), ValueError, "polyak_steps: expected a finite optimum"),
         (lambda: mk.box_iou_blocks(BOXES, BOXES, np.inf), ValueError, "max_bytes"),
         (lambda: mk.box_iou_blocks(BOXES, BOXES, "1"), ValueError, "max_bytes"),
     ],

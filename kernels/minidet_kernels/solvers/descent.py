@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 
 import numpy as np
 
-from minidet_kernels.arguments import check_count, check_number
+from minidet_kernels.arguments import check_count, check_number, is_finite
 from minidet_kernels.solvers.energy import Energy, Number, Solution, lesser, number, on_host, product
 
 # (number of the step, energy, subgradient) -> how far to go against the subgradient. On the GPU the energy is an array
@@ -55,7 +54,7 @@ def polyak_steps(optimum: float) -> StepRule:
 
     Source: Polyak 1969.
     """
-    if not (isinstance(optimum, numbers.Real) and math.isfinite(optimum)):
+    if not is_finite(optimum):
         raise ValueError(f"polyak_steps: expected a finite optimum, got {optimum!r}")
 
     def step(k: int, value: Number, subgradient: np.ndarray) -> Number:
