@@ -10,7 +10,8 @@ Not linear: mean and std depend on x. With the cotangent g of y and m = N*H*W,
 sums over n, i, j. Source: Ioffe and Szegedy 2015, algorithm 1 and section 3. The variance is the biased one (divided
 by m) and is computed about the mean, in two passes: sum(x^2) - m mean^2 loses all digits when the mean is large.
 
-float32 or float64 (sums over the batch in float64 always), any memory layout, no input is changed; the CPU version
+float32 or float64 (sums over the batch in float64; the CPU version adds up runs of 512 numbers in the array's own dtype
+first, which float32 numbers above 6e35 overflow), any memory layout, no input is changed; the CPU version
 returns channels-last memory under the public shape. NaN and infinity spread over their channel. Cost: a few
 operations an element; memory traffic decides.
 """
