@@ -19,13 +19,15 @@ MOST_PIXELS = 2**31 - 1
 # What the integers of NumPy and Numba hold: strides and sizes, and the numbers of a whole array.
 LARGEST_INTEGER = 2**63 - 1
 
+# What all arrays of a call may be: dtypes as a set, so that a mixture is none of them.
+FLOATS = {np.dtype(np.float32)}, {np.dtype(np.float64)}
+
 
 def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: int) -> Pair:
     """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns."""
-    if value.__class__ is int:  # the usual case, without the slow questions
-        pair = value, value
-    else:
-        pair = tuple(value) if np.iterable(value) else (value, value)  # an array without axes is not, but an Iterable
+    if value.__class__ is int and minimum <= value <= LARGEST_INTEGER:  # the usual case, without the slow questions
+        return value, value
+    pair = tuple(value) if np.iterable(value) else (value, value)  # an array without axes is not, but an Iterable
     if len(pair) != 2 or not all(_is_integer(v) and minimum <= v <= LARGEST_INTEGER for v in pair):
         raise ValueError(
             f"{operation}: expected {name} to be an integer >= {minimum} or a pair (rows, columns) of them, of 64 "
@@ -97,8 +99,7 @@ def check_floats(operation: str, **arrays: Any) -> None:
     """All arrays float32, or all float64."""
     for name, array in arrays.items():
         check_array(operation, name, array)
-    dtypes = {array.dtype for array in arrays.values()}
-    if len(dtypes) != 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
+    if {array.dtype for array in arrays.values()} not in FLOATS:
         got = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
         raise TypeError(f"{operation}: expected float32 or float64, the same for all, got {got}; convert with .astype")
 

@@ -19,7 +19,7 @@ def contiguous(x: np.ndarray) -> np.ndarray:
 
     Numba compiles a function again for each kind of array, read-only ones included: here there is only one kind.
     """
-    return np.require(x, requirements=["C", "A", "W"])
+    return x if x.flags.carray else np.require(x, requirements=["C", "A", "W"])
 
 
 def to_channels_last(x: np.ndarray) -> np.ndarray:

@@ -52,18 +52,12 @@ class Pool:
         size = math.prod(shape) * dtype.itemsize
         if size < SMALLEST:
             return np.empty(shape, dtype)
-        memory = self._take(size)
-        if memory is None:
-            try:
-                memory = np.empty(size + ALIGNMENT, np.uint8)
-            except MemoryError:
-                self._free.clear()  # what lies idle here may be what is missing
-                memory = np.empty(size + ALIGNMENT, np.uint8)
-        return np.asarray(_Lease(self, memory, tuple(shape), dtype))
+        address, memory = self._take(size) or self._new(size)
+        return np.asarray(_Lease(self, address, memory, tuple(shape), dtype))
 
     def idle(self) -> int:
         """Bytes that lie in the pool."""
-        return sum(memory.nbytes for memory in list(self._free.values()))
+        return sum(map(len, list(self._free.values())))
 
     def set_limit(self, limit: int) -> None:
         """Frees at once what lies idle beyond the new limit; 0 switches the pool off."""
@@ -72,19 +66,26 @@ class Pool:
         self.limit = limit
         self._trim()
 
-    def give_back(self, memory: np.ndarray) -> None:
-        self._free[_address(memory)] = memory
+    def give_back(self, address: int, memory: np.ndarray) -> None:
+        self._free[address] = memory
         self._trim()
 
-    def _take(self, size: int) -> np.ndarray | None:
-        """The piece that came back last, so that it may still be in the cache, among those that fit."""
-        for address in reversed(list(self._free)):
-            memory = self._free.get(address)
-            if memory is not None and size + ALIGNMENT <= memory.nbytes <= (1 + SPARE) * size + ALIGNMENT:
-                memory = self._free.pop(address, None)  # None: another thread was faster
-                if memory is not None:
-                    return memory
+    def _take(self, size: int) -> tuple[int, np.ndarray] | None:
+        """The piece that came back last, so that it may still be in the cache, among those that fit; its address too,
+        which takes longer to ask for than all else here."""
+        least, most = size + ALIGNMENT, (1 + SPARE) * size + ALIGNMENT
+        for address, memory in reversed(list(self._free.items())):
+            if least <= len(memory) <= most and self._free.pop(address, None) is not None:  # None: another was faster
+                return address, memory
         return None
+
+    def _new(self, size: int) -> tuple[int, np.ndarray]:
+        try:
+            memory = np.empty(size + ALIGNMENT, np.uint8)
+        except MemoryError:
+            self._free.clear()  # what lies idle here may be what is missing
+            memory = np.empty(size + ALIGNMENT, np.uint8)
+        return memory.__array_interface__["data"][0], memory
 
     def _trim(self) -> None:
         for address in list(self._free):
@@ -96,17 +97,13 @@ class Pool:
 class _Lease:
     """Memory in use: the base of one array, and so of all its views. When the last of them dies, this does."""
 
-    def __init__(self, pool: Pool, memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self._pool, self._memory = pool, memory
-        first = -(-_address(memory) // ALIGNMENT) * ALIGNMENT
+    def __init__(self, pool: Pool, address: int, memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._pool, self._address, self._memory = pool, address, memory
+        first = -(-address // ALIGNMENT) * ALIGNMENT
         self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype.str, "data": (first, False)}
 
     def __del__(self) -> None:
-        self._pool.give_back(self._memory)
-
-
-def _address(memory: np.ndarray) -> int:
-    return memory.__array_interface__["data"][0]
+        self._pool.give_back(self._address, self._memory)
 
 
 POOL = Pool()

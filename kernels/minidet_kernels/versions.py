@@ -75,21 +75,27 @@ def choose(package: str, *arrays: np.ndarray) -> ModuleType:
     operation has no such version.
     """
     version = current()
+    if version == "cuda" or set(map(type, arrays)) != {np.ndarray}:  # else the usual case, without the slow questions
+        version = _version_for(package, arrays, version)
+    name = f"{package}.{version}"
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        raise RuntimeError(f"{package} has no {version} version; move its arrays to the CPU with cupy.asnumpy")
+    return importlib.import_module(name)  # waits where another thread is just importing it; sys.modules does not
+
+
+def _version_for(package: str, arrays: tuple[object, ...], chosen: str) -> str:
     on_gpu = [is_on_gpu(array) for array in arrays]
     if any(on_gpu):
         if not all(on_gpu):
             raise TypeError(
                 f"{package}: expected all arrays on one device, got {_kinds(arrays)}; move them with cupy.asarray"
             )
-        version = "cuda"
-    elif not all(isinstance(array, np.ndarray) for array in arrays):
+        return "cuda"
+    if not all(isinstance(array, np.ndarray) for array in arrays):
         raise TypeError(f"{package}: expected NumPy or CuPy arrays, got {_kinds(arrays)}; use numpy.asarray")
-    elif version == "cuda":
+    if chosen == "cuda":
         raise TypeError(f'{package}: use("cuda") runs on CuPy arrays, got NumPy; move them with cupy.asarray')
-    name = f"{package}.{version}"
-    if name not in sys.modules and importlib.util.find_spec(name) is None:
-        raise RuntimeError(f"{package} has no {version} version; move its arrays to the CPU with cupy.asnumpy")
-    return importlib.import_module(name)  # waits where another thread is just importing it; sys.modules does not
+    return chosen
 
 
 def is_on_gpu(array: object) -> bool:

@@ -18,32 +18,29 @@ PIECE = 1 << 14
 
 def relu(x: np.ndarray) -> np.ndarray:
     order = _memory_order(x)
-    row = _as_row(x, order)
-    y = empty(row.shape, row.dtype)
-    _positive(row, y)
-    return _as_shape(y, x.shape, order)
+    x = contiguous(x.transpose(order))
+    y = empty(x.shape, x.dtype)
+    _positive(x.reshape(-1), y.reshape(-1))
+    return y.transpose(_inverse(order))
 
 
 def relu_backward(grad: np.ndarray, y: np.ndarray) -> np.ndarray:
     order = _memory_order(y)
-    row = _as_row(y, order)
-    x_grad = empty(row.shape, row.dtype)
-    _where_positive(_as_row(grad, order), row, x_grad)
-    return _as_shape(x_grad, y.shape, order)
+    grad, y = contiguous(grad.transpose(order)), contiguous(y.transpose(order))
+    x_grad = empty(y.shape, y.dtype)
+    _where_positive(grad.reshape(-1), y.reshape(-1), x_grad.reshape(-1))
+    return x_grad.transpose(_inverse(order))
 
 
 def _memory_order(x: np.ndarray) -> list[int]:
     """The axes from the one with the longest steps in memory to the one with the shortest."""
-    return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+    steps = [abs(step) for step in x.strides]
+    return sorted(range(x.ndim), key=steps.__getitem__, reverse=True)
 
 
-def _as_row(x: np.ndarray, order: list[int]) -> np.ndarray:
-    """All elements in memory order; a copy only if they do not lie that way, or are read-only (see memory.py)."""
-    return contiguous(x.transpose(order)).reshape(-1)
-
-
-def _as_shape(row: np.ndarray, shape: tuple[int, ...], order: list[int]) -> np.ndarray:
-    return row.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+def _inverse(order: list[int]) -> list[int]:
+    """The order that transposes back."""
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 @parallel
