@@ -67,7 +67,7 @@ class Optimizer:
     def _update_in_blocks(self, weights: Any, grad: Any, step: int, state: dict[str, Any]) -> None:
         """Blocks small enough that all the temporary arrays of an update stay in the cache: twice as fast. On the GPU
         a block would be a launch."""
-        if is_on_gpu(weights) or not weights.flags.c_contiguous:
+        if weights.size <= BLOCK or is_on_gpu(weights) or not weights.flags.c_contiguous:
             return self.update(weights, grad, step, **state)
         weights, grad = weights.reshape(-1), grad.reshape(-1)
         state = {slot: array.reshape(-1) for slot, array in state.items()}

@@ -39,15 +39,16 @@ def backward(
         )
     if not create_graph and hasattr(gradient, "dtype"):
         gradient = array_of(gradient).copy()  # the caller's own: a leaf's `grad` may be a view of it
-    for leaf, part in _propagate([output], [gradient], retain_graph, create_graph, targets=None).items():
-        if not isinstance(part, Tensor):
-            part = Tensor(part)
-        elif part.is_leaf:  # the caller's own cotangent, perhaps: `grad` must not change with it
-            part = part.clone()
-        with enable_grad() if create_graph else no_grad():
+    found = _propagate([output], [gradient], retain_graph, create_graph, targets=None)
+    with enable_grad() if create_graph else no_grad():
+        for leaf, part in found.items():
+            if not isinstance(part, Tensor):
+                part = Tensor(part)
+            elif part.is_leaf:  # the caller's own cotangent, perhaps: `grad` must not change with it
+                part = part.clone()
             leaf.grad = part if leaf.grad is None else leaf.grad + part
-        if isinstance(leaf.grad.data, np.ndarray):
-            leaf.grad.data.flags.writeable = False  # its memory may be that of another gradient too
+            if isinstance(leaf.grad.data, np.ndarray):
+                leaf.grad.data.flags.writeable = False  # its memory may be that of another gradient too
 
 
 def grad(

@@ -79,7 +79,7 @@ class Power(Elementwise):
     def backward(self, grad, a):
         if self.exponent == 0:
             return grad * 0  # and not 0 * a**-1, which is NaN at a = 0
-        return grad * self.exponent * a ** (self.exponent - 1)
+        return grad * (self.exponent * a ** (self.exponent - 1))
 
 
 class Exp(Elementwise):
@@ -223,7 +223,7 @@ class Sum(Function):
     def forward(self, a, *, axis, keepdims):
         self.input_shape = a.shape
         self.kept_shape = _kept_shape(a.shape, axis)
-        return np.sum(a, axis=axis, keepdims=keepdims)
+        return a.sum(axis=axis, keepdims=keepdims)
 
     def backward(self, grad):
         return broadcast_to(grad.reshape(self.kept_shape), self.input_shape)

@@ -12,7 +12,7 @@ from ..device import is_on_gpu
 from ..random import generator
 
 # Elements up to which NumPy's three passes take less time than starting a kernel. On the GPU each would start one.
-SMALL = 1 << 15
+SMALL = 1 << 13
 
 
 class ReLU(Elementwise):
