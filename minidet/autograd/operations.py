@@ -79,6 +79,7 @@ class Power(Elementwise):
     def backward(self, grad, a):
         if self.exponent == 0:
             return grad * 0  # and not 0 * a**-1, which is NaN at a = 0
+        # In this order also the gradient of a mean, one number repeated, comes to lie in memory as a does.
         return grad * (self.exponent * a ** (self.exponent - 1))
 
 

@@ -397,3 +397,11 @@ def test_importing_minidet_brings_in_none_of_the_heavy_libraries():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert result.stdout.strip() == "[]"
+
+
+def test_the_gradient_of_a_mean_of_squares_lies_in_memory_as_the_input_does() -> None:
+    """Channels last stay so: the convolution behind it would have to copy what came out otherwise."""
+    channels_last = np.ones((2, 4, 5, 3), np.float32).transpose(0, 3, 1, 2)
+    x = minidet.Tensor(channels_last, requires_grad=True)
+    (x**2).mean().backward()
+    assert x.grad.data.strides == channels_last.strides
