@@ -27,7 +27,7 @@ from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import conv2d_output_size, few_channels
 from minidet_kernels.memory import contiguous, empty, to_channels_last, to_public
-from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
+from minidet_kernels.simd import LANES, ROWS, copy_lanes, tile_of_16, tile_of_32
 
 # Channels of an image up to which its gradient is faster by way of `few_channels.py`: here it would fill half a vector.
 FEW_CHANNELS = LANES // 2
@@ -262,9 +262,19 @@ def _padded_band(source, flat, image, images, first, geometry, scratch):
         else:
             begin = ((image + row // rows) * height + h) * width * c
             scratch[at : at + left] = 0
-            scratch[at + left : at + left + width * c] = flat[begin : begin + width * c]
+            copy_numbers(scratch, at + left, flat, begin, width * c)
             scratch[at + left + width * c : at + row_floats] = 0
     return scratch, 0
+
+
+@serial
+def copy_numbers(target, at, source, begin, count):
+    """target[at : at + count] = source[begin : begin + count]; written with slices, Numba copies number by number."""
+    whole = count // LANES * LANES
+    for i in range(0, whole, LANES):
+        copy_lanes(target, at + i, source, begin + i)
+    for i in range(whole, count):
+        target[at + i] = source[begin + i]
 
 
 @serial

@@ -27,7 +27,7 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.convolution.direct import band_rows, group_count
+from minidet_kernels.convolution.direct import band_rows, copy_numbers, group_count
 from minidet_kernels.memory import empty, to_channels_last
 from minidet_kernels.simd import LANES, ROWS, copy_lanes, listed_tile_of_16, listed_tile_of_32
 
@@ -174,7 +174,7 @@ def _copy_whole_row(row, work, target):
     left = min(work.padding_w * work.channels, target.size)
     right = min(left + row.size, target.size)
     target[:left] = 0
-    target[left:right] = row[: right - left]
+    copy_numbers(target, left, row, 0, right - left)
     target[right:] = 0
 
 
