@@ -96,7 +96,8 @@ def conv2d_input_grad(
     return _run(grad, weight, strides, None, c, phases, input_size, stride, (1, 1), margin)
 
 
-def adjoint_phases(size: int, kernel: int, stride: int, padding: int) -> tuple[list[Phase], int]:
+@functools.lru_cache(maxsize=1024)
+def adjoint_phases(size: int, kernel: int, stride: int, padding: int) -> tuple[tuple[Phase, ...], int]:
     """The phases of the input gradient along one axis, and the margin of zeros that they need before `grad`.
 
     Image row h saw output row i through tap r if h + padding = i * stride + r: the taps of h are those with the same
@@ -110,7 +111,7 @@ def adjoint_phases(size: int, kernel: int, stride: int, padding: int) -> tuple[l
         results = -(-(size - first) // stride)
         phases.append(Phase(first, results, nearest - len(taps) + 1, tuple(reversed(taps))))
     margin = max(0, -min(phase.first_source for phase in phases))
-    return [phase._replace(first_source=phase.first_source + margin) for phase in phases], margin
+    return tuple(phase._replace(first_source=phase.first_source + margin) for phase in phases), margin
 
 
 def _run(

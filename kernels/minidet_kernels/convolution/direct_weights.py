@@ -10,8 +10,9 @@ band of its rows, is copied into scratch memory with zeros around it. There 16 c
     next block:    row 0  [ pixel 0: 16 channels | pixel 1: 16 channels | ... ]  row 1  [ ...
 
 so that the pixels that pass by a tile are neighbours: in an image of 256 channels they lie 1 KB apart and compete for
-the same few places of the first-level cache. Small images share a scratch memory, because a tile is put down and taken
-up again after its pixels, and a single image of 4 x 4 has only 16.
+the same few places of the first-level cache. A 1 x 1 kernel meets each number once, which does not pay for a copy: it
+reads the images as they lie. Small images share a scratch memory, because a tile is put down and taken up again after
+its pixels, and a single image of 4 x 4 has only 16.
 
 The threads share out the images or bands. Every thread adds up its own partial result; they are summed in a fixed
 order, so that the bits depend on the number of threads only.
@@ -19,6 +20,7 @@ order, so that the bits depend on the number of threads only.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numba
@@ -54,6 +56,9 @@ class Work(NamedTuple):
     columns: int
     channels: int  # of a block: 16, or all if they are fewer
     blocks: int
+    pixel_floats: int  # from pixel to pixel where they are read
+    block_floats: int  # from block to block
+    copies: bool  # whether images are copied to scratch memory; else they are read as they lie
     threads: int
 
 
@@ -68,6 +73,7 @@ def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, kernel_size: Pair, strid
     return weight_grad.reshape(k, c, *kernel_size)
 
 
+@functools.lru_cache(maxsize=1024)
 def plan(n: int, c: int, size: Pair, kernel: Pair, stride: Pair, padding: Pair, threads: int) -> Work:
     """Tasks that fit into the scratch memory, and equally many for each thread if it can be."""
     step = min(stride[0], kernel[0]), min(stride[1], kernel[1])
@@ -80,7 +86,11 @@ def plan(n: int, c: int, size: Pair, kernel: Pair, stride: Pair, padding: Pair, 
     rows = (band - 1) * step[0] + kernel[0]
     groups = group_count(n, rows * row_floats, threads) if bands == 1 else n
     images = -(-n // max(groups, 1))
-    return Work(*kernel, *stride, *padding, *step, groups, images, band, rows, columns, channels, blocks, threads)
+    # In place a block must not be cut off where a pixel ends.
+    copies = (kernel, stride, padding) != ((1, 1), (1, 1), (0, 0)) or c % channels != 0
+    pixel_floats, block_floats = (channels, images * rows * row_floats) if copies else (c, channels)
+    return Work(*kernel, *stride, *padding, *step, groups, images, band, rows, columns, channels, blocks, pixel_floats,
+                block_floats, copies, threads)  # fmt: skip
 
 
 @parallel
@@ -90,9 +100,9 @@ def _correlate_images(x, grad, work, partial, weight_grad):
     weights = partial.shape[1] // lanes
     bands = -(-ho // work.band)
     tasks = work.groups * bands
-    flat_grad = grad.reshape(-1)
+    flat_grad, flat_x = grad.reshape(-1), x.reshape(-1)
     for thread in prange(work.threads):
-        scratch = np.empty(work.images * work.rows * work.columns * work.channels * work.blocks, np.float32)
+        scratch = np.empty(work.blocks * work.block_floats if work.copies else 0, np.float32)
         copy = np.empty(CHUNK_PIXELS * 2 * LANES, np.float32)
         sources, results = _place_weights(work, lanes, weights)
         partial[thread] = 0
@@ -101,9 +111,12 @@ def _correlate_images(x, grad, work, partial, weight_grad):
             group, first = task // bands, task % bands * work.band
             image = n * group // work.groups
             images, rows = n * (group + 1) // work.groups - image, min(work.band, ho - first)
-            _copy_images(x, image, images, first * work.stride_h - work.padding_h, columns, work, scratch)
             pixel = (image * ho + first) * wo
-            _add_pixels(scratch, steps, flat_grad, pixel, images * rows * wo, sources, results, lanes, k_size, copy,
+            seen, at = flat_x, pixel * work.pixel_floats
+            if work.copies:
+                _copy_images(x, image, images, first * work.stride_h - work.padding_h, columns, work, scratch)
+                seen, at = scratch, 0
+            _add_pixels(seen, at, steps, flat_grad, pixel, images * rows * wo, sources, results, lanes, k_size, copy,
                         partial[thread])  # fmt: skip
     for block in prange(lanes // LANES * work.blocks):
         _add_partials(partial, block // work.blocks * LANES, block % work.blocks, lanes, work.channels,
@@ -114,23 +127,22 @@ def _correlate_images(x, grad, work, partial, weight_grad):
 def _place_weights(work, lanes, weights):
     """Where the first pixel lies that each weight (block, r, s, c) meets, and where its gradient goes."""
     taps = work.kernel_h * work.kernel_w
-    block_floats = work.images * work.rows * work.columns * work.channels
     sources, results = np.zeros(weights, np.int64), np.arange(weights) * lanes
     for weight in range(work.blocks * taps * work.channels):  # beyond, to fill the last tile: dropped at the end
         block, tap, c = weight // (taps * work.channels), weight // work.channels % taps, weight % work.channels
         r, s = tap // work.kernel_w, tap % work.kernel_w
-        sources[weight] = block * block_floats + (r * work.columns + s) * work.channels + c
+        sources[weight] = block * work.block_floats + (r * work.columns + s) * work.pixel_floats + c
     return sources, results
 
 
 @serial
 def _place_pixels(work, wo):
-    """Where the pixels that output pixel (image, i, j) sees begin in the scratch memory."""
+    """Where the pixels that output pixel (image, i, j) sees begin, counted from the task's first."""
     steps = np.empty(work.images * work.band * wo, np.int64)
     for pixel in range(steps.size):
         image, i, j = pixel // (work.band * wo), pixel // wo % work.band, pixel % wo
         row = image * work.rows + i * work.step_h
-        steps[pixel] = (row * work.columns + j * work.step_w) * work.channels
+        steps[pixel] = (row * work.columns + j * work.step_w) * work.pixel_floats
     return steps
 
 
@@ -139,17 +151,16 @@ def _copy_images(x, image, images, top, columns, work, scratch):
     """Copies the rows from `top` on of some images, channels in blocks, zeros around."""
     _, height, _, c_size = x.shape
     row_floats = work.columns * work.channels
-    block_floats = work.images * work.rows * row_floats
     for row in range(images * work.rows):
         h = top + _source(row % work.rows, work.stride_h, work.step_h)
         at = row * row_floats
         if h < 0 or h >= height:
             for block in range(work.blocks):
-                scratch[at + block * block_floats : at + block * block_floats + row_floats] = 0
+                scratch[at + block * work.block_floats : at + block * work.block_floats + row_floats] = 0
         elif work.channels == c_size and work.step_w == work.stride_w:
             _copy_whole_row(x[image + row // work.rows, h].reshape(-1), work, scratch[at : at + row_floats])
         else:
-            _copy_row(x[image + row // work.rows, h].reshape(-1), c_size, columns, work, block_floats, scratch, at)
+            _copy_row(x[image + row // work.rows, h].reshape(-1), c_size, columns, work, scratch, at)
 
 
 @serial
@@ -179,12 +190,12 @@ def _copy_whole_row(row, work, target):
 
 
 @serial
-def _copy_row(row, c_size, columns, work, block_floats, scratch, at):
+def _copy_row(row, c_size, columns, work, scratch, at):
     """A row, pixel after pixel, each in blocks of channels; zeros for columns and channels that there are not."""
     for column in range(work.columns):
         source = columns[column] * c_size
         for block in range(work.blocks):
-            target = at + block * block_floats + column * work.channels
+            target = at + block * work.block_floats + column * work.channels
             available = min(work.channels, c_size - block * work.channels) if source >= 0 else 0
             if available == LANES:
                 copy_lanes(scratch, target, row, source + block * LANES)
@@ -194,7 +205,7 @@ def _copy_row(row, c_size, columns, work, block_floats, scratch, at):
 
 
 @serial
-def _add_pixels(scratch, steps, grad, pixel, pixels, sources, results, lanes, k_size, copy, partial):
+def _add_pixels(seen, at, steps, grad, pixel, pixels, sources, results, lanes, k_size, copy, partial):
     """partial (weights, lanes) += products of the task's pixels with grad; a chunk of them, 32 channels at a time."""
     chunks = -(-pixels // CHUNK_PIXELS)
     for chunk in range(chunks):
@@ -204,10 +215,10 @@ def _add_pixels(scratch, steps, grad, pixel, pixels, sources, results, lanes, k_
             _copy_channels(grad, pixel + first, last - first, k_size, lane, width, copy)
             for row in range(0, sources.size, ROWS):
                 if width == 2 * LANES:
-                    listed_tile_of_32(scratch, 0, sources, steps, copy, 0, 2 * LANES, LANES, partial, lane, results,
+                    listed_tile_of_32(seen, at, sources, steps, copy, 0, 2 * LANES, LANES, partial, lane, results,
                                       partial, lane, results, row, first, last - first)  # fmt: skip
                 else:
-                    listed_tile_of_16(scratch, 0, sources, steps, copy, 0, LANES, LANES, partial, lane, results,
+                    listed_tile_of_16(seen, at, sources, steps, copy, 0, LANES, LANES, partial, lane, results,
                                       partial, lane, results, row, first, last - first)  # fmt: skip
 
 
