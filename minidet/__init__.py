@@ -26,8 +26,8 @@ from .random import manual_seed
 from .version import __version__
 
 _SUBPACKAGES = (
-    "autograd", "backbones", "boxes", "data", "drawing", "evaluation", "functional", "models", "nn", "ops", "optim",
-    "training", "watch",
+    "autograd", "backbones", "boxes", "data", "drawing", "evaluation", "functional", "heatmaps", "models", "nn", "ops",
+    "optim", "training", "watch",
 )  # fmt: skip
 _LAZY = {"gradcheck": "minidet.autograd.gradcheck", "gradgradcheck": "minidet.autograd.gradcheck"}
 

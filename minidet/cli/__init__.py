@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train one of the systems on a data set",
     "eval": "measure a trained network on a data set",
     "predict": "find things in your own images",
+    "heatmap": "show where in your images a class's score comes from",
     "data": "make a data set, or check one",
     "gradcheck": "check the gradients of a layer against finite differences",
     "warmup": "compile the kernels now, not at their first use",

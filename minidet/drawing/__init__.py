@@ -1,7 +1,10 @@
-"""Pictures for people: boxes, masks and skeletons on images, and many of them on one sheet."""
+"""Pictures for people: boxes, masks, skeletons and heat maps on images, and many of them on one sheet."""
 
 from minidet.drawing.boxes import draw_boxes, draw_masks, save_png
 from minidet.drawing.grid import grid
+from minidet.drawing.heatmaps import compare_heatmaps, draw_heatmap, overlay
 from minidet.drawing.skeletons import draw_skeleton
 
-__all__ = ["draw_boxes", "draw_masks", "draw_skeleton", "grid", "save_png"]
+__all__ = [
+    "compare_heatmaps", "draw_boxes", "draw_heatmap", "draw_masks", "draw_skeleton", "grid", "overlay", "save_png",
+]  # fmt: skip

@@ -1,5 +1,21 @@
 """Metrics on arrays."""
 
+from .heatmaps import (
+    area,
+    average_drop,
+    deletion_curve,
+    insertion_curve,
+    parameter_randomization,
+    pointing_game,
+)
 from .localization import localization_metrics
 
-__all__ = ["localization_metrics"]
+__all__ = [
+    "area",
+    "average_drop",
+    "deletion_curve",
+    "insertion_curve",
+    "localization_metrics",
+    "parameter_randomization",
+    "pointing_game",
+]

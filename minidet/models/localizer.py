@@ -71,7 +71,9 @@ class Localizer(nn.Module):
         nn.init.normal_(self.box_head[-1].weight, std=0.01)
         self.box_head[-1].bias.data[...] = (0.5, 0.5, 0.5, 0.5)  # cx, cy, w, h
 
-    def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
+    def features(self, images: Any) -> Any:
+        """images (N, 3, S, S) -> (N, C * cells). Flattened, the map still knows where things are, which an average over
+        it would not."""
         if tuple(images.shape[2:]) != (self.image_size, self.image_size):
             raise ValueError(
                 f"Localizer: expected images (N, 3, {self.image_size}, {self.image_size}), got {images.shape}; "
@@ -79,8 +81,14 @@ class Localizer(nn.Module):
             )
         features = self.backbone(images)  # (N, C, S/stride, S/stride)
         watch.emit("localizer.features", features)
-        # Flattened, the map still knows where things are, which an average over it would not.
-        flat = features.flatten(1)  # (N, C, S/stride, S/stride) -> (N, C * cells)
+        return features.flatten(1)  # (N, C, S/stride, S/stride) -> (N, C * cells)
+
+    def logits(self, images: Any) -> Any:
+        """(N, K), the class scores before the softmax: what heat maps are made of."""
+        return self.class_head(self.features(images))
+
+    def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
+        flat = self.features(images)
         logits = self.class_head(flat)  # (N, K)
         boxes = box_convert(self.box_head(flat), "cxcywh", "xyxy")  # (N, 4) in fractions of the image
         watch.emit("localizer.logits", logits)
