@@ -18,6 +18,11 @@ COLORS = "viridis"
 LEAST_OPACITY, MOST_OPACITY = 0.35, 0.75  # of the colour over the grey image, where the map is smallest and largest
 BAR_WIDTH = 16
 
+# Of the pixels' own gradients a few are many times as large as all others, and on a scale that ends with them nothing
+# else would be seen. As Smilkov et al. 2017 (SmoothGrad, section 3.1) their drawings end at the 99th percentile. Maps
+# of layers have fewer values than this, and end at the largest.
+MANY, PERCENTILE = 1024, 99
+
 
 def overlay(
     image: np.ndarray,
@@ -29,8 +34,8 @@ def overlay(
     """A heat map over its image.
 
     image: (H, W, 3) uint8, or float in [0, 1]. heat: (h, w), finite, of the same field of view; enlarged smoothly.
-    limits: the values of the first and last colour; by default 0, or the least value if that is negative, and the
-    largest. boxes: (R, 4) x1 y1 x2 y2 in pixels of the image, drawn dashed. factor: enlargement, as in `draw_boxes`.
+    limits: the values of the first and last colour; by default those of `value_range`. boxes: (R, 4)
+    x1 y1 x2 y2 in pixels of the image, drawn dashed. factor: enlargement, as in `draw_boxes`.
     Returns (factor * H, factor * W, 3) uint8.
     """
     heat = _checked(heat)
@@ -56,6 +61,7 @@ def draw_heatmap(
     height, width = picture.shape[:2]
     line = text_size("Ag", TEXT_SIZE)[1] + 4
     labels = [number(value) for value in np.linspace(*limits, 5)]
+    labels[-1] = ("> " if heat.max() > limits[1] else "") + labels[-1]
     room = BAR_WIDTH + 8 + max(text_size(label, TEXT_SIZE)[0] for label in labels)
     sheet_width = max(width + 2 * GAP + room, *(text_size(text, TEXT_SIZE)[0] for text in lines or ("",))) + 2 * GAP
     top = GAP + line * len(lines) + (4 if lines else 0)
@@ -84,8 +90,8 @@ def compare_heatmaps(
 ) -> np.ndarray:
     """A sheet with each image and, beside it, what every method makes of it.
 
-    images: N of (H, W, 3). maps: by the method's name N maps (h, w), each in its own colours, from 0 to its largest
-    value, which is written under it. names: written under each image. columns: of the sheet; by default one row an
+    images: N of (H, W, 3). maps: by the method's name N maps (h, w), each in its own colours (`value_range`); its
+    largest value is written under it. names: written under each image. columns: of the sheet; by default one row an
     image. boxes: (R, 4) of each image. Returns (height, width, 3) uint8.
     """
     pictures, captions = [], []
@@ -100,12 +106,17 @@ def compare_heatmaps(
 
 
 def value_range(heat: np.ndarray) -> tuple[float, float]:
-    """The values of the first and the last colour: 0 or what is less, and the largest or, of a map without any, 0."""
-    return min(float(heat.min()), 0.0), max(float(heat.max()), 0.0)
+    """The values of the first and the last colour: 0 or the least, if that is less; and the largest, or of maps with
+    MANY values the 99th percentile, if that is not 0."""
+    low, high = min(float(heat.min()), 0.0), max(float(heat.max()), 0.0)
+    percentile = float(np.percentile(heat, PERCENTILE)) if heat.size >= MANY else high
+    return low, percentile if percentile > 0 else high
 
 
 def number(value: float) -> str:
-    """Three digits, short: 0, 0.0123, 1.2e-05."""
+    """Short: 0, 0.0123, 4210, 1.2e-05."""
+    if abs(value) >= 1000:
+        return f"{value:.0f}" if abs(value) < 1e6 else f"{value:.1e}"
     return f"{value:.3g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 

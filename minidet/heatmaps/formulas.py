@@ -37,15 +37,15 @@ def grad_cam_plus_plus(A: np.ndarray, G: np.ndarray, normalization: str = "none"
 
     alpha is their equation (19), for Y = exp(y), whose derivatives are powers of G:
 
-        alpha_kij = G_kij^2 / (2 G_kij^2 + (sum_ab A_kab) G_kij^3)        0 where G_kij = 0 (0/0)
+        alpha_kij = G_kij^2 / (2 G_kij^2 + (sum_ab A_kab) G_kij^3)
 
     relu(dY/dA) = exp(y) relu(G): the factor, one for the whole map, is left out.
 
     normalization   "none": alpha as above. "positive": as in the authors' program, each channel's alpha divided by its
                     sum over the places with G > 0 (0 where that sum is 0)
     """
-    # G^2 cancelled, which for gradients of 1e-160 is not a number; in its place the condition G != 0.
-    alpha = quotient(G != 0, 2 + A.sum(axis=(2, 3), keepdims=True) * G)
+    # G^2 is cancelled, for gradients so small that it vanishes. Where G = 0 any alpha will do: relu(G) is 0 there.
+    alpha = quotient(1, 2 + A.sum(axis=(2, 3), keepdims=True) * G)
     if normalization == "positive":
         alpha = quotient(alpha, np.where(G > 0, alpha, 0).sum(axis=(2, 3), keepdims=True))
     elif normalization != "none":
@@ -115,7 +115,7 @@ def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
 
 
-def quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def quotient(a: np.ndarray | float, b: np.ndarray) -> np.ndarray:
     """a / b, 0 where b = 0."""
     zero = b == 0
     return np.where(zero, 0, a / np.where(zero, 1, b))

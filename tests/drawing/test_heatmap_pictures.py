@@ -85,10 +85,28 @@ def test_a_comparison_has_a_row_an_image_and_a_column_a_method():
 
 
 def test_values_are_written_short():
-    assert [number(value) for value in (0.0, 0.5, 123.456, 0.00012345, -2.0)] == ["0", "0.5", "123", "1.2e-04", "-2"]
+    assert [number(value) for value in (0.0, 0.5, 123.456, 0.00012345, -2.0, 4210.3, 3e7)] == [
+        "0",
+        "0.5",
+        "123",
+        "1.2e-04",
+        "-2",
+        "4210",
+        "3.0e+07",
+    ]
     assert value_range(np.array([[1.0, 3]])) == (0, 3)
     assert value_range(np.array([[-1.0, 3]])) == (-1, 3)
     assert value_range(np.array([[-1.0, -3]])) == (-3, 0)
+
+
+def test_a_few_spikes_among_many_values_do_not_hide_the_rest():
+    heat = np.ones((64, 64))
+    heat[3, 4] = 1000
+    assert value_range(heat) == (0, 1)
+    np.testing.assert_array_equal(overlay(GRAY, heat)[-1, -1], overlay(GRAY, corner())[0, 0])
+    spike_only = heat - 1
+    assert value_range(spike_only) == (0, 999)
+    assert value_range(heat[:8, :8]) == (0, 1000)
 
 
 @pytest.mark.parametrize("heat", [np.zeros((1, 2, 2)), np.zeros((0, 2)), np.full((2, 2), np.nan)])

@@ -124,6 +124,7 @@ def test_score_cam_equals_a_literal_loop() -> None:
             expected[n] += softmax * A[n, k]
     np.testing.assert_allclose(formulas.score_cam(A, scores), expected, rtol=1e-6)
     np.testing.assert_allclose(formulas.score_cam(A, scores - 7), expected, rtol=1e-6)  # the baseline cancels
+    np.testing.assert_allclose(formulas.score_cam(A, scores + 1e4), expected, rtol=1e-6)  # and nothing overflows
 
 
 def test_ablation_cam_equals_a_literal_loop() -> None:
