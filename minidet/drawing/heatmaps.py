@@ -17,6 +17,7 @@ from minidet.heatmaps import resize_map
 COLORS = "viridis"
 LEAST_OPACITY, MOST_OPACITY = 0.35, 0.75  # of the colour over the grey image, where the map is smallest and largest
 BAR_WIDTH = 16
+LEGEND_WIDTH = 100
 
 # Of the pixels' own gradients a few are many times as large as all others, and on a scale that ends with them nothing
 # else would be seen. As Smilkov et al. 2017 (SmoothGrad, section 3.1) their drawings end at the 99th percentile. Maps
@@ -102,7 +103,20 @@ def compare_heatmaps(
         for method, heats in maps.items():
             pictures.append(overlay(image, heats[n], boxes=None if boxes is None else boxes[n], factor=factor))
             captions.append(f"{method}  {number(float(np.max(heats[n])))}")
-    return grid(pictures, columns or 1 + len(maps), captions, title)
+    return _with_legend(grid(pictures, columns or 1 + len(maps), captions, title))
+
+
+def _with_legend(sheet: np.ndarray) -> np.ndarray:
+    """The sheet with a bar of the colours under it."""
+    line = text_size("Ag", TEXT_SIZE)[1] + 4
+    strip = Image.new("RGB", (sheet.shape[1], line + GAP), PAPER)
+    draw = ImageDraw.Draw(strip)
+    draw.text((GAP, 0), "0", fill=INK, font=font(TEXT_SIZE))
+    left = 2 * GAP + text_size("0", TEXT_SIZE)[0]
+    strip.paste(_bar(LEGEND_WIDTH).rotate(-90, expand=True), (left, 1))
+    text = "largest value, written under each map"
+    draw.text((left + LEGEND_WIDTH + GAP, 0), text, fill=INK, font=font(TEXT_SIZE))
+    return np.concatenate([sheet, np.array(strip)])
 
 
 def value_range(heat: np.ndarray) -> tuple[float, float]:

@@ -80,6 +80,10 @@ def test_a_comparison_has_a_row_an_image_and_a_column_a_method():
     np.testing.assert_array_equal(
         sheet[gap : gap + 128, 2 * gap + 192 : 2 * gap + 384], overlay(GRAY, corner(), factor=4)
     )
+    legend = sheet[-18, 8 : 8 + 140].astype(int)
+    assert (legend[:, 2] - legend[:, 0]).max() > 50  # from violet
+    assert (legend[:, 0] - legend[:, 2]).max() > 150  # to yellow
+    assert (legend[:, 2] - legend[:, 0]).argmax() < (legend[:, 0] - legend[:, 2]).argmax()
     narrow = compare_heatmaps([GRAY], {"one": [corner()], "two": [corner()]}, columns=1, title="title")
     assert narrow.shape[1] == gap + 192 + gap
 

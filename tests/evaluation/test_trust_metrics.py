@@ -84,6 +84,8 @@ def test_a_curve_runs_from_the_image_to_the_baseline_or_back(curve, baseline: st
     np.testing.assert_allclose(scores[:, 0 if curve is deletion_curve else -1], ends[0], rtol=1e-12)
     np.testing.assert_allclose(scores[:, -1 if curve is deletion_curve else 0], ends[1], rtol=1e-12)
     np.testing.assert_allclose(curve(net, images, maps, 2, baseline, steps=5)[1], scores, rtol=1e-12)
+    each = [curve(net, images[n : n + 1], maps[n : n + 1], n, baseline, steps=5)[1][0] for n in range(3)]
+    np.testing.assert_allclose(curve(net, images, maps, [0, 1, 2], baseline, steps=5)[1], each, rtol=1e-12)
 
 
 def test_small_maps_are_resized_to_the_image() -> None:
@@ -97,6 +99,17 @@ def test_of_equal_values_the_first_in_reading_order_goes_first() -> None:
     scores = deletion_curve(LinearModel(WEIGHT), IMAGE, np.zeros((1, 2, 2)), 0, steps=4)[1]
     expected = [score(1, 2, 3, 4), score(2.5, 2, 3, 4), score(2.5, 2.5, 3, 4), score(*[2.5] * 3, 4), score(*[2.5] * 4)]
     np.testing.assert_allclose(scores, [expected], rtol=1e-12)
+
+
+def test_equal_values_are_in_order_on_large_images_too() -> None:
+    """NumPy's ordinary sort keeps the order of a few values only."""
+    images, net = np.random.default_rng(1).random((1, 3, 16, 16)), small_net()
+    steps = np.repeat([0.0, 1.0], 128).reshape(1, 16, 16)  # the lower half first
+    order = [*range(128, 256), *range(128)]
+    strict = np.empty(256)
+    strict[order] = np.arange(256, 0, -1)
+    strict = strict.reshape(1, 16, 16)
+    np.testing.assert_array_equal(deletion_curve(net, images, steps)[1], deletion_curve(net, images, strict)[1])
 
 
 def test_a_map_of_the_pixel_that_counts_beats_one_of_another() -> None:
@@ -124,6 +137,14 @@ def test_average_drop_and_increase_by_hand() -> None:
     assert got["increase_in_confidence"] == pytest.approx(np.mean([o > before for o in after]))
     against = average_drop(LinearModel(WEIGHT), images, maps, 1)
     assert against["increase_in_confidence"] == pytest.approx(np.mean([1 - o > 1 - before for o in after]))
+    drops = [max(0, o - before) / (1 - before) for o in after]
+    assert drops == [0, 0, 0]  # the score of class 1 only rises
+    assert against["average_drop"] == pytest.approx(np.mean(drops))
+
+
+def test_a_score_that_stays_has_neither_dropped_nor_increased() -> None:
+    same = average_drop(LinearModel(WEIGHT), IMAGE, np.full((1, 2, 2), 0.3), 0)  # a constant map: the whole image
+    assert same == {"average_drop": 0, "increase_in_confidence": 0}
 
 
 @pytest.mark.parametrize(

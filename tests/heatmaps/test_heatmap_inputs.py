@@ -87,10 +87,10 @@ def test_smooth_grad_without_noise_is_the_gradient() -> None:
 
 @pytest.mark.parametrize("batch_size", [2, 32])
 def test_smooth_grad_is_the_mean_over_noisy_copies(batch_size: int) -> None:
-    net = flat_net()
-    got = heatmaps.SmoothGrad(net, samples=5, noise=0.2, seed=7, batch_size=batch_size)(X[:1], 1)
-    sigma = 0.2 * (X[0].max() - X[0].min())
-    noisy = X[:1] + sigma * np.random.default_rng(7).standard_normal((5, 3, 8, 8))
+    net, x = flat_net(), X[:1] + 0.5
+    got = heatmaps.SmoothGrad(net, samples=5, noise=0.2, seed=7, batch_size=batch_size)(x, 1)
+    sigma = 0.2 * (x.max() - x.min())
+    noisy = x + sigma * np.random.default_rng(7).standard_normal((5, 3, 8, 8))
     leaf = Tensor(noisy, requires_grad=True)
     net.eval()(leaf)[:, 1].sum().backward()
     np.testing.assert_allclose(got[0], np.abs(leaf.grad.data.mean(axis=0)).max(axis=0), rtol=1e-5)
