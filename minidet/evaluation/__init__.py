@@ -7,6 +7,7 @@ from .heatmaps import (
     insertion_curve,
     parameter_randomization,
     pointing_game,
+    rank_correlation,
 )
 from .localization import localization_metrics
 
@@ -18,4 +19,5 @@ __all__ = [
     "localization_metrics",
     "parameter_randomization",
     "pointing_game",
+    "rank_correlation",
 ]

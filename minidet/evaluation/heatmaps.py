@@ -143,8 +143,17 @@ def parameter_randomization(
                 values = to_numpy(parameter.data)
                 drawn = rng.normal(values.mean(), values.std(), values.shape).astype(values.dtype)
                 parameter.data[...] = on_device_of(drawn, parameter.data)
-            result.append((path, _rank_correlation(expected, method(images, classes))))
+            result.append((path, rank_correlation(expected, method(images, classes))))
     return result
+
+
+def rank_correlation(maps: Any, others: Any) -> float:
+    """Spearman's correlation of the values of two maps of an image, the mean over the images; maps, others (N, h, w).
+    1: the same order of places. A constant map has no order and is like nothing: 0."""
+    from scipy.stats import spearmanr
+
+    pairs = [(a.ravel(), b.ravel()) for a, b in zip(np.asarray(maps), np.asarray(others), strict=True)]
+    return float(np.mean([spearmanr(a, b).statistic if np.ptp(a) and np.ptp(b) else 0.0 for a, b in pairs]))
 
 
 def _layers_that_run(model: nn.Module, images: np.ndarray) -> list[tuple[str, nn.Module]]:
@@ -172,13 +181,6 @@ def _weights_put_back(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, values in before:
             parameter.data[...] = values
-
-
-def _rank_correlation(maps: np.ndarray, others: np.ndarray) -> float:
-    from scipy.stats import spearmanr
-
-    pairs = [(a.ravel(), b.ravel()) for a, b in zip(maps, others, strict=True)]
-    return float(np.mean([spearmanr(a, b).statistic if np.ptp(a) and np.ptp(b) else 0.0 for a, b in pairs]))
 
 
 def _curve(

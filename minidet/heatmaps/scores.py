@@ -32,8 +32,9 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """(N, K), the scores before the softmax: model.logits(images) where the model has it, else model(images)."""
-    logits = model.logits(images) if hasattr(model, "logits") else model(images)
+    """(N, K), the scores before the softmax: by the model's method `logits` where it has one, else model(images)."""
+    has_method = hasattr(type(model), "logits")  # a layer of that name is none
+    logits = model.logits(images) if has_method else model(images)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         got = f"a Tensor {logits.shape}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(

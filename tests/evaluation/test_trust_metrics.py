@@ -12,6 +12,7 @@ from minidet.evaluation import (
     insertion_curve,
     parameter_randomization,
     pointing_game,
+    rank_correlation,
 )
 from minidet.evaluation.heatmaps import BLUR
 
@@ -223,6 +224,14 @@ def test_the_correlation_is_that_of_the_ranks() -> None:
 
     values = [value for _, value in parameter_randomization(Prepared(), images)]
     assert values == pytest.approx([1, -1, 0, 0])
+
+
+def test_the_rank_correlation_by_hand() -> None:
+    """Spearman: 1 - 6 sum d^2 / (n (n^2 - 1)) of ranks without ties."""
+    a, b = np.array([[[1.0, 5], [2, 30]]]), np.array([[[2.0, 1], [3, 4]]])  # d = 1, 2, 1, 0
+    assert rank_correlation(a, b) == pytest.approx(1 - 6 * 6 / (4 * 15))
+    assert rank_correlation(np.concatenate([a, a]), np.concatenate([b, a])) == pytest.approx((0.4 + 1) / 2)
+    assert rank_correlation(a, np.zeros_like(a)) == 0
 
 
 def test_a_method_that_shows_the_image_only_is_found_out() -> None:

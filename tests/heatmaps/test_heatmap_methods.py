@@ -132,6 +132,18 @@ def test_the_scores_are_the_models_logits_where_it_has_them() -> None:
         assert_equal(maps, np.maximum(np.einsum("nk,nkij->nij", weights, leaf.data), 0), 1e-5)
 
 
+def test_a_layer_called_logits_is_no_method() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.logits = gap_net(np.float32), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.logits(self.body(x))
+
+    assert heatmaps.GradCAM(Named())(X, 2).shape == (3, 4, 4)
+
+
 def test_the_localizers_logits_are_those_it_predicts_by() -> None:
     from minidet import watch
 
