@@ -75,7 +75,7 @@ def main() -> None:
         results[name] = measure(model, method, batch.images, labels, others, boxes, steps, arguments.quick)
         print(f"{name:12}" + "".join(f"{results[name][column]:14.3f}" for column in COLUMNS), flush=True)
     print(
-        "\ninsertion, increase, pointing: large is good; deletion, average drop: small is good. Rank correlations with\n"
+        "\ninsertion, increase, pointing: large is good; deletion, average drop: small is good. Rank correlation with\n"
         "the map of the second best class (other_class: near 1, it does not tell classes apart) and with that of the\n"
         "same network with random weights (randomized: near 1, it shows the image, not what was learned). ms an image."
     )

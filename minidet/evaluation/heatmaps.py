@@ -161,7 +161,10 @@ def _layers_that_run(model: nn.Module, images: np.ndarray) -> list[tuple[str, nn
     seen: dict[str, nn.Module] = {}
 
     def keep(path: str) -> Any:
-        return lambda module, inputs, output: seen.setdefault(path, module) and None
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            seen.setdefault(path, module)
+
+        return hook
 
     owners = [(path, module) for path, module in model.named_modules() if module._parameters]
     removers = [module.register_forward_hook(keep(path)) for path, module in owners]

@@ -50,7 +50,8 @@ class LayerMap:
     None for the class that the network predicts. Gives float32 (N, h, w) on the CPU, the map after the method's ReLU;
     where nothing speaks for the class it is all zero.
 
-    Cost: one forward pass, and for methods of gradients a backward pass through the layers above this one only.
+    Cost: one forward pass, and for methods of gradients a backward pass through the layers above this one only; in
+    memory, beside what the forward pass takes, the activations and gradients of this layer in float64.
     Raises ValueError for a layer that is not in the model, does not run, has no map larger than 1 x 1 or does not
     influence the scores; for a class that does not exist; for activations, gradients or scores that are not finite.
     """
