@@ -1,6 +1,7 @@
 """Which layer is looked at: by its path, by itself, or found."""
 
 from difflib import get_close_matches
+from itertools import takewhile
 from typing import Any
 
 from .. import nn
@@ -24,9 +25,9 @@ def find_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module
 
 
 def last_map(model: nn.Module, score: Any, image: Tensor) -> tuple[str, nn.Module]:
-    """(path, Module) of the layer that heat maps are made of by default: of all whose output is as large as the last
-    convolution's map, the one that finishes last. In VGG16 that is features.29, the ReLU before the last pooling; in a
-    ResNet layer4.
+    """(path, Module) of the layer that heat maps are made of by default: from the last convolution on, the last one
+    before the size of the map changes. In VGG16 that is features.29, the ReLU before the last pooling; in a ResNet
+    layer4.
 
     Convolutions of maps of 1 x 1 are not counted: they are fully connected layers. score(images) -> logits runs the
     model; image (1, 3, H, W). Raises ValueError if there is no map larger than 1 x 1.
@@ -48,11 +49,13 @@ def last_map(model: nn.Module, score: Any, image: Tensor) -> tuple[str, nn.Modul
         for remove in removers:
             remove()
     maps = [entry for entry in finished if max(entry[2]) > 1]
-    sizes = [size for _, module, size in maps if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
-    if not sizes:
+    convolutions = [i for i, (_, module, _) in enumerate(maps) if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    if not convolutions:
         seen = ", ".join(f"{path} {size[0]} x {size[1]}" for path, _, size in finished[-3:]) or "no layer with a map"
         raise ValueError(
             f"layer: expected a convolution whose map is larger than 1 x 1, found {seen} in {type(model).__name__}; "
             "heat maps need a convolutional network and an image that is large enough for it"
         )
-    return next((path, module) for path, module, size in reversed(maps) if size == sizes[-1])
+    from_there = maps[convolutions[-1] :]
+    *_, (path, module, _) = takewhile(lambda entry: entry[2] == from_there[0][2], from_there)
+    return path, module

@@ -159,6 +159,22 @@ def test_the_localizers_logits_are_those_it_predicts_by() -> None:
 # --------------------------------------------------------------------------------- which layer is looked at
 
 
+class Enlarge(nn.Module):
+    """Back to 8 x 8, as a VGG's adaptive pooling makes 7 x 7 of 3 x 3 when the image is small."""
+
+    def forward(self, x):
+        return minidet.functional.interpolate(x, 8)
+
+
+def test_the_layer_is_the_last_one_before_the_map_changes_its_size() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), Enlarge(), nn.Flatten(), nn.Linear(4 * 64, 2)
+    ).to(np.float64)  # fmt: skip
+    method = heatmaps.GradCAM(net)
+    method(X)
+    assert method.layer_name == "1"
+
+
 def test_the_last_map_of_the_last_convolutions_size_is_found() -> None:
     x = images(1, 16, np.float32)
     for model, expected in (
