@@ -86,6 +86,9 @@ def main() -> None:
 def draw(path: Path, methods: dict, test: Dataset, images: np.ndarray, labels: np.ndarray) -> None:
     """One row an image, one column a method, the true box dashed."""
     maps = {name: method(images, labels) for name, method in methods.items()}
+    of_cam = np.maximum(maps["cam"], 0) / maps["cam"][0].size
+    difference = np.abs(of_cam - maps["gradcam"]).max() / maps["gradcam"].max()
+    print(f"   Grad-CAM and CAM / (h w), cut off at 0, differ by {difference:.1g} of the largest value")
     samples = [test[i] for i in range(len(images))]
     names = [test.classes[int(sample.labels[0])] for sample in samples]
     layer = methods["gradcam"].layer_name
