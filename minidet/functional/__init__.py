@@ -31,11 +31,12 @@ from .losses import (
     smooth_l1_loss,
 )
 from .normalization import batch_norm, local_response_norm
-from .pooling import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
+from .pooling import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
 from .resample import interpolate
 from .rois import roi_align, roi_pool
 
 __all__ = [
+    "adaptive_avg_pool2d",
     "arctan",
     "avg_pool2d",
     "batch_norm",

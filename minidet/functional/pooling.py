@@ -7,9 +7,10 @@ elements came from is its adjoint: scatter. Average pooling is linear as it stan
 from typing import Any
 
 import minidet_kernels as kernels
-from minidet_kernels.arguments import check_array
+from minidet_kernels.arguments import as_size, check_array
 
 from ..autograd import Function
+from ..autograd.operations import stack
 
 IntPair = int | tuple[int, int]
 
@@ -93,6 +94,28 @@ def avg_pool2d(
         ceil_mode=ceil_mode,
         count_include_pad=count_include_pad,
     )
+
+
+def adaptive_avg_pool2d(input: Any, output_size: IntPair) -> Any:
+    """The mean of each of h x w bins that share the map: input (N, C, H, W) -> (N, C, h, w), output_size = (h, w).
+
+    As torch.nn.functional.adaptive_avg_pool2d: bin i takes the rows floor(i H / h) to ceil((i + 1) H / h), the latter
+    left out, and columns alike. Where h does not divide H, neighbours share a row; a map may also grow.
+    """
+    _check_maps("adaptive_avg_pool2d", input)
+    sizes = as_size("adaptive_avg_pool2d", "output_size", output_size)
+    height, width = input.shape[2:]
+    if not height or not width:
+        raise ValueError(f"adaptive_avg_pool2d: expected maps of at least one pixel, got input {input.shape}")
+    if height % sizes[0] == 0 and width % sizes[1] == 0:
+        return avg_pool2d(input, (height // sizes[0], width // sizes[1]))
+    # A bin is a rectangle, so its mean is a mean over columns of means over rows.
+    rows = stack([input[:, :, bin].mean(axis=2) for bin in _bins(height, sizes[0])], axis=2)  # (N, C, h, W)
+    return stack([rows[:, :, :, bin].mean(axis=3) for bin in _bins(width, sizes[1])], axis=3)
+
+
+def _bins(size: int, count: int) -> list[slice]:
+    return [slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 
 def global_avg_pool2d(input: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from . import init
 from .layers import (
+    AdaptiveAvgPool2d,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
@@ -23,6 +24,7 @@ from .layers import (
 from .module import Module, ModuleList, Parameter, Sequential
 
 __all__ = [
+    "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",

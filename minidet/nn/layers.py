@@ -207,6 +207,20 @@ class AvgPool2d(Module):
         return ", ".join(f"{name}={value}" for name, value in self.window.items())
 
 
+class AdaptiveAvgPool2d(Module):
+    """The means of h x w bins that share the map, whatever its size: (N, C, H, W) to (N, C, h, w) = output_size."""
+
+    def __init__(self, output_size: IntPair) -> None:
+        super().__init__()
+        self.output_size = as_size("AdaptiveAvgPool2d", "output_size", output_size)
+
+    def forward(self, x: Any) -> Any:
+        return F.adaptive_avg_pool2d(x, self.output_size)
+
+    def describe(self) -> str:
+        return f"{self.output_size}"
+
+
 class GlobalAvgPool2d(Module):
     """The mean of each map: (N, C, H, W) to (N, C)."""
 

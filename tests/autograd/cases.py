@@ -240,6 +240,8 @@ case("MaxGather2d", lambda a, i: MaxGather2d.apply(a, indices=i), normal(1, 1, 2
 case("AvgPool2dAdjoint", lambda a: AvgPool2dAdjoint.apply(
     a, input_size=(5, 4), kernel_size=(3, 2), stride=(2, 2), padding=(1, 0), ceil_mode=False, count_include_pad=True,
 ), normal(1, 2, 3, 2))  # fmt: skip
+for name, size in {"": (2, 1), "shared rows": 3, "a map that grows": (5, 4)}.items():
+    case("F.adaptive_avg_pool2d", lambda a, size=size: F.adaptive_avg_pool2d(a, size), normal(1, 2, 4, 2), name=name)
 case("F.global_avg_pool2d", lambda a: F.global_avg_pool2d(a), normal(2, 2, 3, 2))
 case("F.global_max_pool2d", lambda a: F.global_max_pool2d(a), distinct(2, 2, 3, 2))
 

@@ -72,6 +72,30 @@ def test_average_pooling_counts_padding_only_when_asked():
     np.testing.assert_array_equal(F.avg_pool2d(x, **window, count_include_pad=False).data, [[[[4, 6, 8]]]])
 
 
+def test_adaptive_average_pooling_by_hand():
+    x = np.array([[[[1.0, 2, 3, 4, 5]]]])
+    np.testing.assert_array_equal(F.adaptive_avg_pool2d(x, (1, 5)), x)
+    np.testing.assert_array_equal(F.adaptive_avg_pool2d(x, 1), [[[[3]]]])
+    # Bins 0..1, 1..3, 3..4: 5 / 3 is not whole, neighbours share a column.
+    np.testing.assert_array_equal(F.adaptive_avg_pool2d(x, (1, 3)), [[[[1.5, 3, 4.5]]]])
+    # And a map may grow: each of two rows sees the only one.
+    np.testing.assert_array_equal(F.adaptive_avg_pool2d(x, (2, 1)), [[[[3], [3]]]])
+
+
+def test_adaptive_average_pooling_keeps_infinities_in_their_bins():
+    x = np.array([[[[np.inf, 2.0, 3.0, 4.0, 5.0]]]])
+    np.testing.assert_array_equal(F.adaptive_avg_pool2d(x, (1, 3)), [[[[np.inf, 3, 4.5]]]])
+
+
+def test_adaptive_average_pooling_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match=r"expected output_size to be an integer >= 1 .*, got 0"):
+        F.adaptive_avg_pool2d(np.ones((1, 1, 2, 2)), 0)
+    with pytest.raises(ValueError, match=r"maps of at least one pixel, got input \(1, 1, 0, 2\)"):
+        F.adaptive_avg_pool2d(np.ones((1, 1, 0, 2)), 1)
+    with pytest.raises(ValueError, match=r"expected input \(N, C, H, W\), got \(3, 4\)"):
+        F.adaptive_avg_pool2d(np.ones((3, 4)), 1)
+
+
 def test_global_pooling():
     x = leaf([[[[1.0, 2.0], [3.0, 6.0]], [[0.0, -1.0], [-2.0, -3.0]]]])
     np.testing.assert_array_equal(F.global_avg_pool2d(x).data, [[3, -1.5]])

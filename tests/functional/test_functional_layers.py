@@ -137,6 +137,21 @@ def test_avg_pool2d_equals_torchs(version, dtype, case, seed, layout):
 @every_version
 @every_dtype
 @EXAMPLES
+@given(
+    shape=st.tuples(*(st.integers(low, high) for low, high in ((0, 2), (1, 2), (1, 9), (1, 9)))),
+    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    seed=seeds,
+    layout=layouts,
+)
+def test_adaptive_avg_pool2d_equals_torchs(version, dtype, shape, size, seed, layout):
+    x = normal(shape, dtype, seed, layout)
+    with kernels.use(version):
+        check(lambda a: F.adaptive_avg_pool2d(a, size), lambda a: T.adaptive_avg_pool2d(a, size), x, seed=seed)
+
+
+@every_version
+@every_dtype
+@EXAMPLES
 @given(shape=st.tuples(*(st.integers(low, 4) for low in (0, 1, 1, 1))), seed=seeds, layout=layouts)
 def test_global_pooling_equals_torchs(version, dtype, shape, seed, layout):
     x = normal(shape, dtype, seed, layout)

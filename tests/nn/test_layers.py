@@ -29,6 +29,8 @@ CASES = [
     ("MaxPool2d", (2,), {"dilation": 2, "stride": 1}, (1, 2, 5, 5)),
     ("AvgPool2d", (2,), {}, (2, 3, 6, 4)),
     ("AvgPool2d", (3,), {"stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False}, (1, 2, 6, 5)),
+    ("AdaptiveAvgPool2d", ((2, 3),), {}, (2, 3, 6, 6)),
+    ("AdaptiveAvgPool2d", (3,), {}, (2, 2, 7, 2)),
     ("LocalResponseNorm", (5,), {"alpha": 0.3, "beta": 0.75, "k": 2.0}, (2, 7, 3, 3)),
     ("Flatten", (), {}, (2, 3, 4, 5)),
     ("Flatten", (2,), {}, (2, 3, 4, 5)),
