@@ -4,6 +4,8 @@ fan_in is the number of inputs that one output sums over, C * R * S for a convol
 """
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,22 @@ from ..autograd import Tensor
 from ..device import on_device_of
 from ..random import generator
 
+# Numbers in a piece of a large weight: it is drawn on all cores, in float32, each piece from a generator of its own, so
+# that the result is the same on any number of cores. VGG16's 138 million weights take a second, not ten.
+PIECE = 1 << 20
+
 
 def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, rng: np.random.Generator | None = None) -> Tensor:
     """Uniform in [low, high)."""
+    if x.size > PIECE:
+        return _draw_pieces(x, rng, lambda pieces, out: pieces.random(out=out, dtype=out.dtype), high - low, low)
     return _fill(x, (rng or generator()).uniform(low, high, x.shape))
 
 
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, rng: np.random.Generator | None = None) -> Tensor:
     """Gaussian with a mean and a standard deviation."""
+    if x.size > PIECE:
+        return _draw_pieces(x, rng, lambda pieces, out: pieces.standard_normal(out=out, dtype=out.dtype), std, mean)
     return _fill(x, (rng or generator()).normal(mean, std, x.shape))
 
 
@@ -63,6 +73,26 @@ def kaiming_normal_(x: Tensor, a: float = 0.0, mode: str = "fan_in", rng: np.ran
 def _fill(x: Tensor, values: Any) -> Tensor:
     x.data[...] = on_device_of(values, x.data)  # drawn on the CPU, so that the weights are the same on every device
     return x
+
+
+def _draw_pieces(
+    x: Tensor, rng: np.random.Generator | None, draw: Callable[[np.random.Generator, np.ndarray], Any], factor, offset
+) -> Tensor:
+    """x = factor * (numbers that `draw` writes into an array) + offset, piece by piece."""
+    in_place = isinstance(x.data, np.ndarray) and x.dtype == np.float32 and x.data.flags.c_contiguous
+    flat = x.data.reshape(-1) if in_place else np.empty(x.size, np.float32)
+
+    def fill(start: int, seed: int) -> None:
+        piece = flat[start : start + PIECE]
+        draw(np.random.default_rng(seed), piece)
+        piece *= np.float32(factor)
+        piece += np.float32(offset)
+
+    starts = range(0, x.size, PIECE)
+    seeds = (rng or generator()).integers(2**63, size=len(starts))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fill, starts, seeds))  # list: an error in a thread is raised here
+    return x if in_place else _fill(x, flat.reshape(x.shape))
 
 
 def _fans(x: Tensor) -> tuple[int, int]:
