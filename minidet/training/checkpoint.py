@@ -76,6 +76,11 @@ def read_arrays(path: Path | str, max_bytes: int = MAX_BYTES) -> tuple[dict[str,
         raise CheckpointError(f"{path}: expected a file as minidet writes it, but {told}") from error
 
 
+def has_checksum(content: bytes) -> bool:
+    """Whether a file that begins so is one of write_arrays'; _MARK_WITHIN bytes are enough."""
+    return _digest_start(content) >= 0
+
+
 def save_checkpoint(folder: Path, step: int, arrays: Mapping[str, np.ndarray], metadata: dict) -> Path:
     """Writes the state after `step` steps into the folder and drops all but the KEPT newest up to this one."""
     path = folder / f"step-{step:08d}.safetensors"
