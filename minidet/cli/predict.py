@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
                 continue
             found.append({"image": str(path), "picture": name, "objects": objects})
             for thing in objects:
-                box = ", ".join(f"{value:.1f}" for value in thing["box"])
-                print(f"{path}: {thing['class']} {thing['score']:.2f} at {box}")
+                place = " at " + ", ".join(f"{value:.1f}" for value in thing["box"]) if "box" in thing else ""
+                print(f"{path}: {thing['class']} {thing['score']:.2f}{place}")
     finally:  # also after Ctrl-C: the list says which of the pictures are these images'
         write_atomic(out / "predictions.json", json.dumps(found, indent=2) + "\n")
     print(f"\nto look at: {out}")
@@ -86,9 +86,9 @@ def picture_names(paths: list[Path]) -> list[str]:
 
 
 def as_json(prediction: dict, classes: tuple[str, ...]) -> list[dict]:
-    """One dictionary an object: class, score, box."""
-    columns = zip(prediction["labels"], prediction["scores"], prediction["boxes"], strict=True)
-    return [
-        {"class": classes[int(label)], "score": float(score), "box": [float(value) for value in box]}
-        for label, score, box in columns
-    ]
+    """One dictionary an object: class, score, and where the system finds them, box."""
+    columns = zip(prediction["labels"], prediction["scores"], strict=True)
+    objects = [{"class": classes[int(label)], "score": float(score)} for label, score in columns]
+    for thing, box in zip(objects, prediction.get("boxes", ()), strict="boxes" in prediction):
+        thing["box"] = [float(value) for value in box]
+    return objects

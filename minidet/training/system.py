@@ -39,7 +39,10 @@ CHOICES = {"optimizer": ("sgd", "adam", "adamw"), "schedule": tuple(SCHEDULES)}
 LEAST = dict.fromkeys(("epochs", "batch_size", "log_every", "size", "images", "val_images", "test_images"), 1)
 LEAST |= dict.fromkeys(("learning_rate", "weight_decay", "momentum", "warmup", "clip_norm"), 0)
 
-SYSTEMS: dict[str, str] = {"localizer": "minidet.training.recipes.localizer"}
+SYSTEMS: dict[str, str] = {
+    "localizer": "minidet.training.recipes.localizer",
+    "classifier": "minidet.training.recipes.classifier",
+}
 
 
 @dataclass(frozen=True)
