@@ -13,6 +13,7 @@ The same machine makes the same file, to the byte. Another processor rounds diff
 import argparse
 import hashlib
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,10 @@ from minidet.cli.common import make_training_data
 from minidet.cli.train import reopen_splits, start_run
 from minidet.data import open_dataset
 from minidet.models.classifier import Classifier
-from minidet.training import load_system, open_run, train
+from minidet.training import Interrupted, load_system, open_run, train
 from minidet.training.checkpoint import write_arrays
 
-SETTINGS = {"width": PRETRAINED_CHANNELS[0], "images": 12000, "epochs": 20}
+SETTINGS = {"width": PRETRAINED_CHANNELS[0], "images": 8000, "epochs": 15}
 QUICK = {"width": PRETRAINED_CHANNELS[0], "images": 64, "val_images": 16, "test_images": 16, "epochs": 1}
 
 
@@ -42,7 +43,10 @@ def main() -> None:
         data = make_training_data(arguments.out / "data", system, system.configure(settings))
         (run, splits), resume = start_run(system, folder, data, arguments.seed, settings), False
     if not run.finished:
-        train(system, run, *splits.values(), resume=resume)
+        try:
+            train(system, run, *splits.values(), resume=resume)
+        except Interrupted as stop:
+            sys.exit(f"{stop}; the same command goes on")
 
     path = arguments.out / "tiny.safetensors"
     state = run.read_weights("best")

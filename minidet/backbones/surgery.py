@@ -68,11 +68,13 @@ def measure(layer: str, shape: tuple[int, ...]) -> tuple[int, int]:
     """(out_channels, stride) of a layer, from the shape of what it makes of the PROBE."""
     difference = PROBE[1] - PROBE[0]
     cells = shape[3] - shape[2] if len(shape) == 4 else 0
-    if cells <= 0 or difference % cells:
+    given = f"{layer!r} gives {shape} for an image of {PROBE[0]} x {PROBE[1]}"
+    if cells <= 0:
         raise ValueError(
-            f"cut: expected a layer whose maps (N, C, H, W) grow with the image, but {layer!r} gives {shape} for an "
-            f"image of {PROBE[0]} x {PROBE[1]}; cut further up"
+            f"cut: expected a layer whose maps (N, C, H, W) grow with the image, but {given}; cut further up"
         )
+    if difference % cells:
+        raise ValueError(f"cut: expected a layer whose stride is a power of two, but {given}")
     return shape[1], difference // cells
 
 

@@ -41,11 +41,15 @@ def load_weights(
     max_bytes  a larger file is refused unread
 
     Raises ValueError, with the file's name, for what is no such file, is damaged (files of minidet have a checksum) or
-    does not fit: all keys that are missing, not expected or of the wrong shape are listed. The model is then as before.
+    does not fit: keys that are missing, not expected or of the wrong shape are named, up to eight of each kind, and
+    what to do about them where that can be told. The model is then as before.
     """
     arrays = read_weights(path, max_bytes)
     if prefix:
-        arrays = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+        whole = arrays
+        arrays = {key.removeprefix(prefix): array for key, array in whole.items() if key.startswith(prefix)}
+        if not arrays:
+            raise ValueError(f"{path}: expected keys that begin with {prefix!r}, got {', '.join([*whole][:3])}, ...")
     mine = model.state_dict()
     if not arrays.keys() & mine.keys():
         strict = True  # nothing to copy is a mistake, whatever was asked for
@@ -97,6 +101,8 @@ def check_sha256(path: Path, expected: str) -> None:
 
 def normalize(images: Any) -> Any:
     """Images (N, 3, H, W) in [0, 1], RGB, as the weights of torchvision expect them: (images - mean) / std."""
+    if images.dtype.kind != "f":
+        raise TypeError(f"normalize: expected images of floats in [0, 1], got {images.dtype}; divide them by 255 first")
     mean, std = (
         on_device_of(np.array(values, images.dtype).reshape(3, 1, 1), getattr(images, "data", images))
         for values in (IMAGENET_MEAN, IMAGENET_STD)

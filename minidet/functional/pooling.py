@@ -105,8 +105,6 @@ def adaptive_avg_pool2d(input: Any, output_size: IntPair) -> Any:
     _check_maps("adaptive_avg_pool2d", input)
     sizes = as_size("adaptive_avg_pool2d", "output_size", output_size)
     height, width = input.shape[2:]
-    if not height or not width:
-        raise ValueError(f"adaptive_avg_pool2d: expected maps of at least one pixel, got input {input.shape}")
     if height % sizes[0] == 0 and width % sizes[1] == 0:
         return avg_pool2d(input, (height // sizes[0], width // sizes[1]))
     # A bin is a rectangle, so its mean is a mean over columns of means over rows.

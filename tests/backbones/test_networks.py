@@ -216,3 +216,5 @@ def test_normalize_is_torchvisions():
     found = backbones.normalize(Tensor(images, requires_grad=True))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.data, expected, atol=1e-6)
+    with pytest.raises(TypeError, match="expected images of floats in \\[0, 1\\], got uint8; divide them by 255 first"):
+        backbones.normalize(np.zeros((1, 3, 2, 2), np.uint8))

@@ -146,6 +146,7 @@ class Backwards(nn.Module):
             r"maps \(N, C, H, W\) grow with the image, but 'avgpool' gives \(1, 512, 1, 1\)",
         ),
         (backbones.resnet18, "fc", "grow with the image, but 'fc' gives"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, stride=3)), "0", "whose stride is a power of two, but '0' gives"),
         (Unused, "unused", "a layer that Unused runs, but it never calls 'unused'"),
         (Backwards, "first", "Backwards does not compute 'first'"),
         (lambda: nn.Sequential(nn.ReLU()), "0", "a network with a Conv2d, got Sequential without one"),

@@ -90,7 +90,7 @@ def test_adaptive_average_pooling_keeps_infinities_in_their_bins():
 def test_adaptive_average_pooling_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match=r"expected output_size to be an integer >= 1 .*, got 0"):
         F.adaptive_avg_pool2d(np.ones((1, 1, 2, 2)), 0)
-    with pytest.raises(ValueError, match=r"maps of at least one pixel, got input \(1, 1, 0, 2\)"):
+    with pytest.raises(ValueError, match=r"adaptive_avg_pool2d: .* at least one pixel, got \(1, 1, 0, 2\)"):
         F.adaptive_avg_pool2d(np.ones((1, 1, 0, 2)), 1)
     with pytest.raises(ValueError, match=r"expected input \(N, C, H, W\), got \(3, 4\)"):
         F.adaptive_avg_pool2d(np.ones((3, 4)), 1)
