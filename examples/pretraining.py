@@ -1,6 +1,6 @@
 """The backbone that comes with minidet, made anew: a small network learns to tell miniscene's six classes apart.
 
-    python examples/pretraining.py --out pretraining-example      # some five minutes; started again it goes on
+    python examples/pretraining.py --out pretraining-example      # three minutes; started again it goes on
     python examples/pretraining.py --quick                        # seconds, to see it run
 
 It is `minidet train classifier` with the settings below, and then the best epoch's weights in one small file: those of

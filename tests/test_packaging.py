@@ -35,7 +35,7 @@ def test_every_subpackage_can_be_had_from_minidet() -> None:
     assert answer.stdout.strip() == "['cli']"  # the command line is no part of the library
 
 
-def test_the_cuda_sources_are_package_data() -> None:
+def test_the_cuda_sources_and_weights_are_package_data() -> None:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
-    assert {"*.cu", "*.cuh"} <= set(config["options.package_data"]["*"].split(", "))
+    assert {"*.cu", "*.cuh", "*.safetensors"} <= set(config["options.package_data"]["*"].split(", "))

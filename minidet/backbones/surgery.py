@@ -41,8 +41,8 @@ def cut(network: nn.Module, layer: str) -> FeatureExtractor:
     (`load_weights(..., strict=False)`). out_channels and stride are found by trying it on noise, and so is whether the
     network does apply these parts one after the other: only then is the result what it computes at that layer.
 
-    Raises ValueError for a layer that is not there (with the names alike), that lies within a branch, as beyond the
-    sum of a residual block, or that gives no map that grows with the image.
+    Raises ValueError for a layer that is not there (with the names alike), that the parts in
+    their order do not lead to, as within a residual block, or that gives no map that grows with the image.
     """
     modules = {name: module for name, module in network.named_modules() if name}
     if layer not in modules:

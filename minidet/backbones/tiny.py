@@ -13,7 +13,7 @@ CHANNELS = (32, 64, 128, 128)
 # The weights that come with minidet, of a whole Classifier; `python examples/pretraining.py` made them.
 PRETRAINED = Path(__file__).with_name("tiny.safetensors")
 PRETRAINED_CHANNELS = (16, 32, 64, 64)
-PRETRAINED_SHA256 = "0"
+PRETRAINED_SHA256 = "9a3320eb5b993926425bbc66562e8e12997db0bd8f28fc161b5536786b635447"
 
 
 class ConvBlock(nn.Sequential):
