@@ -178,10 +178,10 @@ class EveryLayer(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.LeakyReLU(0.1),
             nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), nn.LocalResponseNorm(3), nn.Tanh(), nn.AvgPool2d(2),
-            nn.Dropout(0.3), nn.Identity(),
+            nn.AdaptiveAvgPool2d(3), nn.Dropout(0.3), nn.Identity(),
         )  # fmt: skip
         self.heads = nn.ModuleList([nn.GlobalAvgPool2d(), nn.GlobalMaxPool2d(), nn.Flatten()])
-        self.fc = nn.Linear(6 + 6 + 96, 5)
+        self.fc = nn.Linear(6 + 6 + 54, 5)
         self.ends = nn.ModuleList([nn.Sigmoid(), nn.Softmax(1)])
 
     def forward(self, x: Tensor) -> Tensor:
