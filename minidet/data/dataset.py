@@ -13,14 +13,18 @@ import numpy as np
 from minidet.data.files import AnnotationError, read_limited, read_lines
 from minidet.data.formats.coco import read_coco
 from minidet.data.formats.lsp import read_lsp
+from minidet.data.formats.mpii import SPLITS as MPII_SPLITS
+from minidet.data.formats.mpii import read_mpii
 from minidet.data.formats.record import Annotations, OnProblem, Record, raise_problem, refuse_again, set_size
 from minidet.data.formats.voc import read_voc
 from minidet.data.formats.yolo import read_classes, read_yolo
 from minidet.data.images import MAX_PIXELS, ImageError, read_image
-from minidet.data.joints import LSP_JOINTS, LSP_SWAP
+from minidet.data.joints import LSP_JOINTS, LSP_SWAP, MPII_JOINTS, MPII_SWAP
 from minidet.data.masks import counts_to_mask, polygons_to_mask
 
-FORMATS = ("coco", "coco-keypoints", "voc", "yolo", "lsp")
+FORMATS = ("coco", "coco-keypoints", "voc", "yolo", "lsp", "mpii")
+MPII_FILE = "mpii_human_pose_v1_u12_1.mat"
+SWAPS = {LSP_JOINTS: LSP_SWAP, MPII_JOINTS: MPII_SWAP}
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 CACHE_BYTES = 256 << 20  # decoded images kept in memory by one data set: all of 20,000 at 64 x 64
 
@@ -31,7 +35,8 @@ class Sample:
 
     image: (H, W, 3) uint8 RGB. boxes: (R, 4) float64 x1 y1 x2 y2, continuous pixel coordinates. labels: (R,) int64
     from 1. masks: (R, H, W) bool or None. keypoints: (R, J, 3) float64 x, y, v or None; a whole number is the centre
-    of a pixel. iscrowd, difficult: (R,) bool. areas: (R,) float64. name: the image's name in the data set.
+    of a pixel. iscrowd, difficult: (R,) bool. areas: (R,) float64. name: the image's name in the data set. flip_swap:
+    of the data set, for transforms.flip.
     """
 
     image: np.ndarray
@@ -43,6 +48,7 @@ class Sample:
     difficult: np.ndarray | None = None
     areas: np.ndarray | None = None
     name: str = ""
+    flip_swap: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -112,6 +118,7 @@ class Dataset:
             difficult=record.difficult.copy(),
             areas=record.areas.copy(),
             name=record.name,
+            flip_swap=self.flip_swap,
         )
 
     def verify(self, on_problem: OnProblem = raise_problem) -> None:
@@ -209,6 +216,7 @@ def open_dataset(
                       classes.txt, one name a line, where the classes are not VOC's
       yolo            classes.txt, labels/SPLIT/*.txt, images/SPLIT/
       lsp             lsp/SPLIT/joints.mat with images/SPLIT/, or joints.mat and images/ (one split, any name)
+      mpii            mpii_human_pose_v1_u12_1.mat and images/ (splits train and test)
     masks: paint the annotated masks into every sample; False saves the time.
     on_problem: called with every AnnotationError. It raises by default; if it returns, the faulty annotation is left
     out, so `on_problem=lambda e: print(e)` opens a data set with known faults.
@@ -223,7 +231,7 @@ def open_dataset(
     for name in FORMATS if format is None else (format,):
         annotations = _READERS[name](folder, split, on_problem, looked_for)
         if annotations is not None:
-            swap = LSP_SWAP if annotations.joint_names == LSP_JOINTS and not _sides_are_colored(folder) else None
+            swap = None if _sides_are_colored(folder) else SWAPS.get(annotations.joint_names)
             return Dataset(annotations, masks, cache_bytes, max_pixels, swap)
     raise FileNotFoundError(
         f"open_dataset: no data set with a split {split!r} in {folder.resolve()}; looked for "
@@ -241,6 +249,8 @@ def find_splits(folder: Path | str) -> list[str]:
     names |= {path.stem for path in folder.glob("ImageSets/Main/*.txt") if "_" not in path.stem}
     if (folder / "joints.mat").is_file():
         names.add("all")
+    if (folder / MPII_FILE).is_file():
+        names |= MPII_SPLITS.keys()
     order = {"train": 0, "val": 1, "test": 2}
     return sorted(names, key=lambda name: (order.get(name, 3), name))
 
@@ -316,10 +326,18 @@ def _read_lsp_folder(folder: Path, split: str, on_problem: OnProblem, looked_for
     return None
 
 
+def _read_mpii_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:
+    looked_for.append(f"{MPII_FILE} with images/ and a split {' or '.join(MPII_SPLITS)} (MPII)")
+    if split not in MPII_SPLITS or not (folder / MPII_FILE).is_file() or not (folder / "images").is_dir():
+        return None
+    return read_mpii(folder / MPII_FILE, folder / "images", split, on_problem)
+
+
 _READERS = {
     "coco": _coco_reader("instances"),
     "coco-keypoints": _coco_reader("person_keypoints"),
     "voc": _read_voc_folder,
     "yolo": _read_yolo_folder,
     "lsp": _read_lsp_folder,
+    "mpii": _read_mpii_folder,
 }

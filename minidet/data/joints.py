@@ -4,6 +4,8 @@ Right and left are the person's own, not the picture's. A joint is (x, y, v): x,
 is the *centre* of a pixel; v is 0 not labelled, 1 labelled but hidden, 2 visible (COCO's convention).
 """
 
+from collections.abc import Sequence
+
 LSP_JOINTS = (
     "right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
     "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow", "left wrist",
@@ -20,4 +22,23 @@ LSP_LIMBS = (
 # In a mirrored photograph the right ankle is a left ankle: new joint k was joint LSP_SWAP[k].
 LSP_SWAP = (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13)
 
+# MPII Human Pose (Andriluka et al., CVPR 2014), by its joint ids 0 to 15. What it calls "upper neck" is LSP's neck.
+MPII_JOINTS = (
+    "right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
+    "pelvis", "thorax", "neck", "head top",
+    "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow", "left wrist",
+)  # fmt: skip
+MPII_LIMBS = (
+    (0, 1), (1, 2), (2, 6), (3, 6), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9),
+    (10, 11), (11, 12), (12, 7), (13, 7), (13, 14), (14, 15),
+)  # fmt: skip
+MPII_SWAP = (5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10)
+
 NOT_LABELLED, HIDDEN, VISIBLE = 0, 1, 2
+
+
+def torso_diagonals(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """The joints at the ends of the torso's two diagonals, left shoulder to right hip and right shoulder to left hip:
+    their length is DeepPose's diameter of a pose. Empty where the names have no such joints."""
+    pairs = (("left shoulder", "right hip"), ("right shoulder", "left hip"))
+    return tuple((names.index(a), names.index(b)) for a, b in pairs if a in names and b in names)

@@ -63,7 +63,7 @@ def scale(
     x, y = (width / 2, height / 2) if center is None else center
     shift = (x - factor * x, y - factor * y)  # new = factor * old + shift
     inverse = (1 / factor, 0, -shift[0] / factor, 0, 1 / factor, -shift[1] / factor)
-    color = tuple(int(value) for value in (_mean(sample.image) if fill is None else fill))
+    color = tuple(int(value) for value in (mean_color(sample.image) if fill is None else fill))
     picture = Image.fromarray(np.ascontiguousarray(sample.image)).transform(
         (width, height), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR, fillcolor=color
     )
@@ -97,14 +97,14 @@ def color(sample: Sample, brightness: float = 1.0, contrast: float = 1.0, satura
     """
     pixels = sample.image.reshape(-1, 3).astype(np.float32)
     matrix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * LUMA[:, None]
-    mean_gray = brightness * float(_mean(sample.image) @ LUMA)
+    mean_gray = brightness * float(mean_color(sample.image) @ LUMA)
     changed = pixels @ (matrix * np.float32(brightness * contrast))
     changed += np.float32((1 - contrast) * mean_gray + 0.5)
     np.clip(changed, 0, 255, out=changed)
     return replace(sample, image=changed.astype(np.uint8).reshape(sample.image.shape))
 
 
-def _mean(image: np.ndarray) -> np.ndarray:
+def mean_color(image: np.ndarray) -> np.ndarray:
     """(3,) mean colour. Summing whole rows first keeps NumPy's inner loop long: 5 x faster than mean over pixels."""
     height, width = image.shape[:2]
     columns = image.reshape(height, width * 3).sum(axis=0, dtype=np.uint32)
@@ -113,7 +113,7 @@ def _mean(image: np.ndarray) -> np.ndarray:
 
 def _canvas(image: np.ndarray, fill: Sequence[int] | None) -> np.ndarray:
     """An empty picture like `image` in the colour `fill`, by default the mean of `image`."""
-    color = np.asarray(_mean(image) if fill is None else fill).astype(np.uint8)
+    color = np.asarray(mean_color(image) if fill is None else fill).astype(np.uint8)
     row = np.broadcast_to(color, (image.shape[1], 3)).reshape(1, -1)
     return np.repeat(row, image.shape[0], axis=0).reshape(image.shape)
 
@@ -155,6 +155,7 @@ def _moved(
         difficult=sample.difficult[keep],
         areas=(sample.areas * (factor[0] * factor[1]) * left_over)[keep],
         name=sample.name,
+        flip_swap=sample.flip_swap,
     )
 
 

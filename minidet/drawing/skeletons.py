@@ -1,14 +1,23 @@
-"""Skeletons on a picture: the right side orange, the left side blue, hidden joints hollow, the truth dashed."""
+"""Skeletons on a picture: the right side orange, the left side blue, hidden joints hollow, the truth dashed.
+
+Or joints coloured by how far they are from the truth.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
 from minidet.data.joints import HIDDEN, LSP_JOINTS, LSP_LIMBS, NOT_LABELLED
-from minidet.drawing.canvas import BLACK, PALETTE, WHITE, draw_line, enlarge, enlargement
+from minidet.drawing.canvas import BLACK, PALETTE, WHITE, draw_line, enlarge, enlargement, font, text_size
 
 RIGHT_COLOR, LEFT_COLOR, MIDDLE_COLOR = PALETTE[0], PALETTE[1], PALETTE[2]
+
+# Errors in fractions of the torso's diameter, up to which a joint has the colour: the usual range of PDJ curves ends at
+# 0.2, and half a torso away is on another limb. Worse joints are larger too, for eyes that do not see colours.
+ERROR_COLORS = ((0.1, PALETTE[3]), (0.2, PALETTE[2]), (0.5, PALETTE[5]), (np.inf, BLACK))
+NOT_MEASURED_COLOR = (160, 160, 160)  # joints whose truth is not labelled
+ERROR_RADIUS = 4  # pixels of the drawing, of the best joints; one more for each colour
 
 
 def draw_skeleton(
@@ -36,13 +45,78 @@ def draw_skeleton(
     return np.array(picture)
 
 
+def draw_pose_errors(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    truth: np.ndarray | None = None,
+    sizes: np.ndarray | None = None,
+    limbs: Sequence[tuple[int, int]] = LSP_LIMBS,
+    names: Sequence[str] = LSP_JOINTS,
+    factor: float | None = None,
+) -> np.ndarray:
+    """Draw predicted people, their joints coloured by the error (ERROR_COLORS), and the true ones dashed beside them.
+
+    keypoints (P, J, 3), truth (P, J, 3), sizes (P,) the torso's diameters that errors are measured by; a person whose
+    size is NaN, and a joint whose truth is not labelled, is not measured: grey. Without truth: as draw_skeleton.
+    Other arguments and the result as draw_skeleton.
+    """
+    if truth is None:
+        return draw_skeleton(image, keypoints, None, limbs, names, factor)
+    keypoints, truth = np.asarray(keypoints, float), np.asarray(truth, float)
+    if keypoints.shape != truth.shape or np.shape(sizes) != truth.shape[:1]:
+        raise ValueError(
+            f"draw_pose_errors: expected keypoints and truth (P, J, 3) and sizes (P,), got {keypoints.shape}, "
+            f"{truth.shape} and {np.shape(sizes)}"
+        )
+    factor = factor or enlargement(*image.shape[:2])
+    picture = enlarge(image, factor)
+    draw = ImageDraw.Draw(picture)
+    _draw_limbs(draw, truth, limbs, [WHITE] * len(names), factor, dash=5)
+    _draw_limbs(draw, keypoints, limbs, [_side_color(name) for name in names], factor, dash=0)
+    errors = np.linalg.norm(keypoints[..., :2] - truth[..., :2], axis=2) / np.reshape(sizes, (-1, 1))
+    errors[truth[..., 2] == NOT_LABELLED] = np.nan
+    for person, of_person in zip(keypoints, errors, strict=True):
+        for (x, y), error in zip((person[:, :2] + 0.5) * factor, of_person, strict=True):
+            color, worse = error_color(error)
+            radius = ERROR_RADIUS + worse
+            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=color, outline=WHITE, width=1)
+    return np.array(picture)
+
+
+def error_color(error: float) -> tuple[tuple[int, int, int], int]:
+    """The colour of an error in torso diameters, and its place in ERROR_COLORS; NaN is not measured."""
+    for place, (most, color) in enumerate(ERROR_COLORS):
+        if error <= most:
+            return color, place
+    return NOT_MEASURED_COLOR, 0
+
+
+def error_legend(width: int, text_height: int = 13) -> np.ndarray:
+    """What the colours mean, a line for under a sheet of drawings: (h, width, 3) uint8."""
+    below = [f"≤ {most:g}" for most, _ in ERROR_COLORS[:-1]]
+    entries = list(zip([*below, f"> {ERROR_COLORS[-2][0]:g}"], ERROR_COLORS, strict=True))
+    entries = [(text, color) for text, (_, color) in entries] + [("truth not labelled", NOT_MEASURED_COLOR)]
+    title = "error / torso diameter:"
+    line = text_height + 9
+    sheet = Image.new("RGB", (width, line), WHITE)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((8, 2), title, fill=BLACK, font=font(text_height))
+    x = 8 + text_size(title, text_height)[0] + 14
+    for place, (text, color) in enumerate(entries):
+        radius, middle = ERROR_RADIUS + place % len(ERROR_COLORS), line // 2
+        draw.ellipse([x - radius, middle - radius, x + radius, middle + radius], fill=color, outline=BLACK)
+        draw.text((x + 11, 2), text, fill=BLACK, font=font(text_height))
+        x += 11 + text_size(text, text_height)[0] + 20
+    return np.array(sheet)
+
+
 def _side_color(name: str) -> tuple[int, int, int]:
     if name.startswith("right"):
         return RIGHT_COLOR
     return LEFT_COLOR if name.startswith("left") else MIDDLE_COLOR
 
 
-def _draw_people(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: float, dash: int) -> None:
+def _draw_limbs(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: float, dash: int) -> None:
     keypoints = np.asarray(keypoints, float)
     for person in keypoints.reshape(-1, *keypoints.shape[-2:]):
         places = (person[:, :2] + 0.5) * factor  # pixel centres -> continuous coordinates of the enlarged picture
@@ -51,6 +125,13 @@ def _draw_people(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: fl
             if labelled[a] and labelled[b]:
                 # The outer joint's colour: a hip is right or left, but the neck it leads to is neither.
                 draw_line(draw, places[a], places[b], colors[a], width=3, dash=dash)
+
+
+def _draw_people(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: float, dash: int) -> None:
+    keypoints = np.asarray(keypoints, float)
+    for person in keypoints.reshape(-1, *keypoints.shape[-2:]):
+        _draw_limbs(draw, person, limbs, colors, factor, dash)
+        places = (person[:, :2] + 0.5) * factor
         radius = 4
         for (x, y), visibility, color in zip(places, person[:, 2], colors, strict=True):
             if visibility > NOT_LABELLED:

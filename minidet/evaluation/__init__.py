@@ -10,6 +10,7 @@ from .heatmaps import (
     rank_correlation,
 )
 from .localization import localization_metrics
+from .pose import pose_metrics
 
 __all__ = [
     "area",
@@ -19,5 +20,6 @@ __all__ = [
     "localization_metrics",
     "parameter_randomization",
     "pointing_game",
+    "pose_metrics",
     "rank_correlation",
 ]

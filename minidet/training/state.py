@@ -58,7 +58,10 @@ class Training:
         device: str = "cpu",
     ) -> None:
         self.settings = settings
-        self.model = system.build(classes, settings, manual_seed(seed)).to(device)
+        self.model = system.build(classes, settings, manual_seed(seed))
+        if system.start is not None:
+            system.start(self.model, settings)
+        self.model.to(device)
         self.optimizer = make_optimizer(self.model, settings)
         self.loader = Loader(
             dataset,

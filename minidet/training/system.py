@@ -42,6 +42,7 @@ LEAST |= dict.fromkeys(("learning_rate", "weight_decay", "momentum", "warmup", "
 SYSTEMS: dict[str, str] = {
     "localizer": "minidet.training.recipes.localizer",
     "classifier": "minidet.training.recipes.classifier",
+    "pose": "minidet.training.recipes.pose",
 }
 
 
@@ -56,6 +57,8 @@ class System:
     draw(samples, predictions, classes)        -> (H, W, 3) uint8, predictions beside the truth
     check(dataset, config)                     raises ValueError, with the file's name, for a sample that the system
                                                cannot learn; the data set is verified, so every image's size is known
+    start(model, config)                       the weights that a training begins with, where they are not build's
+                                               random ones; trained models do without
     masks: whether the model looks at the data set's masks; painting them takes time
     metric: the one of evaluate's metrics by which the best weights are chosen; larger is better
     """
@@ -67,6 +70,7 @@ class System:
     draw: Callable[[Sequence[Sample], list[dict], tuple[str, ...]], np.ndarray]
     check: Callable[[Any, dict[str, Any]], None]
     predict: Callable[[Any, Sequence[Sample], int], list[dict]]
+    start: Callable[[Any, dict[str, Any]], None] | None = None
     task: str = "localization"
     masks: bool = False
     metric: str = "mean_iou"

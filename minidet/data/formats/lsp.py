@@ -48,7 +48,7 @@ def _load(path: Path, max_bytes: int) -> np.ndarray:
 
     data = read_limited(path, max_bytes)
     try:
-        _refuse_bombs(data, path, max_bytes)
+        refuse_bombs(data, path, max_bytes)
         found = {name: shape for name, shape, _ in whosmat(io.BytesIO(data))}
         shape = found.get("joints")
         if shape is None or len(shape) != 3 or shape[:2] not in ((3, 14), (14, 3)):
@@ -71,7 +71,7 @@ def _load(path: Path, max_bytes: int) -> np.ndarray:
     return np.concatenate([places, visibility[..., None]], axis=2)
 
 
-def _refuse_bombs(data: bytes, path: Path, max_bytes: int) -> None:
+def refuse_bombs(data: bytes, path: Path, max_bytes: int) -> None:
     """Walk over the elements of a MATLAB 5 file (tag: type and length) and try how far the compressed ones expand."""
     byte_order = "<" if data[126:128] == b"IM" else ">"
     position = 128  # behind the header

@@ -1,0 +1,282 @@
+"""How DeepPose is trained: people cut out of pictures, moved and mirrored; all stages of the cascade at once."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from minidet import Tensor, no_grad
+from minidet.backbones import TinyBackbone
+from minidet.data import transforms
+from minidet.data.dataset import Dataset, Sample
+from minidet.data.joints import LSP_JOINTS, LSP_LIMBS, MPII_JOINTS, MPII_LIMBS, NOT_LABELLED
+from minidet.data.loader import collate
+from minidet.drawing import draw_pose_errors, error_legend, grid
+from minidet.evaluation.pose import pose_metrics, torso_diameters
+from minidet.models.pose import DeepPose
+from minidet.training.checkpoint import read_arrays
+from minidet.training.system import System
+
+DEFAULTS = {
+    "epochs": 12,
+    "batch_size": 32,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-2,
+    "warmup": 100,
+    "size": 128,  # of the generated pictures, which show one person somewhere
+    "images": 5000,
+    "joints": "lsp",  # which joints the data have: lsp or mpii
+    "crop_size": 96,  # a person's box is resampled to so many pixels a side
+    "input_size": 64,  # and stage 1 looks at it in so many; the other stages see the detail
+    "refiner_size": 24,  # pixels of the refiners' sub-images
+    "stages": 2,
+    "sigma": 1.0,  # side of the sub-images in torso diagonals
+    "pose_loss": "l1",  # l2 (the paper's), l1, smooth_l1
+    "backbone": "",  # a file with the weights that stage 1's backbone starts from; none: random ones
+    "augment": True,
+}
+
+JOINTS = {"lsp": (LSP_JOINTS, LSP_LIMBS), "mpii": (MPII_JOINTS, MPII_LIMBS)}
+
+# Around a person's box, in fractions of its longer side: hands that something hides lie outside the visible part's box,
+# and a joint at the edge wants to be seen with what is around it. More costs resolution.
+MARGIN = 0.1
+# Augmentation moves the box by up to this fraction of its side. Boxes of the test split vary less: only hidden hands
+# and feet change them.
+SHIFT = 0.1
+
+
+# ---- people as pictures of their own ---------------------------------------------------------------------------------
+
+
+def person_region(box: np.ndarray) -> np.ndarray:
+    """(x, y, side): centre and side of the square, in continuous pixels, that a person with this box is looked at in.
+
+    Raises ValueError for a box without an area: there is nothing to look at.
+    """
+    x1, y1, x2, y2 = np.asarray(box, np.float64)
+    if not (x2 > x1 and y2 > y1):
+        raise ValueError(
+            f"expected a person's box x1 < x2, y1 < y2, got {[float(v) for v in box]}; leave the person out, or take "
+            "the whole picture's"
+        )
+    return np.array([(x1 + x2) / 2, (y1 + y2) / 2, (1 + 2 * MARGIN) * max(x2 - x1, y2 - y1)])
+
+
+def crop_person(sample: Sample, person: int, pixels: int, region: np.ndarray | None = None) -> Sample:
+    """The square region around one of a sample's people, person_region's by default, resampled to pixels x pixels.
+
+    Joints move along; those outside the crop stay labelled. What lies outside the picture gets its mean colour.
+    A sample whose people have no joints stays without.
+    """
+    x, y, side = person_region(sample.boxes[person]) if region is None else region
+    left, top, scale = x - side / 2, y - side / 2, pixels / side
+    keypoints = None
+    if sample.keypoints is not None:
+        keypoints = sample.keypoints[person : person + 1].copy()
+        labelled = keypoints[..., 2] > NOT_LABELLED
+        moved = (keypoints[..., :2] + 0.5 - (left, top)) * scale - 0.5
+        keypoints[..., :2] = np.where(labelled[..., None], moved, 0)
+    one = slice(person, person + 1)
+    return Sample(
+        image=resample(sample.image, left, top, side, pixels),
+        boxes=(sample.boxes[one] - (left, top, left, top)) * scale,
+        labels=sample.labels[one],
+        keypoints=keypoints,
+        name=sample.name,
+        flip_swap=sample.flip_swap,
+    )
+
+
+def resample(image: np.ndarray, left: float, top: float, side: float, pixels: int) -> np.ndarray:
+    """The square with these edges and side, in pixels of the image, as (pixels, pixels, 3) uint8. Bilinear; where it
+    shrinks, neighbours are averaged."""
+    height, width = image.shape[:2]
+    first_row, first_column = math.floor(top), math.floor(left)
+    count = math.ceil(side) + 2  # pixels that the square touches, in each direction
+    canvas = np.empty((count, count, 3), np.uint8)
+    canvas[:] = transforms.mean_color(image)
+    rows = slice(max(first_row, 0), min(first_row + count, height))
+    columns = slice(max(first_column, 0), min(first_column + count, width))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        canvas[
+            rows.start - first_row : rows.stop - first_row, columns.start - first_column : columns.stop - first_column
+        ] = image[rows, columns]
+    x, y = left - first_column, top - first_row
+    box = (x, y, x + side, y + side)
+    return np.asarray(Image.fromarray(canvas).resize((pixels, pixels), Image.Resampling.BILINEAR, box))
+
+
+def augmentation(config: dict[str, Any]) -> Any:
+    """One person of the picture, another one each time where there are several, moved and mirrored.
+
+    A mirrored right hand is a left hand, and flip_swap says so; only pictures in which colours tell the sides apart
+    have none. People without a labelled joint are passed over where there are others.
+    """
+    joints = len(JOINTS[config["joints"]][0])
+
+    def transform(sample: Sample, rng: np.random.Generator) -> Sample:
+        if sample.keypoints is None:  # trying the settings: nothing is labelled
+            sample = replace(sample, keypoints=np.zeros((len(sample.boxes), joints, 3)))
+        labelled = np.flatnonzero((sample.keypoints[..., 2] > NOT_LABELLED).any(axis=1))
+        person = int(rng.choice(labelled if len(labelled) else len(sample.boxes)))
+        region = person_region(sample.boxes[person])
+        if not config["augment"]:
+            return crop_person(sample, person, config["crop_size"], region)
+        region[:2] += rng.uniform(-SHIFT, SHIFT, 2) * region[2]
+        cropped = crop_person(sample, person, config["crop_size"], region)
+        return transforms.flip(cropped, cropped.flip_swap) if rng.random() < 0.5 else cropped
+
+    return transform
+
+
+# ---- the system ------------------------------------------------------------------------------------------------------
+
+
+def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> DeepPose:
+    """A cascade for people: the classes do not matter."""
+    if config["joints"] not in JOINTS:
+        raise ValueError(f"joints: expected {' or '.join(JOINTS)}, got {config['joints']!r}")
+    return DeepPose(
+        TinyBackbone(),
+        JOINTS[config["joints"]][0],
+        config["crop_size"],
+        config["input_size"],
+        config["stages"],
+        config["sigma"],
+        config["refiner_size"],
+        config["pose_loss"],
+    )
+
+
+def start(model: DeepPose, config: dict[str, Any]) -> None:
+    """Transfer: the weights that `backbone` names, a file of a backbone or of a run that has one (best.safetensors)."""
+    if not config["backbone"]:
+        return
+    arrays, _ = read_arrays(Path(config["backbone"]))
+    prefix = "backbone."
+    own = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+    try:
+        model.backbone.load_state_dict(own or arrays)
+    except ValueError as error:
+        raise ValueError(f"backbone: {config['backbone']}: {error}") from error
+
+
+def check(dataset: Dataset, config: dict[str, Any]) -> None:
+    """Every picture shows at least one person with a labelled joint, and the joints are those that the run is for."""
+    expected = JOINTS[config["joints"]][0]
+    for record in dataset.records:
+        if record.keypoints is None or dataset.joint_names != expected:
+            names = ", ".join(dataset.joint_names or ()) or "no joints"
+            raise ValueError(
+                f"{record.path}: expected the {len(expected)} joints of {config['joints']} ({', '.join(expected)}), "
+                f"got {names}; other joints: --set joints=..., `minidet data make --task pose` makes such pictures"
+            )
+        if not len(record.boxes) or not (record.keypoints[..., 2] > NOT_LABELLED).any():
+            raise ValueError(
+                f"{record.path}: expected at least one person with a labelled joint, got {len(record.boxes)} people "
+                "without; leave the picture out"
+            )
+
+
+def people(samples: Sequence[Sample]) -> Iterator[tuple[int, Sample, int]]:
+    """(number of the sample, the sample, which of its people) for all people in order.
+
+    A picture without boxes is one person's, whole: somebody's picture to look at comes without any.
+    """
+    for number in range(len(samples)):
+        sample = samples[number]
+        if not len(sample.boxes):
+            height, width = sample.image.shape[:2]
+            whole = np.array([[0.0, 0, width, height]])
+            sample = replace(sample, boxes=whole, labels=np.ones(1, np.int64), keypoints=None)
+        for person in range(len(sample.boxes)):
+            yield number, sample, person
+
+
+def predict(model: DeepPose, samples: Sequence[Sample], batch_size: int = 64) -> list[dict]:
+    """One prediction a sample, of its P people: keypoints (P, J, 3), stage_keypoints (stages, P, J, 2) in its pixels.
+
+    boxes: the people's. regions (P, 3): centre and side of what was looked at. DeepPose finds no people and gives no
+    scores: each has 1. The model is left in evaluation mode.
+    """
+    model.eval()
+    pixels = model.image_size
+    waiting, found = [], [[] for _ in range(len(samples))]
+
+    def look() -> None:
+        cropped = [crop_person(sample, person, pixels, region) for _, sample, person, region in waiting]
+        with no_grad():
+            results = model(Tensor(collate(cropped, np.arange(len(cropped))).images).to(model.device))
+        for (number, sample, person, region), result in zip(waiting, results, strict=True):
+            scale, corner = region[2] / pixels, region[:2] - region[2] / 2
+            for key in ("keypoints", "stage_keypoints"):
+                result[key] = result[key].astype(np.float64)
+                result[key][..., :2] = (result[key][..., :2] + 0.5) * scale + corner - 0.5
+            found[number].append(result | {"box": sample.boxes[person], "region": region})
+        waiting.clear()
+
+    for number, sample, person in people(samples):
+        waiting.append((number, sample, person, person_region(sample.boxes[person])))
+        if len(waiting) == batch_size:
+            look()
+    if waiting:
+        look()
+    return [gather(of_sample) for of_sample in found]
+
+
+def gather(found: list[dict]) -> dict:
+    """What was found of each person of one picture, as one prediction."""
+    return {
+        "keypoints": np.concatenate([person["keypoints"] for person in found]),
+        "stage_keypoints": np.stack([person["stage_keypoints"] for person in found], axis=1),
+        "boxes": np.stack([person["box"] for person in found]),
+        "regions": np.stack([person["region"] for person in found]),
+        "labels": np.ones(len(found), np.int64),
+        "scores": np.ones(len(found)),
+    }
+
+
+def evaluate(model: DeepPose, dataset: Dataset, batch_size: int = 64) -> tuple[dict[str, float], list[dict]]:
+    """Metrics over all people of a data set, and the predictions. Pictures without people do not count."""
+    predictions = predict(model, dataset, batch_size)
+    shown = [index for index, record in enumerate(dataset.records) if len(record.boxes)]
+    truth = np.concatenate([dataset.records[index].keypoints for index in shown])
+    predicted = np.concatenate([predictions[index]["keypoints"] for index in shown])
+    regions = np.concatenate([predictions[index]["regions"] for index in shown])
+    scale = model.input_size / regions[:, 2]  # pixels of the network's input in one pixel of the picture
+    return pose_metrics(predicted, truth, model.joints, scale), predictions
+
+
+def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
+    """Skeletons with joints coloured by their error, the true skeleton dashed beside them."""
+    joints = predictions[0]["keypoints"].shape[1]
+    names, limbs = next(pair for pair in JOINTS.values() if len(pair[0]) == joints)
+    pictures = []
+    for number, prediction in enumerate(predictions):
+        sample = samples[number]
+        truth = sample.keypoints if len(sample.boxes) else None
+        sizes = None if truth is None else torso_diameters(truth, names)
+        pictures.append(draw_pose_errors(sample.image, prediction["keypoints"], truth, sizes, limbs, names))
+    sheet = grid(pictures)
+    return np.concatenate([sheet, error_legend(sheet.shape[1])])
+
+
+SYSTEM = System(
+    name="pose",
+    build=build,
+    transform=augmentation,
+    evaluate=evaluate,
+    draw=draw,
+    check=check,
+    predict=predict,
+    start=start,
+    task="pose",
+    metric="pckh_50",
+    defaults=DEFAULTS,
+)
