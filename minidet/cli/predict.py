@@ -86,9 +86,10 @@ def picture_names(paths: list[Path]) -> list[str]:
 
 
 def as_json(prediction: dict, classes: tuple[str, ...]) -> list[dict]:
-    """One dictionary an object: class, score, and where the system finds them, box."""
+    """One dictionary an object: class, score, and what the system finds of it: box, a person's joints as x, y, v."""
     columns = zip(prediction["labels"], prediction["scores"], strict=True)
     objects = [{"class": classes[int(label)], "score": float(score)} for label, score in columns]
-    for thing, box in zip(objects, prediction.get("boxes", ()), strict="boxes" in prediction):
-        thing["box"] = [float(value) for value in box]
+    for found, name in (("boxes", "box"), ("keypoints", "keypoints")):
+        for thing, places in zip(objects, prediction.get(found, ()), strict=found in prediction):
+            thing[name] = np.asarray(places, float).tolist()
     return objects
