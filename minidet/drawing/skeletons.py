@@ -93,7 +93,7 @@ def error_color(error: float) -> tuple[tuple[int, int, int], int]:
 
 def error_legend(width: int, text_height: int = 13) -> np.ndarray:
     """What the colours mean, a line for under a sheet of drawings: (h, width, 3) uint8."""
-    below = [f"≤ {most:g}" for most, _ in ERROR_COLORS[:-1]]
+    below = [f"up to {most:g}" for most, _ in ERROR_COLORS[:-1]]
     entries = list(zip([*below, f"> {ERROR_COLORS[-2][0]:g}"], ERROR_COLORS, strict=True))
     entries = [(text, color) for text, (_, color) in entries] + [("truth not labelled", NOT_MEASURED_COLOR)]
     title = "error / torso diameter:"

@@ -255,6 +255,16 @@ def test_every_joint_has_a_refiner_of_its_own() -> None:
     assert [bool(refiner.output.weight.grad.data[k].any()) for k in range(3)] == [False, True, False]
 
 
+def test_a_sub_image_moves_its_own_joint_of_its_own_person_only() -> None:
+    minidet.manual_seed(0)
+    refiner = Refiner(3, 8).eval()
+    images = np.random.default_rng(0).random((6, 3, 8, 8), dtype=np.float32)  # two people's, person by person
+    before = refiner(Tensor(images)).data.copy()
+    images[3 + 2] = images[3 + 2, :, ::-1]  # the second person's third joint
+    changed = (refiner(Tensor(images)).data != before).any(axis=2)
+    assert changed.tolist() == [[False, False, False], [False, False, True]]
+
+
 def test_the_stages_share_no_parameter_and_feel_only_their_own_loss() -> None:
     model = make()
     images, targets = batch()
