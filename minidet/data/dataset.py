@@ -216,7 +216,7 @@ def open_dataset(
                       classes.txt, one name a line, where the classes are not VOC's
       yolo            classes.txt, labels/SPLIT/*.txt, images/SPLIT/
       lsp             lsp/SPLIT/joints.mat with images/SPLIT/, or joints.mat and images/ (one split, any name)
-      mpii            mpii_human_pose_v1_u12_1.mat and images/ (splits train and test)
+      mpii            mpii_human_pose_v1_u12_1.mat and images/ (splits train, val and test)
     masks: paint the annotated masks into every sample; False saves the time.
     on_problem: called with every AnnotationError. It raises by default; if it returns, the faulty annotation is left
     out, so `on_problem=lambda e: print(e)` opens a data set with known faults.
@@ -250,7 +250,7 @@ def find_splits(folder: Path | str) -> list[str]:
     if (folder / "joints.mat").is_file():
         names.add("all")
     if (folder / MPII_FILE).is_file():
-        names |= MPII_SPLITS.keys()
+        names.update(MPII_SPLITS)
     order = {"train": 0, "val": 1, "test": 2}
     return sorted(names, key=lambda name: (order.get(name, 3), name))
 
@@ -327,7 +327,7 @@ def _read_lsp_folder(folder: Path, split: str, on_problem: OnProblem, looked_for
 
 
 def _read_mpii_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:
-    looked_for.append(f"{MPII_FILE} with images/ and a split {' or '.join(MPII_SPLITS)} (MPII)")
+    looked_for.append(f"{MPII_FILE} with images/ (MPII)")
     if split not in MPII_SPLITS or not (folder / MPII_FILE).is_file() or not (folder / "images").is_dir():
         return None
     return read_mpii(folder / MPII_FILE, folder / "images", split, on_problem)

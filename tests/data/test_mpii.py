@@ -113,12 +113,29 @@ def test_people_come_with_their_joints_heads_and_places(folder) -> None:
 
 def test_the_test_split_is_the_rest(folder) -> None:
     assert [record.name for record in read_mpii(folder / FILE, folder / "images", "test").records] == ["e.png"]
-    with pytest.raises(ValueError, match="expected split train or test, got 'val'"):
-        read_mpii(folder / FILE, folder / "images", "val")
+    with pytest.raises(ValueError, match="expected split train, val, test, got 'all'"):
+        read_mpii(folder / FILE, folder / "images", "all")
+
+
+def test_every_tenth_training_image_is_kept_to_validate_on(folder) -> None:
+    (person,) = a_file()[4][2]
+    images = []
+    for number in range(24):
+        write_image(folder / "images" / f"{number}.png", np.zeros((40, 50, 3), np.uint8))
+        images.append((f"{number}.png", int(number not in (0, 5)), [person]))
+    write(folder / FILE, images)
+    names = {
+        split: [record.name for record in read_mpii(folder / FILE, folder / "images", split).records]
+        for split in ("train", "val", "test")
+    }
+    assert names["test"] == ["0.png", "5.png"]
+    assert names["val"] == ["11.png", "21.png"]
+    assert len(names["train"]) == 20
+    assert not set(names["train"]) & {*names["val"], *names["test"]}
 
 
 def test_it_is_found_in_its_folder_and_mirrored_with_its_sides_swapped(folder) -> None:
-    assert find_splits(folder) == ["train", "test"]
+    assert find_splits(folder) == ["train", "val", "test"]
     dataset = open_dataset(folder, "train")
     assert len(dataset) == 2
     assert dataset.flip_swap == MPII_SWAP
@@ -128,10 +145,8 @@ def test_it_is_found_in_its_folder_and_mirrored_with_its_sides_swapped(folder) -
         side, _, rest = MPII_JOINTS[old].partition(" ")
         assert MPII_JOINTS[new] == (f"{sides[side]} {rest}" if side in sides else MPII_JOINTS[old])
     assert {joint for limb in MPII_LIMBS for joint in limb} == set(range(16))
-    with pytest.raises(
-        FileNotFoundError, match=r"mpii_human_pose_v1_u12_1\.mat with images/ and a split train or test"
-    ):
-        open_dataset(folder, "val")
+    with pytest.raises(FileNotFoundError, match=r"mpii_human_pose_v1_u12_1\.mat with images/ \(MPII\)"):
+        open_dataset(folder, "all")
 
 
 def _first(images) -> dict:

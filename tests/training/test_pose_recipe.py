@@ -91,6 +91,7 @@ def test_what_lies_outside_the_picture_has_its_mean_colour_and_joints_there_stay
     one.keypoints[0, 4, :2] = (-3, 5)
     cropped = crop_person(one, 0, 24)  # the region is x -2 to 22
     assert (cropped.image == (10, 200, 30)).all()
+    assert cropped.boxes.tolist() == [[2, 2, 22, 22]]
     assert cropped.keypoints[0, 4].tolist() == pytest.approx([-3 + 0.5 + 2 - 0.5, 5 + 2, 2])
     far = crop_person(one, 0, 24, np.array([900.0, 900.0, 24.0]))
     assert (far.image == (10, 200, 30)).all()

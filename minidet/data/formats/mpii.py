@@ -37,7 +37,10 @@ MAX_BYTES = 512 << 20  # the published file has 13 MB, and 120 MB decompressed
 
 SCALE_PIXELS = 200  # a person of scale 1 is so high (the data set's own definition)
 
-SPLITS = {"train": 1, "test": 0}  # values of img_train
+# The joints of the test split (img_train 0) are not published, and a split to validate on is not either: every tenth
+# training image.
+SPLITS = ("train", "val", "test")
+VALIDATION_STEP = 10
 
 
 @dataclass
@@ -58,22 +61,25 @@ def read_mpii(
     on_problem: OnProblem = raise_problem,
     max_bytes: int = MAX_BYTES,
 ) -> MpiiAnnotations:
-    """Read and check the people of the split "train" or "test". on_problem: as in read_coco.
+    """Read and check the people of the split "train", "val" or "test". on_problem: as in read_coco.
 
     A person's box, which the file has not, is the square of 200 * scale pixels around objpos, together with the
     labelled joints, clipped to the image. An is_visible of 0 means a hidden joint, and so does none at all, which the
     file has for heads.
     """
     if split not in SPLITS:
-        raise ValueError(f"read_mpii: expected split {' or '.join(SPLITS)}, got {split!r}")
+        raise ValueError(f"read_mpii: expected split {', '.join(SPLITS)}, got {split!r}")
     path, image_folder = Path(path), Path(image_folder)
     images, in_training = _load(path, max_bytes)
     result = MpiiAnnotations([], (BACKGROUND, "person"), joint_names=MPII_JOINTS)
     seen: dict[Any, str] = {}
+    in_order = 0  # training images so far
     for number, (image, flag) in enumerate(zip(images, in_training, strict=True)):
         where = f"{path.name}: annolist[{number}]"
         try:
-            if _number(flag, f"{path.name}: img_train[{number}]") != SPLITS[split]:
+            training = _number(flag, f"{path.name}: img_train[{number}]") == 1
+            in_order += training
+            if split != ("test" if not training else "train" if in_order % VALIDATION_STEP else "val"):
                 continue
             people = list(_people(image, where))
             if people:
