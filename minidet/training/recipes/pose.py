@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -206,28 +207,27 @@ def predict(model: DeepPose, samples: Sequence[Sample], batch_size: int = 64) ->
     scores: each has 1. The model is left in evaluation mode.
     """
     model.eval()
-    pixels = model.image_size
-    waiting, found = [], [[] for _ in range(len(samples))]
-
-    def look() -> None:
-        cropped = [crop_person(sample, person, pixels, region) for _, sample, person, region in waiting]
+    found: list[list[dict]] = [[] for _ in range(len(samples))]
+    everybody = people(samples)
+    while batch := list(islice(everybody, batch_size)):
+        regions = [person_region(sample.boxes[person]) for _, sample, person in batch]
+        crops = [
+            crop_person(sample, person, model.image_size, region)
+            for (_, sample, person), region in zip(batch, regions, strict=True)
+        ]
         with no_grad():
-            results = model(Tensor(collate(cropped, np.arange(len(cropped))).images).to(model.device))
-        for (number, sample, person, region), result in zip(waiting, results, strict=True):
-            scale, corner = region[2] / pixels, region[:2] - region[2] / 2
-            for key in ("keypoints", "stage_keypoints"):
-                result[key] = result[key].astype(np.float64)
-                result[key][..., :2] = (result[key][..., :2] + 0.5) * scale + corner - 0.5
-            found[number].append(result | {"box": sample.boxes[person], "region": region})
-        waiting.clear()
-
-    for number, sample, person in people(samples):
-        waiting.append((number, sample, person, person_region(sample.boxes[person])))
-        if len(waiting) == batch_size:
-            look()
-    if waiting:
-        look()
+            results = model(Tensor(collate(crops, np.arange(len(crops))).images).to(model.device))
+        for (number, sample, person), region, result in zip(batch, regions, results, strict=True):
+            places = {name: in_picture(array, region, model.image_size) for name, array in result.items()}
+            found[number].append(places | {"box": sample.boxes[person], "region": region})
     return [gather(of_sample) for of_sample in found]
+
+
+def in_picture(joints: np.ndarray, region: np.ndarray, pixels: int) -> np.ndarray:
+    """Joints (..., 2 or more), x, y first, from a crop of pixels x pixels back to the picture that it was cut from."""
+    joints = joints.astype(np.float64)
+    joints[..., :2] = (joints[..., :2] + 0.5) * region[2] / pixels + region[:2] - region[2] / 2 - 0.5
+    return joints
 
 
 def gather(found: list[dict]) -> dict:
