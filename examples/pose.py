@@ -42,10 +42,10 @@ def main() -> None:
     arguments = parse_arguments()
     out, seed = arguments.out, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
-    counts = {"train": 64, "test": 16} if arguments.quick else {"train": 5000, "test": 300}
+    counts = {"train": 200, "test": 40} if arguments.quick else {"train": 5000, "test": 300}
     data = make_dataset(out / "data", task="pose", seed=seed, splits=counts)
     train, test = open_dataset(data, "train", masks=False), open_dataset(data, "test", masks=False)
-    epochs = {"cascade": 1, "masking": 1, "pretraining": 1, "few": 1} if arguments.quick else EPOCHS
+    epochs = dict.fromkeys(EPOCHS, 3) if arguments.quick else EPOCHS
 
     print("\n1. A cascade: 28 numbers, then a closer look at each joint")
     model = fit(SYSTEM, train, {"epochs": epochs["cascade"]}, seed=seed, title="cascade")
@@ -146,7 +146,7 @@ def teach_zeros(sample: Sample) -> Sample:
 
 def compare_starts(out: Path, train, test, epochs: dict, seed: int, quick: bool) -> dict:
     """A few pictures of people, and stage 1 alone, from random weights and from a classifier's."""
-    scenes = make_dataset(out / "objects", task="localization", seed=seed, splits={"train": 64 if quick else 4000})
+    scenes = make_dataset(out / "objects", task="localization", seed=seed, splits={"train": 200 if quick else 4000})
     objects = open_dataset(scenes, "train", masks=False)
     classifier = fit(CLASSIFIER, objects, {"epochs": epochs["pretraining"]}, seed=seed, title="classifier")
     few, results = train.subset(range(min(len(train), FEW_TRANSFER))), {}

@@ -23,7 +23,7 @@ from minidet.training.checkpoint import read_arrays
 from minidet.training.system import System
 
 DEFAULTS = {
-    "epochs": 12,
+    "epochs": 14,
     "batch_size": 32,
     "optimizer": "adamw",
     "learning_rate": 1e-3,
