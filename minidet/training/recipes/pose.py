@@ -47,9 +47,10 @@ JOINTS = {"lsp": (LSP_JOINTS, LSP_LIMBS), "mpii": (MPII_JOINTS, MPII_LIMBS)}
 # Around a person's box, in fractions of its longer side: hands that something hides lie outside the visible part's box,
 # and a joint at the edge wants to be seen with what is around it. More costs resolution.
 MARGIN = 0.1
-# Augmentation moves the box by up to this fraction of its side. Boxes of the test split vary less: only hidden hands
-# and feet change them.
-SHIFT = 0.1
+# Augmentation moves the box by up to this fraction of its side, three pixels of 64. Twice as much makes boxes that the
+# test split does not have (there only hidden hands and feet change them), and learning slower: after an epoch the mean
+# error is 3.5 pixels and not 3.1.
+SHIFT = 0.05
 
 
 # ---- people as pictures of their own ---------------------------------------------------------------------------------
