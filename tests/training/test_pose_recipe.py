@@ -234,6 +234,9 @@ def test_errors_are_measured_in_the_networks_pixels_and_pictures_without_people_
     metrics, found = SYSTEM.evaluate(Middle(), Listed([sample(), group]), 8)
     assert len(found) == 2
     assert metrics["mean_error"] == pytest.approx(1.5 * 16 / 24)
+    nobody, found = SYSTEM.evaluate(Middle(), Listed([sample()]), 8)
+    assert np.isnan(list(nobody.values())).all()
+    assert len(found) == 1
 
 
 # ---- what cannot be learned

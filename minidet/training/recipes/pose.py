@@ -244,12 +244,14 @@ def gather(found: list[dict]) -> dict:
 
 
 def evaluate(model: DeepPose, dataset: Dataset, batch_size: int = 64) -> tuple[dict[str, float], list[dict]]:
-    """Metrics over all people of a data set, and the predictions. Pictures without people do not count."""
+    """Metrics over all people of a data set, NaN where there are none, and the predictions. Pictures without people do
+    not count."""
     predictions = predict(model, dataset, batch_size)
-    shown = [index for index, record in enumerate(dataset.records) if len(record.boxes)]
-    truth = np.concatenate([dataset.records[index].keypoints for index in shown])
-    predicted = np.concatenate([predictions[index]["keypoints"] for index in shown])
-    regions = np.concatenate([predictions[index]["regions"] for index in shown])
+    nobody = np.zeros((0, len(model.joints), 3))
+    shown = [(record, found) for record, found in zip(dataset.records, predictions, strict=True) if len(record.boxes)]
+    truth = np.concatenate([nobody, *(record.keypoints for record, _ in shown)])
+    predicted = np.concatenate([nobody, *(found["keypoints"] for _, found in shown)])
+    regions = np.concatenate([np.zeros((0, 3)), *(found["regions"] for _, found in shown)])
     scale = model.input_size / regions[:, 2]  # pixels of the network's input in one pixel of the picture
     return pose_metrics(predicted, truth, model.joints, scale), predictions
 
