@@ -12,6 +12,8 @@ import numpy as np
 
 from minidet.data.files import AnnotationError, read_limited, read_lines
 from minidet.data.formats.coco import read_coco
+from minidet.data.formats.cub import SPLITS as CUB_SPLITS
+from minidet.data.formats.cub import read_cub
 from minidet.data.formats.lsp import read_lsp
 from minidet.data.formats.mpii import SPLITS as MPII_SPLITS
 from minidet.data.formats.mpii import read_mpii
@@ -22,7 +24,7 @@ from minidet.data.images import MAX_PIXELS, ImageError, read_image
 from minidet.data.joints import LSP_JOINTS, LSP_SWAP, MPII_JOINTS, MPII_SWAP
 from minidet.data.masks import counts_to_mask, polygons_to_mask
 
-FORMATS = ("coco", "coco-keypoints", "voc", "yolo", "lsp", "mpii")
+FORMATS = ("coco", "coco-keypoints", "voc", "yolo", "lsp", "mpii", "cub")
 MPII_FILE = "mpii_human_pose_v1_u12_1.mat"
 SWAPS = {LSP_JOINTS: LSP_SWAP, MPII_JOINTS: MPII_SWAP}
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
@@ -175,6 +177,8 @@ def _as_bytes(part: Any) -> bytes:
     """A part of an annotation, whole: the repr of an array would leave out its middle."""
     if isinstance(part, np.ndarray):
         return f"{part.dtype}{part.shape}".encode() + part.tobytes()
+    if isinstance(part, Path):  # a mask in a file of its own
+        return hashlib.sha256(part.read_bytes()).digest()
     return b"".join(map(_as_bytes, part)) if isinstance(part, list) else repr(part).encode()
 
 
@@ -186,13 +190,26 @@ def _paint_masks(record: Record, size: tuple[int, int]) -> np.ndarray | None:
     for mask, segmentation in zip(masks, record.segmentations, strict=True):
         if segmentation is None:
             continue
-        if isinstance(segmentation, np.ndarray):
+        if isinstance(segmentation, Path):
+            mask[:] = _read_mask(segmentation, size)
+        elif isinstance(segmentation, np.ndarray):
             mask[:] = segmentation
         elif isinstance(segmentation[0], np.ndarray):
             mask[:] = polygons_to_mask(segmentation, *size)
         else:
             mask[:] = counts_to_mask(segmentation, *size)
     return masks
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the pixels of a picture that are at least half bright."""
+    picture = read_image(path)
+    if picture.shape[:2] != size:
+        raise AnnotationError(
+            f"{path}: expected a mask of {size[1]} x {size[0]} pixels as its image, got {picture.shape[1]} x "
+            f"{picture.shape[0]}; fix or remove it"
+        )
+    return picture[..., 0] >= 128
 
 
 # ---- which files make a data set ----------------------------------------------------------------------------------
@@ -217,6 +234,8 @@ def open_dataset(
       yolo            classes.txt, labels/SPLIT/*.txt, images/SPLIT/
       lsp             lsp/SPLIT/joints.mat with images/SPLIT/, or joints.mat and images/ (one split, any name)
       mpii            mpii_human_pose_v1_u12_1.mat and images/ (splits train, val and test)
+      cub             train_test_split.txt, images.txt, image_class_labels.txt, bounding_boxes.txt, classes.txt, images/
+                      of CUB-200-2011 (splits train and test); segmentations/ if it is there
     masks: paint the annotated masks into every sample; False saves the time.
     on_problem: called with every AnnotationError. It raises by default; if it returns, the faulty annotation is left
     out, so `on_problem=lambda e: print(e)` opens a data set with known faults.
@@ -251,6 +270,8 @@ def find_splits(folder: Path | str) -> list[str]:
         names.add("all")
     if (folder / MPII_FILE).is_file():
         names.update(MPII_SPLITS)
+    if (folder / "train_test_split.txt").is_file():
+        names |= CUB_SPLITS.keys()
     order = {"train": 0, "val": 1, "test": 2}
     return sorted(names, key=lambda name: (order.get(name, 3), name))
 
@@ -331,6 +352,11 @@ def _read_mpii_folder(folder: Path, split: str, on_problem: OnProblem, looked_fo
     if split not in MPII_SPLITS or not (folder / MPII_FILE).is_file() or not (folder / "images").is_dir():
         return None
     return read_mpii(folder / MPII_FILE, folder / "images", split, on_problem)
+def _read_cub_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:
+    looked_for.append("train_test_split.txt with images/ (CUB-200-2011)")
+    if split not in CUB_SPLITS or not (folder / "train_test_split.txt").is_file():
+        return None
+    return read_cub(folder, split, on_problem)
 
 
 _READERS = {
@@ -340,4 +366,5 @@ _READERS = {
     "yolo": _read_yolo_folder,
     "lsp": _read_lsp_folder,
     "mpii": _read_mpii_folder,
+    "cub": _read_cub_folder,
 }

@@ -1,1 +1,2 @@
-"""Annotation files: COCO JSON, VOC XML, YOLO text, LSP joints. Each module reads (and validates) and writes one."""
+"""Annotation files: COCO JSON, VOC XML, YOLO text, LSP joints, CUB-200-2011's text. Each module reads (and
+validates) one, and writes it too where minidet makes such files."""

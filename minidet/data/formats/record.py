@@ -30,7 +30,8 @@ class Record:
 
     size: (height, width), or None where the file does not say. boxes: (R, 4) float64 x1 y1 x2 y2, continuous
     pixels. labels: (R,) int64 from 1. iscrowd, difficult: (R,) bool. keypoints: (R, J, 3) float64 x, y, v or None.
-    segmentations: for each object (H, W) bool, a list of (n, 2) polygons, a list of run lengths, or None.
+    segmentations: for each object (H, W) bool, a list of (n, 2) polygons, a list of run lengths, the Path of a
+    picture that is bright there, or None.
     """
 
     path: Path
