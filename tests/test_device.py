@@ -9,9 +9,11 @@ import pytest
 import minidet
 import minidet.functional as F
 from minidet import Tensor, nn, optim
+from minidet.backbones import TinyBackbone
 from minidet.cli import main
 from minidet.data.dataset import Sample
 from minidet.device import to_numpy
+from minidet.models.wsol import WeakLocalizer
 from minidet.random import manual_seed
 from minidet.training import Training, load_system, read_arrays
 from minidet_kernels import emulator
@@ -238,8 +240,8 @@ def test_a_state_goes_from_device_to_device(gpu, tmp_path) -> None:
 # ------------------------------------------------------------------------------------------------- training
 
 
-def small_training(device: str, *overrides: str) -> Training:
-    system = load_system("localizer")
+def small_training(device: str, *overrides: str, name: str = "localizer") -> Training:
+    system = load_system(name)
     settings = system.configure(["size=16", "batch_size=4", "epochs=3", "warmup=1", *overrides])
     rng, size = np.random.default_rng(0), settings["size"]
     box = np.array([[0.25, 0.25, 0.75, 0.75]]) * size
@@ -252,10 +254,13 @@ def small_training(device: str, *overrides: str) -> Training:
 
 
 @needs_emulator
-def test_the_localizer_learns_on_the_gpu_what_it_learns_on_the_cpu(gpu) -> None:
+@pytest.mark.parametrize(
+    ("name", "overrides"), [("localizer", []), ("wsol", ["pooling=gap"]), ("wsol", ["pooling=gmp", "stride=8"])]
+)
+def test_a_system_learns_on_the_gpu_what_it_learns_on_the_cpu(gpu, name, overrides) -> None:
     """Three steps: losses, all gradients, weights and averages. Each step waits for the GPU once, to read its losses
     and the length of its gradient together."""
-    here, there = small_training("cpu", "optimizer=sgd"), small_training("cuda", "optimizer=sgd")
+    here, there = (small_training(device, "optimizer=sgd", *overrides, name=name) for device in ("cpu", "cuda"))
     for _ in range(3):
         expected = here.step(next(iter(here.loader)))
         batch = next(iter(there.loader))
@@ -268,6 +273,20 @@ def test_the_localizer_learns_on_the_gpu_what_it_learns_on_the_cpu(gpu) -> None:
             assert_close(q.grad.data, p.grad.data)
     for name, array in there.model.state_dict().items():
         assert_close(array, here.model.state_dict()[name])
+
+
+@needs_emulator
+def test_boxes_around_class_activation_maps_are_those_of_the_cpu(gpu) -> None:
+    manual_seed(0)
+    model = WeakLocalizer(TinyBackbone((4, 8)), 3, 16, cam_channels=8).eval()
+    model.fc.weight.data[...] = np.random.default_rng(0).normal(size=(3, 8))
+    images = minidet.tensor(np.random.default_rng(1).random((2, 3, 16, 16), dtype=np.float32))
+    here = model.localize(images, np.array([[0, 2], [1, 1]]))
+    there = model.to("cuda").localize(images.to("cuda"), np.array([[0, 2], [1, 1]]))
+    for got, expected in zip(there, here, strict=True):
+        for name, array in expected.items():
+            assert type(got[name]) is np.ndarray
+            assert_close(got[name], array)
 
 
 @needs_emulator

@@ -1,4 +1,4 @@
-"""From a binary map to a box: what weakly supervised localization does with a thresholded heat map."""
+"""From binary maps to boxes: what weakly supervised localization does with a thresholded heat map."""
 
 from typing import Any
 
@@ -28,3 +28,28 @@ def largest_component_box(mask: Any, connectivity: int = 8) -> np.ndarray:
     sizes[0] = 0  # the background
     rows, columns = np.nonzero(labels[0] == sizes.argmax())  # the first of the largest
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float32)
+
+
+def component_boxes(masks: Any, connectivity: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The boxes of all connected components of masks (N, H, W), bool: boxes (C, 4), float32, in the coordinates of
+    `largest_component_box`; how many pixels each component has (C,); and the mask that it is in (C,), both int64. Mask
+    after mask, and within a mask in the order of the components' first pixels. Errors: as the kernel's.
+    """
+    masks = array_of(masks)
+    labels, counts = kernels.connected_components(masks, connectivity)
+    total, (height, width) = int(counts.sum()), labels.shape[1:]
+    # Numbers from 0 that go on from mask to mask, where the kernel's begin with 1 in each.
+    labels += (np.cumsum(counts) - counts - 1).astype(np.int32)[:, None, None]
+    places = np.flatnonzero(masks)
+    component = labels.ravel()[places]
+    rows, columns = np.divmod(places % max(height * width, 1), max(width, 1))
+    boxes = np.empty((total, 4), np.float32)
+    for side, (coordinate, extreme, start) in enumerate((
+        (columns, np.minimum, width), (rows, np.minimum, height), (columns, np.maximum, 0), (rows, np.maximum, 0)
+    )):  # fmt: skip
+        ends = np.full(total, start)
+        extreme.at(ends, component, coordinate)
+        boxes[:, side] = ends
+    boxes[:, 2:] += 1  # the far edge of the last pixel
+    pixels = np.bincount(component, minlength=total)
+    return boxes, pixels, np.repeat(np.arange(len(counts)), counts)

@@ -26,7 +26,7 @@ EPILOG = """example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("system", metavar="SYSTEM", help="what to train: localizer, classifier, pose")
+    parser.add_argument("system", metavar="SYSTEM", help="what to train: localizer, classifier, pose, wsol")
     parser.add_argument(
         "--data", type=Path, metavar="DIR",
         help="data set (default: generated scenes in OUT/data); with --resume where it lies now, if it was moved",

@@ -30,11 +30,11 @@ def draw_boxes(
     draw = ImageDraw.Draw(picture)
     truth = np.zeros((0, 4)) if truth is None else np.asarray(truth)
     for box in truth:
-        _rectangle(draw, box * factor, WHITE, width=2, dash=6)
+        draw_rectangle(draw, box * factor, WHITE, width=2, dash=6)
     order = np.argsort(scores, kind="stable") if scores is not None else range(len(boxes))  # the best one on top
     colors = [PALETTE[(int(labels[index]) if labels is not None else 0) % len(PALETTE)] for index in range(len(boxes))]
     for index in order:
-        _rectangle(draw, np.asarray(boxes[index]) * factor, colors[index], width=3)
+        draw_rectangle(draw, np.asarray(boxes[index]) * factor, colors[index], width=3)
     # Names after all lines, which would cross them; the truth's hang from its box's lower edge, where they cannot cover
     # the prediction's at the upper one.
     for index, box in enumerate(truth):
@@ -65,7 +65,7 @@ def _caption(labels, scores, names, index: int) -> str:
     return " ".join(parts)
 
 
-def _rectangle(draw: ImageDraw.ImageDraw, box: np.ndarray, color, width: int, dash: int = 0) -> None:
+def draw_rectangle(draw: ImageDraw.ImageDraw, box: np.ndarray, color, width: int, dash: int = 0) -> None:
     """The outline of x1 y1 x2 y2, kept inside the picture so that a box at the border is still seen."""
     limit = np.array([draw.im.size[0] - 1, draw.im.size[1] - 1] * 2, float)
     x1, y1, x2, y2 = np.clip(np.asarray(box, float) - [0, 0, 1, 1], 0, limit)

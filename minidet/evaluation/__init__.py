@@ -11,15 +11,27 @@ from .heatmaps import (
 )
 from .localization import localization_metrics
 from .pose import pose_metrics
+from .weak_localization import (
+    best_threshold,
+    box_accuracy,
+    max_box_acc,
+    max_box_acc_v2,
+    weak_localization_metrics,
+)
 
 __all__ = [
     "area",
     "average_drop",
+    "best_threshold",
+    "box_accuracy",
     "deletion_curve",
     "insertion_curve",
     "localization_metrics",
+    "max_box_acc",
+    "max_box_acc_v2",
     "parameter_randomization",
     "pointing_game",
     "pose_metrics",
     "rank_correlation",
+    "weak_localization_metrics",
 ]

@@ -8,6 +8,7 @@ Read formulas.py, one equation a function; then base.py, how the activations and
 
 from . import formulas
 from .base import LayerMap
+from .boxes import map_box, map_boxes
 from .cam import CAM
 from .gradcam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
 from .inputs import Gradient, GuidedBackpropagation, SmoothGrad
@@ -46,5 +47,7 @@ __all__ = [
     "SmoothGrad",
     "XGradCAM",
     "formulas",
+    "map_box",
+    "map_boxes",
     "resize_map",
 ]

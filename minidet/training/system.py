@@ -43,6 +43,7 @@ SYSTEMS: dict[str, str] = {
     "localizer": "minidet.training.recipes.localizer",
     "classifier": "minidet.training.recipes.classifier",
     "pose": "minidet.training.recipes.pose",
+    "wsol": "minidet.training.recipes.wsol",
 }
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from minidet.drawing import draw_boxes, draw_masks, draw_skeleton, grid
+from minidet.drawing import draw_boxes, draw_localization, draw_masks, draw_skeleton, grid
 from minidet.drawing.canvas import PALETTE, enlargement
+from minidet.drawing.localization import ESTIMATED, TRUE
 
 GRAY = np.full((32, 48, 3), 128, np.uint8)
 
@@ -142,3 +143,27 @@ def test_a_grid_of_nothing_or_with_missing_captions_is_refused():
 def test_the_rows_of_a_sheet_are_evenly_filled(pictures, columns):
     sheet = grid([GRAY] * pictures, columns=6, least_side=1)
     assert sheet.shape[1] == 8 + columns * (GRAY.shape[1] + 8)
+
+
+def test_an_estimated_box_is_red_over_a_true_one_in_green_and_the_map_stands_beside() -> None:
+    image = np.full((20, 30, 3), 90, np.uint8)
+    heat_map = np.zeros((20, 30), np.float32)
+    heat_map[5:10, 5:15] = 2
+    picture = draw_localization(image, np.array([4.0, 4, 16, 12]), np.array([2.0, 3, 10, 15]), heat_map)
+    assert picture.dtype == np.uint8
+    height, width = picture.shape[:2]
+    factor = height // 20
+    assert width == 2 * 30 * factor
+
+    def has(color, part) -> bool:
+        return bool((part == color).all(axis=2).any())
+
+    for part in (picture[:, : width // 2], picture[:, width // 2 :]):
+        assert has(TRUE, part)
+        assert has(ESTIMATED, part)
+    assert (picture[0, 0] == 90).all()
+    low, high = picture[1, width // 2 + 1].astype(int), picture[7 * factor, width // 2 + 7 * factor].astype(int)
+    assert high.sum() > low.sum() + 100  # viridis: dark where the map is low, bright where it is high
+    assert not has(TRUE, draw_localization(image, np.array([4.0, 4, 16, 12])))
+    plain = draw_localization(image, np.zeros(4), None, np.full((5, 5), np.float32(1)))  # no box, a map of one value
+    assert not has(ESTIMATED, plain)

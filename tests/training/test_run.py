@@ -170,7 +170,7 @@ def test_overrides_that_make_no_sense_are_refused(override, message):
 
 
 def test_an_unknown_system_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="systems localizer, classifier, pose, got 'localiser'"):
+    with pytest.raises(ValueError, match="systems localizer, classifier, pose, wsol, got 'localiser'"):
         load_system("localiser")
 
 

@@ -1,0 +1,48 @@
+"""Estimated boxes beside true ones, as the lecture shows weakly supervised localization."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from minidet.drawing.boxes import draw_rectangle
+from minidet.drawing.canvas import LEAST_SIDE, PALETTE, enlarge, enlargement
+
+# The lecture's green and red, in the shades that colour-blind readers can tell apart (Okabe and Ito).
+TRUE, ESTIMATED = PALETTE[3], PALETTE[5]
+OPACITY = 0.6  # of the map's colours over the grey image
+
+
+def draw_localization(
+    image: np.ndarray,
+    box: np.ndarray,
+    truth: np.ndarray | None = None,
+    heat_map: np.ndarray | None = None,
+    least_side: int = LEAST_SIDE // 2,
+) -> np.ndarray:
+    """The estimated box in red over the true one in green; given a heat map, a second picture to the right shows it
+    over the grey image, dark blue at its least value, yellow at its largest.
+
+    image: (H, W, 3) uint8, or float in [0, 1]. box, truth: (4,) x1 y1 x2 y2 in pixels; a box of zeros is none.
+    heat_map: (h, w), stretched over the image. Returns (factor * H, factor * W or twice as wide, 3) uint8, the factor
+    so that the longer side of a picture has least_side pixels.
+    """
+    factor = enlargement(*image.shape[:2], least_side)
+    pictures = [enlarge(image, factor)]
+    if heat_map is not None:
+        pictures.append(tint(pictures[0], heat_map))
+    for picture in pictures:
+        draw = ImageDraw.Draw(picture)
+        for rectangle, color, width in ((truth, TRUE, 3), (box, ESTIMATED, 2)):
+            if rectangle is not None and np.any(rectangle):
+                draw_rectangle(draw, np.asarray(rectangle) * factor, color, width)
+    return np.concatenate([np.asarray(picture) for picture in pictures], axis=1)
+
+
+def tint(picture: Image.Image, heat_map: np.ndarray) -> Image.Image:
+    """The picture in grey, under the map in colours of equal brightness steps (viridis)."""
+    from matplotlib import colormaps
+
+    low, high = heat_map.min(), heat_map.max()
+    scaled = (heat_map - low) / (high - low) if high > low else np.zeros_like(heat_map)
+    scaled = Image.fromarray(scaled.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
+    colors = Image.fromarray(colormaps["viridis"](np.asarray(scaled), bytes=True)[..., :3])
+    return Image.blend(picture.convert("L").convert("RGB"), colors, OPACITY)
