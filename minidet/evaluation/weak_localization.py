@@ -48,29 +48,29 @@ def box_accuracy(
     counts pixels to compute overlaps, inclusive of both ends. Cost: about 10 milliseconds for a map of 64x64 at 100
     thresholds. Raises ValueError for shapes that do not fit and unknown names.
     """
-    overlaps = best_overlaps(maps, truth, thresholds, mode, components)  # (N, T)
+    if components not in ("largest", "all"):
+        raise ValueError(f"box_accuracy: expected components 'largest' or 'all', got {components!r}")
+    overlaps = box_overlaps(maps, truth, thresholds, mode)[components]  # (N, T)
     return (overlaps >= np.reshape(ious, (-1, 1, 1))).mean(axis=1)
 
 
-def best_overlaps(maps: Any, truth: Any, thresholds: Any, mode: str, components: str) -> np.ndarray:
-    """IoU (N, T) of the true box with the box at each threshold, 0 where there is none. Arguments: `box_accuracy`."""
+def box_overlaps(maps: Any, truth: Any, thresholds: Any = THRESHOLDS, mode: str = "minmax") -> dict[str, np.ndarray]:
+    """IoU (N, T) of the true box with the one at each threshold, 0 where there is none: "largest", of the component
+    with the most pixels, and "all", the best of all components'. Arguments: `box_accuracy`."""
     maps, truth, thresholds = np.asarray(maps), np.asarray(truth, np.float64), np.asarray(thresholds, np.float64)
     if maps.ndim != 3 or truth.shape != (len(maps), 4) or not len(maps):
         raise ValueError(
             f"box_accuracy: expected maps (N, H, W) and as many true boxes (N, 4), not 0, got {maps.shape} and "
             f"{truth.shape}"
         )
-    if components not in ("largest", "all"):
-        raise ValueError(f"box_accuracy: expected components 'largest' or 'all', got {components!r}")
-    overlaps = np.zeros((len(maps), len(thresholds)))
-    for heat_map, true_box, of_map in zip(maps, truth, overlaps, strict=True):
+    overlaps = {name: np.zeros((len(maps), len(thresholds))) for name in ("largest", "all")}
+    for n, (heat_map, true_box) in enumerate(zip(maps, truth, strict=True)):
         masks = threshold_maps(heat_map[None], thresholds, mode)[0]  # (T, H, W)
         boxes, pixels, threshold = component_boxes(masks)
-        if components == "largest":
-            largest = largest_of_each(pixels, threshold)
-            boxes, threshold = boxes[largest], threshold[largest]
         iou = paired_iou(boxes.astype(np.float64), np.broadcast_to(true_box, boxes.shape))
-        np.maximum.at(of_map, threshold, iou)
+        largest = largest_of_each(pixels, threshold)
+        overlaps["largest"][n, threshold[largest]] = iou[largest]
+        np.maximum.at(overlaps["all"][n], threshold, iou)
     return overlaps
 
 
@@ -102,13 +102,13 @@ def best_position(accuracy: np.ndarray) -> int:
     return int(best[len(best) // 2])
 
 
-def box_accuracy_metrics(largest: np.ndarray, every: np.ndarray, thresholds: Any = THRESHOLDS) -> dict[str, float]:
-    """max_box_acc with its best_threshold ("minmax"), and max_box_acc_v2, from `best_overlaps` (N, T) of the largest
-    components and of all: for data sets whose maps do not fit into memory together."""
-    accuracy = (largest >= CORRECT_IOU).mean(axis=0)
+def box_accuracy_metrics(overlaps: dict[str, np.ndarray], thresholds: Any = THRESHOLDS) -> dict[str, float]:
+    """max_box_acc with its best_threshold ("minmax"), and max_box_acc_v2, from `box_overlaps`: for data sets whose maps
+    do not fit into memory together."""
+    accuracy = (overlaps["largest"] >= CORRECT_IOU).mean(axis=0)
     return {
         "max_box_acc": float(accuracy.max()),
-        "max_box_acc_v2": float(np.mean([(every >= iou).mean(axis=0).max() for iou in V2_IOUS])),
+        "max_box_acc_v2": float(np.mean([(overlaps["all"] >= iou).mean(axis=0).max() for iou in V2_IOUS])),
         "best_threshold": float(np.asarray(thresholds)[best_position(accuracy)]),
     }
 

@@ -13,7 +13,7 @@ from minidet.evaluation import (
     max_box_acc_v2,
     weak_localization_metrics,
 )
-from minidet.evaluation.weak_localization import THRESHOLDS, V2_IOUS, best_overlaps, box_accuracy_metrics
+from minidet.evaluation.weak_localization import V2_IOUS, box_accuracy_metrics, box_overlaps
 
 
 def stairs(*steps: tuple[float, tuple[int, int, int, int]]) -> np.ndarray:
@@ -34,7 +34,7 @@ def test_the_curve_by_hand() -> None:
     truth = [[0, 0, 6, 6]]
     # above 0: 10 x 9, IoU 36 / 90; above 0.25 and 0.4: 6 x 6; above 0.5: 4 x 4, IoU 16 / 36; above 1: nothing
     thresholds = [0.0, 0.1, 0.25, 0.4, 0.5, 0.9, 1.0]
-    overlaps = best_overlaps(SHRINKING[None], truth, thresholds, "minmax", "largest")
+    overlaps = box_overlaps(SHRINKING[None], truth, thresholds)["largest"]
     np.testing.assert_allclose(overlaps, [[0.4, 0.4, 1, 1, 4 / 9, 4 / 9, 0]], rtol=1e-12)
     curve = box_accuracy(SHRINKING[None], truth, thresholds, ious=(0.3, 0.4, 0.5, 1.0))
     assert curve.tolist() == [
@@ -112,7 +112,7 @@ def test_random_maps_against_literal_loops(components: str) -> None:
     corners = rng.uniform(0, 6, (8, 2))
     truth = np.hstack([corners, corners + rng.uniform(1, 6, (8, 2))])
     thresholds = np.array([0.013, 0.1, 0.37, 0.5, 0.8, 0.99])
-    overlaps = best_overlaps(maps, truth, thresholds, "minmax", components)
+    overlaps = box_overlaps(maps, truth, thresholds)[components]
     expected = [
         [literal_overlap(m, box, t, components) for t in thresholds] for m, box in zip(maps, truth, strict=True)
     ]
@@ -125,13 +125,9 @@ def test_metrics_in_pieces_are_those_of_the_whole() -> None:
     rng = np.random.default_rng(4)
     maps = rng.random((6, 4, 4)).astype(np.float32).repeat(3, axis=1).repeat(3, axis=2)
     truth = np.tile([2.0, 2, 9, 10], (6, 1))
-    pieces = {
-        kind: np.concatenate(
-            [best_overlaps(maps[i : i + 4], truth[i : i + 4], THRESHOLDS, "minmax", kind) for i in (0, 4)]
-        )
-        for kind in ("largest", "all")
-    }
-    assert box_accuracy_metrics(pieces["largest"], pieces["all"]) == {
+    pieces = [box_overlaps(maps[i : i + 4], truth[i : i + 4]) for i in (0, 4)]
+    together = {name: np.concatenate([piece[name] for piece in pieces]) for name in ("largest", "all")}
+    assert box_accuracy_metrics(together) == {
         "max_box_acc": max_box_acc(maps, truth),
         "max_box_acc_v2": max_box_acc_v2(maps, truth),
         "best_threshold": best_threshold(maps, truth),

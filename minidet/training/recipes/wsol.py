@@ -14,9 +14,8 @@ from minidet.data.loader import collate
 from minidet.device import to_numpy
 from minidet.drawing import draw_localization, grid
 from minidet.evaluation.weak_localization import (
-    THRESHOLDS,
-    best_overlaps,
     box_accuracy_metrics,
+    box_overlaps,
     weak_localization_metrics,
 )
 from minidet.models.wsol import WeakLocalizer
@@ -138,7 +137,7 @@ def evaluate(model: WeakLocalizer, dataset: Dataset, batch_size: int = 64) -> tu
     gives the former. These three choose it on this very data set.
     """
     model.eval()
-    predictions, rows, largest, every = [], [], [], []
+    predictions, rows, overlaps = [], [], {"largest": [], "all": []}
     for batch, images in batches(model, dataset, batch_size):
         truth, labels = true_boxes(batch, model.image_size), true_classes(batch)
         results = look(model, images, labels)
@@ -148,10 +147,11 @@ def evaluate(model: WeakLocalizer, dataset: Dataset, batch_size: int = 64) -> tu
             for result, label, box in zip(results, labels, truth, strict=True)
         ]
         maps = np.array([result["maps"][-1] for result in results])
-        largest.append(best_overlaps(maps, truth, THRESHOLDS, "minmax", "largest"))
-        every.append(best_overlaps(maps, truth, THRESHOLDS, "minmax", "all"))
+        for components, of_batch in box_overlaps(maps, truth).items():
+            overlaps[components] += of_batch.tolist()
     metrics = weak_localization_metrics(*map(np.array, zip(*rows, strict=True)))
-    return metrics | box_accuracy_metrics(np.concatenate(largest), np.concatenate(every)), predictions
+    overlaps = {components: np.array(of_images) for components, of_images in overlaps.items()}
+    return metrics | box_accuracy_metrics(overlaps), predictions
 
 
 def look(model: WeakLocalizer, images: Any, labels: np.ndarray) -> list[dict]:
@@ -164,8 +164,8 @@ def look(model: WeakLocalizer, images: Any, labels: np.ndarray) -> list[dict]:
 
 
 def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
-    """Each image with the estimated box in red and the true one, where it is known, in green; and beside it the map that
-    the box comes from."""
+    """Each image with the estimated box in red and the true one, where it is known, in green; beside it the map
+    that the box comes from."""
     pictures, captions = [], []
     for sample, prediction in zip(samples, predictions, strict=True):
         truth = sample.boxes[0] if len(sample.boxes) else None
