@@ -66,10 +66,10 @@ def test_the_first_version_takes_the_largest_component_and_the_second_the_best()
 
 
 def test_the_second_version_is_a_mean_over_overlaps_each_at_its_own_threshold() -> None:
-    maps, truth = np.stack([SHRINKING, SHRINKING]), [[0, 0, 6, 6], [0, 0, 10, 5]]
-    # second truth, 50 pixels: IoU 45 / 90 at 10 x 9, 30 / 56 at 6 x 6, 16 / 50 at 4 x 4
-    # 0.3: both found; 0.5: both at 6 x 6; 0.7: the first only
-    assert max_box_acc_v2(maps, truth) == pytest.approx((1 + 1 + 0.5) / 3)
+    maps, truth = np.stack([SHRINKING, SHRINKING]), [[0, 0, 4, 4], [0, 0, 10, 10]]
+    # IoU of the first 16 / 90, 16 / 36, 1, of the second 0.9, 0.36, 0.16, at 10 x 9, 6 x 6 and 4 x 4. 0.3: both are
+    # found at 6 x 6; 0.5 and 0.7: one at a time, and none at 6 x 6
+    assert max_box_acc_v2(maps, truth) == pytest.approx((1 + 0.5 + 0.5) / 3)
     assert V2_IOUS == (0.3, 0.5, 0.7)
 
 
