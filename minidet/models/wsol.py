@@ -27,7 +27,7 @@ from ..heatmaps.boxes import MODES, ZHOU_THRESHOLD, map_boxes
 # object; with the maximum one place is enough, so that it gains nothing beyond the object's most telling part.
 POOLINGS = {"gap": F.global_avg_pool2d, "gmp": F.global_max_pool2d}
 
-CAM_CHANNELS = 128  # of the convolution before the pooling; the paper's networks have 1024 for a thousand classes
+CAM_CHANNELS = 192  # of the convolution before the pooling; the paper's networks have 1024 for a thousand classes
 
 
 class WeakLocalizer(nn.Module):
@@ -70,9 +70,6 @@ class WeakLocalizer(nn.Module):
         self.backbone = backbone
         self.convolution = ConvBlock(backbone.out_channels, cam_channels)
         self.fc = nn.Linear(cam_channels, classes)
-        # Softmax does not see what all classes' scores have in common, so nothing would ever train away what the maps
-        # have in common at the start: a random offset, large over the background. From 0 it stays about 0.
-        nn.init.zeros_(self.fc.weight)
 
     def features(self, images: Any) -> Any:
         """f: the maps (N, cam_channels, H/stride, W/stride) that are pooled, none below 0."""

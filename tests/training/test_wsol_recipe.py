@@ -124,7 +124,7 @@ def test_the_picture_has_a_place_for_each_sample(dataset) -> None:
         ("pooling=mean", "pooling among gap, gmp, got 'mean'"),
         ("mode=zhou", "mode among fraction_of_max, minmax, got 'zhou'"),
         ("threshold=1.5", "a threshold of at least 0 and below 1, got 1.5"),
-        ("stride=3", "expected a stride among 2, 4, 8, got 3"),
+        ("stride=3", "stride: expected 4, 8, 16, got 3"),
     ],
 )
 def test_settings_that_cannot_be_trained_are_refused_by_trying_them(override, message) -> None:
