@@ -352,6 +352,8 @@ def _read_mpii_folder(folder: Path, split: str, on_problem: OnProblem, looked_fo
     if split not in MPII_SPLITS or not (folder / MPII_FILE).is_file() or not (folder / "images").is_dir():
         return None
     return read_mpii(folder / MPII_FILE, folder / "images", split, on_problem)
+
+
 def _read_cub_folder(folder: Path, split: str, on_problem: OnProblem, looked_for: list[str]) -> Annotations | None:
     looked_for.append("train_test_split.txt with images/ (CUB-200-2011)")
     if split not in CUB_SPLITS or not (folder / "train_test_split.txt").is_file():
