@@ -1,0 +1,191 @@
+"""Augmented Grad-CAM: one sharp heat map out of many coarse ones (Morbidelli et al. 2020, the lecture's eq. 1).
+
+A map is as coarse as the layer it was made at: 14 x 14 for an image of 224 x 224. But a network that looks at the same
+image rotated and shifted makes another 14 x 14 map, of other cells, and says something new. L such maps g_1 ... g_L are
+known, and with them how each copy was moved: A_l. If there is a sharp map h of the image, then g_l is what is left of
+it after moving it by A_l and decimating it by D. So the sharp map is the solution of an inverse problem,
+
+    h = argmin  1/2 sum over l of |D A_l h - g_l|^2  +  lambda TV(h)  +  mu/2 |h|^2                             (1)
+
+in which total variation keeps edges where the maps agree on them, and the last term makes the solution unique. It is
+convex and not smooth. D A_l and its adjoint, TV and the solvers are kernels: see minidet_kernels.solvers.
+
+Nothing here knows what kind of heat map it is given: "our SR framework can be combined with any visualization tool".
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import minidet_kernels as kernels
+from minidet_kernels.resample import invert_affine, rotation_then_translation
+from minidet_kernels.solvers import Energy, Solution, adam, decimated_warps, primal_dual, subgradient_descent
+
+from ..autograd import Tensor, no_grad
+from .scores import as_classes, as_images, at_rest, check_finite, logits_of
+
+# Angles U(-0.5, 0.5) rad and shifts U(-30, 30) pixels at 224 x 224 (section 3 of the paper). Larger ones see the object
+# from more places, until it leaves the picture.
+MAX_ANGLE, MAX_SHIFT = 0.5, 30 / 224
+
+# lambda = 0.001 L and mu = 0.0001 L: they grow with L, as the first term does. More lambda makes the map flatter in
+# larger pieces, more mu lower where few copies look.
+TV_WEIGHT, L2_WEIGHT = 0.001, 0.0001
+
+
+class AugmentedCAM:
+    """A heat-map method, made sharp: AugmentedCAM(GradCAM(model))(images, class_index) -> (N, H, W), as the images.
+
+    method      any of minidet.heatmaps whose maps are smaller than the image
+    copies      L >= 1, the first of which is the image itself. Cost: L/batch_size times the method, and the solver
+    max_angle   in radians; max_shift in pixels, None for 30/224 of the shorter side
+    tv_weight, l2_weight   lambda and mu per copy
+    combine     how the copies' maps become one: a solver of eq. (1), "subgradient", "adam" or "primal_dual", or
+                without it "single" (the image's own map, enlarged), "average" or "max" (of the maps moved back)
+    iterations  of the solver; None for its own default
+    seed        of the augmentations: the same for each image
+
+    Raises ValueError for copies below 1, negative angles, shifts and weights, an unknown `combine`, and images that are
+    not larger than the shift.
+    """
+
+    def __init__(
+        self,
+        method: Any,
+        copies: int = 100,
+        max_angle: float = MAX_ANGLE,
+        max_shift: float | None = None,
+        tv_weight: float = TV_WEIGHT,
+        l2_weight: float = L2_WEIGHT,
+        combine: str = "subgradient",
+        iterations: int | None = None,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> None:
+        if combine not in COMBINE:
+            raise ValueError(f"AugmentedCAM: expected combine among {', '.join(COMBINE)}, got {combine!r}")
+        if copies < 1 or batch_size < 1:
+            raise ValueError(
+                f"AugmentedCAM: expected copies and batch_size of 1 or more, got {copies} and {batch_size}"
+            )
+        if not (tv_weight >= 0 and l2_weight >= 0):
+            raise ValueError(
+                f"AugmentedCAM: expected tv_weight and l2_weight of 0 or more, got {tv_weight} and {l2_weight}"
+            )
+        self.method, self.copies, self.max_angle, self.max_shift = method, copies, max_angle, max_shift
+        self.tv_weight, self.l2_weight = tv_weight, l2_weight
+        self.combine, self.iterations, self.batch_size, self.seed = combine, iterations, batch_size, seed
+
+    def __call__(self, images: Any, class_index: Any = None) -> np.ndarray:
+        """images (N, C, H, W), class_index an int, (N,), or None for each image's predicted class -> float32."""
+        model = self.method.model
+        images = as_images(model, images)
+        with at_rest(model), no_grad():
+            classes = as_classes(class_index, logits_of(model, images))
+        size = images.shape[2:]
+        matrices = random_augmentations(self.copies, size, self.max_angle, self.max_shift, self.seed)
+        results = np.zeros((len(images), *size), np.float32)
+        for image, label, result in zip(images.data, classes, results, strict=True):
+            maps, moved = maps_of_copies(self.method, image, matrices, int(label), self.batch_size)
+            result[...] = self.combined(maps, moved, size)
+        return results
+
+    def combined(self, maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """maps (L, h, w) of copies moved by matrices (L, 2, 3) -> one map of that size; zeros where there is none."""
+        if not len(maps):
+            return np.zeros(size, np.float32)
+        combine = COMBINE[self.combine]
+        if self.combine not in SOLVERS:
+            return combine(maps, matrices, size)
+        energy = super_resolution(maps, matrices, size, self.tv_weight, self.l2_weight)
+        options = {} if self.iterations is None else {"iterations": self.iterations}
+        return combine(energy, **options).h[0, 0]
+
+
+def random_augmentations(
+    copies: int, size: tuple[int, int], max_angle: float = MAX_ANGLE, max_shift: float | None = None, seed: int = 0
+) -> np.ndarray:
+    """Matrices (L, 2, 3) for `affine_warp`: rotated, then shifted, by uniform random numbers; the first not at all."""
+    if max_shift is None:
+        max_shift = MAX_SHIFT * min(size)
+    if not (0 <= max_angle <= np.pi and 0 <= max_shift < min(size)):
+        raise ValueError(
+            f"random_augmentations: expected max_angle from 0 to pi and max_shift from 0 to less than the image's "
+            f"{size[0]} x {size[1]} pixels, got {max_angle} and {max_shift}"
+        )
+    # One row a copy: more copies leave the first ones as they are.
+    angle, *shift = np.random.default_rng(seed).uniform(-1, 1, (copies, 3)).T
+    angle[0], shift[0][0], shift[1][0] = 0, 0, 0
+    return rotation_then_translation(max_angle * angle, max_shift * np.stack(shift, axis=1), size)
+
+
+def augment(image: Any, matrices: np.ndarray) -> Any:
+    """image (C, H, W), matrices (L, 2, 3) -> its copies (L, C, H, W), on the image's device.
+
+    What is not in the picture gets the picture's mean colour: a black corner would be an edge that no training image
+    has, and many networks look at edges.
+    """
+    mean = image.mean(axis=(1, 2), keepdims=True)
+    return kernels.affine_warp((image - mean)[None], matrices) + mean
+
+
+def maps_of_copies(
+    method: Any, image: Any, matrices: np.ndarray, label: int, batch_size: int = 32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of an image (C, H, W): its copies' heat maps (L', h, w), each divided by its own maximum, and their matrices.
+
+    Maps without anything positive say nothing of where, and are left out: L' may be less than L.
+    """
+    parts = [
+        method(Tensor(augment(image, matrices[start : start + batch_size])), label)
+        for start in range(0, len(matrices), batch_size)
+    ]
+    maps = check_finite("heat maps", np.concatenate(parts))
+    highest = maps.max(axis=(1, 2))
+    seen = highest > 0
+    return maps[seen] / highest[seen, None, None], matrices[seen]
+
+
+def super_resolution(
+    maps: np.ndarray,
+    matrices: np.ndarray,
+    size: tuple[int, int],
+    tv_weight: float = TV_WEIGHT,
+    l2_weight: float = L2_WEIGHT,
+) -> Energy:
+    """Eq. (1) for maps (L, h, w): a function of h (1, 1, H, W). tv_weight and l2_weight are lambda/L and mu/L."""
+    copies = len(maps)
+    operator = decimated_warps(matrices, size, maps.shape[1:])
+    return Energy(operator, maps[:, None], tv_weight * copies, l2_weight * copies)
+
+
+def moved_back(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (L, h, w) enlarged to the image's size and moved back, first the shift and then the rotation: (L, H, W); and
+    how much of each pixel the copy saw, (L, H, W) from 0 to 1."""
+    back = invert_affine(matrices)
+    enlarged = kernels.resize_bilinear(maps[:, None], size)
+    seen = np.ones((1, 1, *size), maps.dtype)
+    return kernels.affine_warp(enlarged, back)[:, 0], kernels.affine_warp(seen, back)[:, 0]
+
+
+def single_map(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The first map, enlarged: Grad-CAM as everybody shows it."""
+    return kernels.resize_bilinear(maps[:1, None], size)[0, 0]
+
+
+def average_map(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """In each pixel the mean over the copies that saw it."""
+    back, seen = moved_back(maps, matrices, size)
+    return back.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+
+
+def max_map(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """In each pixel the maximum over the copies."""
+    return moved_back(maps, matrices, size)[0].max(axis=0)
+
+
+SOLVERS: dict[str, Callable[..., Solution]] = {
+    "subgradient": subgradient_descent, "adam": adam, "primal_dual": primal_dual
+}  # fmt: skip
+COMBINE: dict[str, Callable] = SOLVERS | {"single": single_map, "average": average_map, "max": max_map}
