@@ -13,14 +13,13 @@ convex and not smooth. D A_l and its adjoint, TV and the solvers are kernels: se
 Nothing here knows what kind of heat map it is given: "our SR framework can be combined with any visualization tool".
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import minidet_kernels as kernels
 from minidet_kernels.resample import invert_affine, rotation_then_translation
-from minidet_kernels.solvers import Energy, Solution, adam, decimated_warps, primal_dual, subgradient_descent
+from minidet_kernels.solvers import Energy, adam, decimated_warps, primal_dual, subgradient_descent
 
 from ..autograd import Tensor, no_grad
 from .scores import as_classes, as_images, at_rest, check_finite, logits_of
@@ -87,20 +86,26 @@ class AugmentedCAM:
         matrices = random_augmentations(self.copies, size, self.max_angle, self.max_shift, self.seed)
         results = np.zeros((len(images), *size), np.float32)
         for image, label, result in zip(images.data, classes, results, strict=True):
-            maps, moved = maps_of_copies(self.method, image, matrices, int(label), self.batch_size)
-            result[...] = self.combined(maps, moved, size)
+            maps = maps_of_copies(self.method, image, matrices, int(label), self.batch_size)
+            result[...] = self.combined(maps, matrices, size)
         return results
 
     def combined(self, maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """maps (L, h, w) of copies moved by matrices (L, 2, 3) -> one map of that size; zeros where there is none."""
+        """The maps (L, h, w) of `maps_of_copies`, moved by matrices (L, 2, 3), as one of that size, float32.
+
+        Maps of zeros are left out: that a copy shows the class nowhere says nothing of where it is.
+        """
+        if self.combine == "single":
+            return single_map(maps, size)
+        seen = maps.any(axis=(1, 2))
+        maps, matrices = maps[seen], matrices[seen]
         if not len(maps):
             return np.zeros(size, np.float32)
-        combine = COMBINE[self.combine]
-        if self.combine not in SOLVERS:
-            return combine(maps, matrices, size)
+        if self.combine in BASELINES:
+            return BASELINES[self.combine](maps, matrices, size)
         energy = super_resolution(maps, matrices, size, self.tv_weight, self.l2_weight)
         options = {} if self.iterations is None else {"iterations": self.iterations}
-        return combine(energy, **options).h[0, 0]
+        return SOLVERS[self.combine](energy, **options).h[0, 0]
 
 
 def random_augmentations(
@@ -130,21 +135,16 @@ def augment(image: Any, matrices: np.ndarray) -> Any:
     return kernels.affine_warp((image - mean)[None], matrices) + mean
 
 
-def maps_of_copies(
-    method: Any, image: Any, matrices: np.ndarray, label: int, batch_size: int = 32
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of an image (C, H, W): its copies' heat maps (L', h, w), each divided by its own maximum, and their matrices.
-
-    Maps without anything positive say nothing of where, and are left out: L' may be less than L.
-    """
+def maps_of_copies(method: Any, image: Any, matrices: np.ndarray, label: int, batch_size: int = 32) -> np.ndarray:
+    """Of an image (C, H, W) the heat maps (L, h, w) of its copies, float32, each divided by its own maximum; zeros
+    where a map has nothing positive. Raises ValueError for maps that are not finite."""
     parts = [
         method(Tensor(augment(image, matrices[start : start + batch_size])), label)
         for start in range(0, len(matrices), batch_size)
     ]
     maps = check_finite("heat maps", np.concatenate(parts))
-    highest = maps.max(axis=(1, 2))
-    seen = highest > 0
-    return maps[seen] / highest[seen, None, None], matrices[seen]
+    highest = maps.max(axis=(1, 2), keepdims=True)
+    return np.where(highest > 0, maps, 0) / np.where(highest > 0, highest, 1)
 
 
 def super_resolution(
@@ -169,15 +169,16 @@ def moved_back(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) ->
     return kernels.affine_warp(enlarged, back)[:, 0], kernels.affine_warp(seen, back)[:, 0]
 
 
-def single_map(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The first map, enlarged: Grad-CAM as everybody shows it."""
+def single_map(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The first copy's, which is the image itself, enlarged: Grad-CAM as everybody shows it."""
     return kernels.resize_bilinear(maps[:1, None], size)[0, 0]
 
 
 def average_map(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """In each pixel the mean over the copies that saw it."""
+    """In each pixel the mean over the copies that saw it; 0 where none did."""
     back, seen = moved_back(maps, matrices, size)
-    return back.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    seen = seen.sum(axis=0)
+    return np.divide(back.sum(axis=0), seen, out=np.zeros_like(seen), where=seen > 0)
 
 
 def max_map(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -185,7 +186,6 @@ def max_map(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np
     return moved_back(maps, matrices, size)[0].max(axis=0)
 
 
-SOLVERS: dict[str, Callable[..., Solution]] = {
-    "subgradient": subgradient_descent, "adam": adam, "primal_dual": primal_dual
-}  # fmt: skip
-COMBINE: dict[str, Callable] = SOLVERS | {"single": single_map, "average": average_map, "max": max_map}
+SOLVERS = {"subgradient": subgradient_descent, "adam": adam, "primal_dual": primal_dual}
+BASELINES = {"average": average_map, "max": max_map}
+COMBINE = (*SOLVERS, "single", *BASELINES)
