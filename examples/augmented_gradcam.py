@@ -17,12 +17,11 @@ A small classifier looks at images of 224 x 224 with one object each; its last m
 import argparse
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from minidet.backbones import TinyBackbone
 from minidet.boxes import paired_iou
 from minidet.data import Dataset, collate, make_dataset, open_dataset
 from minidet.drawing import compare_heatmaps, save_png
@@ -30,12 +29,9 @@ from minidet.evaluation import area, insertion_curve, pointing_game
 from minidet.heatmaps import GradCAM
 from minidet.heatmaps.augmented import AugmentedCAM, maps_of_copies, random_augmentations, super_resolution
 from minidet.heatmaps.boxes import map_boxes
-from minidet.models.classifier import Classifier
 from minidet.training.fit import fit
-from minidet.training.recipes.localizer import SYSTEM
+from minidet.training.recipes.classifier import SYSTEM
 from minidet_kernels.solvers import adam, diminishing_steps, primal_dual, subgradient_descent
-
-CLASSIFIER = replace(SYSTEM, build=lambda classes, config, rng: Classifier(TinyBackbone(), len(classes) - 1))
 
 METHODS = {"Grad-CAM": "single", "average": "average", "maximum": "max", "Augmented Grad-CAM": "subgradient"}
 THRESHOLDS = np.arange(0.05, 0.96, 0.05)
@@ -65,7 +61,7 @@ def main() -> None:
     folder = make_dataset(out / "data", 0, "localization", seed=arguments.seed, splits=scale.images, size=scale.size)
     splits = {name: open_dataset(folder, name, masks=False) for name in scale.images}
     settings = {"epochs": scale.epochs, "size": scale.size, "batch_size": 16}
-    model = fit(CLASSIFIER, splits["train"], settings, seed=arguments.seed, title="training the classifier").eval()
+    model = fit(SYSTEM, splits["train"], settings, seed=arguments.seed, title="training the classifier").eval()
     matrices = random_augmentations(scale.copies, (scale.size, scale.size), seed=arguments.seed)
     method = GradCAM(model)
 
