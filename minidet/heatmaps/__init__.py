@@ -3,10 +3,12 @@
     heatmaps.GradCAM(model)(images)                     (N, h, w), of the predicted classes, in the last map found
     heatmaps.LayerCAM(model, "backbone.stages.1")(images, class_index=3)
 
-Read formulas.py, one equation a function; then base.py, how the activations and gradients are had.
+Read formulas.py, one equation a function; then base.py, how the activations and gradients are had. AugmentedCAM in
+augmented.py makes any of them sharp.
 """
 
 from . import formulas
+from .augmented import AugmentedCAM
 from .base import LayerMap
 from .boxes import map_box, map_boxes
 from .cam import CAM
@@ -35,6 +37,7 @@ __all__ = [
     "CAM",
     "METHODS",
     "AblationCAM",
+    "AugmentedCAM",
     "EigenCAM",
     "GradCAM",
     "GradCAMPlusPlus",

@@ -39,8 +39,8 @@ DEFAULTS = {
 
 # Of the backbone's stem and stages. It is cut where a cell of the map stands for `stride` pixels: at 4, after the first
 # stage. A cell then sees 15 pixels, and 23 after the convolution that follows. With two more convolutions, which make
-# it 39, the classes are learned in a third of the steps, but a box at 20 % of the maximum is a third too wide: the map is
-# high wherever a cell sees a part of the object.
+# it 39, the classes are learned in a third of the steps, but a box at 20 % of the maximum is a third too wide: the map
+# is high wherever a cell sees a part of the object.
 CHANNELS = (32, 96, 128, 128)
 STRIDES = (4, 8, 16)
 TOP = 5  # classes that ILSVRC's error may choose among
