@@ -14,9 +14,11 @@ from minidet.cli.predict import picture_names
 EPILOG = """example:
   minidet heatmap photo.jpg drawing.png --weights runs/first --method gradcam --out maps
   minidet heatmap photo.jpg --weights runs/first --method all --class star
+  minidet heatmap photo.jpg --weights runs/first --copies 100
 
 Of each image a picture: the map in colour over the image in grey, with class, score, method and layer. `--method all`
-puts all methods side by side. maps/heatmaps.json holds scores and layers."""
+puts all methods side by side. `--copies` makes the maps sharp out of those of many rotated and shifted copies
+(Augmented Grad-CAM). maps/heatmaps.json holds scores and layers."""
 
 # minidet.heatmaps.METHODS has the classes; the names are written again because `--help` is to import nothing slow.
 METHODS = (
@@ -37,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="class to explain (default: the predicted)")
     parser.add_argument("--layer", metavar="PATH", help="layer to look at, as backbone.stages.1 (default: found)")
+    parser.add_argument("--copies", type=int, metavar="L", help="sharp maps out of L copies (default: coarse ones)")
     add_out_option(parser, "RUN/heatmaps", "pictures and heatmaps.json")
     add_machine_options(parser)
 
@@ -48,9 +51,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.layer is not None and args.method in OF_THE_IMAGE:
         raise ValueError(f"--layer: {args.method} makes a map of the image itself; leave --layer out")
+    if args.copies is not None and args.method in OF_THE_IMAGE:
+        raise ValueError(f"--copies: {args.method}'s map is as fine as the image; leave --copies out")
+    if args.copies is not None and args.copies < 1:
+        raise ValueError(f"--copies: expected 1 or more, got {args.copies}")
     _, trained, model = load_trained(args.weights, "best", device)
     classes = trained.config["classes"][1:]
-    methods = make_methods(model, METHODS if args.method == "all" else (args.method,), args.layer)
+    names = METHODS if args.method == "all" else (args.method,)
+    methods = make_methods(model, names, args.layer, args.copies)
     class_index = None if args.class_name is None else position_of(args.class_name, classes)
     out = args.out or trained.path("heatmaps")
     if any(path.resolve().is_relative_to(out.resolve()) for path in args.images):
@@ -77,11 +85,14 @@ def run(args: argparse.Namespace) -> int:
     return 2 if broken else 0
 
 
-def make_methods(model: Any, names: tuple[str, ...], layer: str | None) -> dict[str, Any]:
-    """{name: heat map}; those of a layer all look at the same one."""
+def make_methods(model: Any, names: tuple[str, ...], layer: str | None, copies: int | None) -> dict[str, Any]:
+    """{name: heat map}; those of a layer all look at the same one, and are made sharp out of copies, if asked for."""
     from minidet import heatmaps
 
-    return {name: heatmaps.METHODS[name](model, None if name in OF_THE_IMAGE else layer) for name in names}
+    methods = {name: heatmaps.METHODS[name](model, None if name in OF_THE_IMAGE else layer) for name in names}
+    if copies is None:
+        return methods
+    return {n: m if n in OF_THE_IMAGE else heatmaps.AugmentedCAM(m, copies) for n, m in methods.items()}
 
 
 def position_of(name: str, classes: list[str]) -> int:
@@ -126,7 +137,9 @@ def look_at(
     headline = f"{class_name} {score:.2f}"
     if len(methods) == 1:
         (name,) = maps
-        picture = draw_heatmap(image, maps[name][0], [headline, f"{name} of {layer}"])
+        copies = getattr(methods[name], "copies", None)
+        made = f"{name} of {layer}" + (f", sharp from {copies} copies" if copies else "")
+        picture = draw_heatmap(image, maps[name][0], [headline, made])
     else:
         picture = compare_heatmaps([image], maps, [headline], COLUMNS, title=f"{path.name}: {headline}, layer {layer}")
     return result, encode_png(picture)

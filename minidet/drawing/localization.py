@@ -5,10 +5,10 @@ from PIL import Image, ImageDraw
 
 from minidet.drawing.boxes import draw_rectangle
 from minidet.drawing.canvas import LEAST_SIDE, PALETTE, enlarge, enlargement
+from minidet.drawing.heatmaps import overlay
 
 # The lecture's green and red, in the shades that colour-blind readers can tell apart (Okabe and Ito).
 TRUE, ESTIMATED = PALETTE[3], PALETTE[5]
-OPACITY = 0.6  # of the map's colours over the grey image
 
 
 def draw_localization(
@@ -28,21 +28,11 @@ def draw_localization(
     factor = enlargement(*image.shape[:2], least_side)
     pictures = [enlarge(image, factor)]
     if heat_map is not None:
-        pictures.append(tint(pictures[0], heat_map))
+        limits = float(heat_map.min()), float(heat_map.max())
+        pictures.append(Image.fromarray(overlay(image, heat_map, limits, factor=factor)))
     for picture in pictures:
         draw = ImageDraw.Draw(picture)
         for rectangle, color, width in ((truth, TRUE, 3), (box, ESTIMATED, 2)):
             if rectangle is not None and np.any(rectangle):
                 draw_rectangle(draw, np.asarray(rectangle) * factor, color, width)
     return np.concatenate([np.asarray(picture) for picture in pictures], axis=1)
-
-
-def tint(picture: Image.Image, heat_map: np.ndarray) -> Image.Image:
-    """The picture in grey, under the map in colours of equal brightness steps (viridis)."""
-    from matplotlib import colormaps
-
-    low, high = heat_map.min(), heat_map.max()
-    scaled = (heat_map - low) / (high - low) if high > low else np.zeros_like(heat_map)
-    scaled = Image.fromarray(scaled.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
-    colors = Image.fromarray(colormaps["viridis"](np.asarray(scaled), bytes=True)[..., :3])
-    return Image.blend(picture.convert("L").convert("RGB"), colors, OPACITY)

@@ -90,6 +90,11 @@ class AugmentedCAM:
             result[...] = self.combined(maps, matrices, size)
         return results
 
+    @property
+    def layer_name(self) -> str | None:
+        """Of the method's layer."""
+        return self.method.layer_name
+
     def combined(self, maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """The maps (L, h, w) of `maps_of_copies`, moved by matrices (L, 2, 3), as one of that size, float32.
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minidet import nn
 from minidet.cli import heatmap, main
-from minidet.heatmaps import METHODS
+from minidet.heatmaps import METHODS, AugmentedCAM, Gradient
 
 
 @pytest.fixture
@@ -62,6 +63,16 @@ def test_all_methods_are_compared_and_cam_is_left_out_where_it_has_no_meaning(tr
     assert "cam left out: CAM of layer" in capsys.readouterr().out
 
 
+def test_copies_make_another_map_and_leave_maps_of_the_image_alone(trained, pictures, tmp_path):
+    command = ["heatmap", str(pictures[0]), "--weights", str(trained)]
+    assert main([*command, "--out", str(tmp_path / "coarse")]) == 0
+    assert main([*command, "--copies", "3", "--out", str(tmp_path / "sharp")]) == 0
+    assert (tmp_path / "coarse/photo.png").read_bytes() != (tmp_path / "sharp/photo.png").read_bytes()
+    methods = heatmap.make_methods(nn.Sequential(nn.Conv2d(3, 2, 3)), ("gradcam", "gradient"), None, 3)
+    assert (type(methods["gradcam"]), methods["gradcam"].copies) == (AugmentedCAM, 3)
+    assert type(methods["gradient"]) is Gradient
+
+
 def test_the_default_folder_is_in_the_run(trained, pictures):
     assert main(["heatmap", str(pictures[0]), "--weights", str(trained), "--method", "smoothgrad"]) == 0
     (entry,) = json.loads((trained / "heatmaps/heatmaps.json").read_text())
@@ -89,6 +100,8 @@ def test_a_broken_image_is_passed_over(trained, pictures, tmp_path, capsys):
         (["--layer", "box_head"], "the layer did not run when the scores were computed"),
         (["--method", "cam"], "found that Linear 'class_head.2' reads (1, 256), which are not the means or maxima"),
         (["--method", "gradient", "--layer", "backbone"], "--layer: gradient makes a map of the image itself"),
+        (["--copies", "0"], "--copies: expected 1 or more, got 0"),
+        (["--method", "guided", "--copies", "5"], "--copies: guided's map is as fine as the image"),
         (["--device", "cuda"], "--device cuda: expected cpu or emulated"),
         (["--out", "."], "--out: expected a folder without the images to look at"),
     ],
