@@ -53,9 +53,9 @@ def main() -> None:
     arrays = {key: array.astype(np.float16) if array.ndim == 4 else array for key, array in state.items()}
     write_arrays(path, arrays, {"system": "classifier", "classes": run.config["classes"]})
 
-    model = Classifier(TinyBackbone(PRETRAINED_CHANNELS), len(run.config["classes"]) - 1)
+    size = run.config["settings"]["size"]
+    model = Classifier(TinyBackbone(PRETRAINED_CHANNELS), len(run.config["classes"]) - 1, size)
     load_weights(model, path)
-    model.image_size = run.config["settings"]["size"]
     test = open_dataset(run.data, "test", masks=False)
     metrics, _ = system.evaluate(model, test, 64)
     print(f"{path}: {path.stat().st_size:,} bytes, accuracy {metrics['accuracy']:.4f} on {len(test)} test images")

@@ -110,17 +110,19 @@ def look_at(
     Among several, a method that this network is not built for (CAM) is left out; alone it is an error.
     """
     from minidet import functional as F
-    from minidet.autograd import no_grad
-    from minidet.data import read_image
+    from minidet.autograd import Tensor, no_grad
+    from minidet.data import Sample, read_image
     from minidet.device import to_numpy
     from minidet.drawing import compare_heatmaps, draw_heatmap
-    from minidet.heatmaps.scores import as_images, at_rest, logits_of
+    from minidet.heatmaps.scores import at_rest, logits_of
+    from minidet.training.recipes.one_object import as_images
     from minidet.training.run import encode_png
 
     image = read_image(path)
-    x = as_input(image, config["settings"]["size"])
+    nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, np.int64)}  # the truth is not known here
+    x = as_images([Sample(image, **nothing)], config["settings"]["size"])
     with at_rest(model), no_grad():
-        probabilities = F.softmax(to_numpy(logits_of(model, as_images(model, x)).data), dim=1)[0]
+        probabilities = F.softmax(to_numpy(logits_of(model, Tensor(x).to(model.device)).data), dim=1)[0]
     index = int(probabilities.argmax()) if class_index is None else class_index
     maps: dict[str, np.ndarray] = {}
     left_out: dict[str, str] = {}
@@ -143,12 +145,3 @@ def look_at(
     else:
         picture = compare_heatmaps([image], maps, [headline], COLUMNS, title=f"{path.name}: {headline}, layer {layer}")
     return result, encode_png(picture)
-
-
-def as_input(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (1, 3, size, size) float32, as the run's images were prepared."""
-    from minidet.data import Sample, transforms
-    from minidet.data.loader import collate
-
-    nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, np.int64)}
-    return collate([transforms.resize(Sample(image, **nothing), size, size)], np.arange(1)).images

@@ -14,14 +14,16 @@ from .localizer import best_classes, one_object_each
 class Classifier(nn.Module):
     """images (N, 3, H, W) float32 in [0, 1] -> one of K classes an image.
 
+    image_size: height and width of the images that it is trained and evaluated on; it computes any.
+
     Training: model(images, targets) -> {"class": cross-entropy}; targets as the Localizer's, their boxes are not read.
     Evaluation: model(images) -> dicts with labels (1,) in 1..K, scores (1,) and class_scores (K,).
     logits(images) -> (N, K), the scores before the softmax: what heat maps are made of.
     """
 
-    def __init__(self, backbone: nn.Module, classes: int) -> None:
+    def __init__(self, backbone: nn.Module, classes: int, image_size: int = 64) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.image_size = classes, image_size
         self.backbone = backbone
         self.fc = nn.Linear(backbone.out_channels, classes)
 

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 from PIL import ImageDraw
 
-from minidet import Tensor, no_grad
+from minidet import no_grad
 from minidet.backbones import TinyBackbone
-from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
-from minidet.data.loader import collate
 from minidet.drawing import grid
 from minidet.drawing.canvas import PALETTE, WHITE, draw_tag, enlarge, enlargement
 from minidet.models.classifier import Classifier
+from minidet.training.recipes.one_object import augmentation, batches, check_one_object
 from minidet.training.system import System
 
 DEFAULTS = {
@@ -35,38 +34,22 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
     width = config["width"]
     if width < 1:
         raise ValueError(f"width: expected 1 or more channels, got {width}")
-    model = Classifier(TinyBackbone((width, 2 * width, 4 * width, 4 * width)), len(classes) - 1)
-    model.image_size = config["size"]  # it reads any size, but has learned what things look like at this one
-    return model
-
-
-def augmentation(config: dict[str, Any]) -> transforms.Compose:
-    """Mirrored and moved, never so far that a part of the object leaves the picture, as for the localizer."""
-    resize = transforms.Resize(config["size"], config["size"])
-    if not config["augment"]:
-        return transforms.Compose([resize])
-    return transforms.Compose([resize, transforms.RandomFlip(), transforms.RandomTranslate(0.15, keep_boxes=True)])
+    backbone = TinyBackbone((width, 2 * width, 4 * width, 4 * width))
+    return Classifier(backbone, len(classes) - 1, config["size"])
 
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
     """Every image shows one object."""
-    for record in dataset.records:
-        if len(record.labels) != 1:
-            raise ValueError(
-                f"{record.path}: expected one object an image, got {len(record.labels)}; the classifier names one; "
-                "`minidet data make --task localization` makes such images"
-            )
+    check_one_object(dataset, "the classifier names one")
 
 
 def predict(model: Classifier, samples: Sequence[Sample], batch_size: int = 64) -> list[dict]:
     """labels (1,), scores (1,) and class_scores (K,) of each sample. The model is left in evaluation mode."""
     model.eval()
     predictions = []
-    for start in range(0, len(samples), batch_size):
-        stop = min(start + batch_size, len(samples))
-        resized = [transforms.resize(samples[i], model.image_size, model.image_size) for i in range(start, stop)]
+    for _, images in batches(model, samples, batch_size):
         with no_grad():
-            predictions += model(Tensor(collate(resized, np.arange(len(resized))).images).to(model.device))
+            predictions += model(images)
     return predictions
 
 

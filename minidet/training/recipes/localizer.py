@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from minidet import Tensor, no_grad
+from minidet import no_grad
 from minidet.backbones import TinyBackbone
-from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
-from minidet.data.loader import collate
 from minidet.drawing import draw_boxes, grid
 from minidet.evaluation import localization_metrics
 from minidet.models.localizer import Localizer, one_object_each
+from minidet.training.recipes.one_object import augmentation, batches, check_one_object, in_pixels_of
 from minidet.training.system import System
 
 DEFAULTS = {
@@ -36,31 +35,10 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
     return Localizer(backbone, len(classes) - 1, config["size"], config["alpha"], config["box_loss"])
 
 
-def augmentation(config: dict[str, Any]) -> transforms.Compose:
-    """Mirrored and moved, never so far that a part of the object leaves the picture.
-
-    Zoom and colour are left out: eight thousand images vary enough, and nine epochs learn less from harder ones.
-    """
-    resize = transforms.Resize(config["size"], config["size"])
-    if not config["augment"]:
-        return transforms.Compose([resize])
-    return transforms.Compose(
-        [
-            resize,
-            transforms.RandomFlip(),
-            transforms.RandomTranslate(0.15, keep_boxes=True),
-        ]
-    )
-
-
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
     """Every image shows one object, and its box is not lost when the image is resized."""
+    check_one_object(dataset, "the localizer finds one")
     for record in dataset.records:
-        if len(record.boxes) != 1:
-            raise ValueError(
-                f"{record.path}: expected one object an image, got {len(record.boxes)}; the localizer finds one; "
-                "`minidet data make --task localization` makes such images"
-            )
         (x1, y1, x2, y2), (height, width), size = record.boxes[0], record.size, config["size"]
         box_width, box_height = (x2 - x1) * size / width, (y2 - y1) * size / height
         if min(box_width, box_height) < 1:
@@ -73,17 +51,12 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
 def predict(model: Localizer, samples: Sequence[Sample], batch_size: int = 64) -> list[dict]:
     """One prediction a sample, its box in the sample's own pixels. The model is left in evaluation mode."""
     model.eval()
-    size = model.image_size
     predictions = []
-    for start in range(0, len(samples), batch_size):
-        batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
-        resized = [transforms.resize(sample, size, size) for sample in batch]
+    for batch, images in batches(model, samples, batch_size):
         with no_grad():
-            results = model(Tensor(collate(resized, np.arange(len(batch))).images).to(model.device))
+            results = model(images)
         for sample, result in zip(batch, results, strict=True):
-            height, width = sample.image.shape[:2]
-            result["boxes"] = result["boxes"] * np.float32([width, height, width, height]) / size
-        predictions += results
+            predictions.append(result | {"boxes": in_pixels_of(sample, result["boxes"], model.image_size)})
     return predictions
 
 

@@ -1,16 +1,15 @@
 """How weakly supervised localization is trained: as a classifier, by labels of whole images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from minidet import Tensor, no_grad
+from minidet import no_grad
 from minidet.backbones import TinyBackbone
 from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
-from minidet.data.loader import collate
 from minidet.device import to_numpy
 from minidet.drawing import draw_localization, grid
 from minidet.evaluation.weak_localization import (
@@ -19,6 +18,7 @@ from minidet.evaluation.weak_localization import (
     weak_localization_metrics,
 )
 from minidet.models.wsol import WeakLocalizer
+from minidet.training.recipes.one_object import batches, check_one_object, in_pixels_of
 from minidet.training.system import System
 
 DEFAULTS = {
@@ -75,21 +75,7 @@ def augmentation(config: dict[str, Any]) -> transforms.Compose:
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
     """Every image shows one object."""
-    for record in dataset.records:
-        if len(record.labels) != 1:
-            raise ValueError(
-                f"{record.path}: expected one object an image, got {len(record.labels)}; its label is all that is "
-                "learned from; `minidet data make --task localization` makes such images"
-            )
-
-
-def batches(model: WeakLocalizer, samples: Sequence[Sample], batch_size: int) -> Iterator[tuple[list[Sample], Any]]:
-    """Samples, and their images as the network takes them."""
-    size = model.image_size
-    for start in range(0, len(samples), batch_size):
-        batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
-        resized = [transforms.resize(replace(sample, masks=None), size, size) for sample in batch]
-        yield batch, Tensor(collate(resized, np.arange(len(batch))).images).to(model.device)
+    check_one_object(dataset, "its label is all that is learned from")
 
 
 def true_boxes(batch: Sequence[Sample], size: int) -> np.ndarray:
@@ -103,11 +89,10 @@ def true_classes(batch: Sequence[Sample]) -> np.ndarray:
     return np.array([sample.labels[0] - 1 for sample in batch])
 
 
-def in_pixels_of(sample: Sample, result: dict, size: int) -> dict:
+def first_class(sample: Sample, result: dict, size: int) -> dict:
     """The first class of a prediction for the image resized to size x size, its box in the sample's own pixels."""
-    height, width = sample.image.shape[:2]
     first = {name: result[name][:1] for name in ("labels", "scores", "maps", "boxes")}
-    first["boxes"] = first["boxes"] * np.float32([width, height, width, height]) / size
+    first["boxes"] = in_pixels_of(sample, first["boxes"], size)
     return first | {"class_scores": result["class_scores"]}
 
 
@@ -116,7 +101,7 @@ def predict(model: WeakLocalizer, samples: Sequence[Sample], batch_size: int = 6
     left in evaluation mode."""
     model.eval()
     return [
-        in_pixels_of(sample, result, model.image_size)
+        first_class(sample, result, model.image_size)
         for batch, images in batches(model, samples, batch_size)
         for sample, result in zip(batch, model(images), strict=True)
     ]
@@ -146,7 +131,7 @@ def evaluate(model: WeakLocalizer, dataset: Dataset, batch_size: int = 64) -> tu
     for batch, images in batches(model, dataset, batch_size):
         truth, labels = true_boxes(batch, model.image_size), true_classes(batch)
         results = look(model, images, labels)
-        predictions += [in_pixels_of(*pair, model.image_size) for pair in zip(batch, results, strict=True)]
+        predictions += [first_class(*pair, model.image_size) for pair in zip(batch, results, strict=True)]
         rows += [
             (result["class_scores"], result["boxes"][:-1], result["boxes"][-1], label, box)
             for result, label, box in zip(results, labels, truth, strict=True)
