@@ -8,8 +8,6 @@ feature extractor; cut before its last pooling, too, and the map that GAP averag
     model = Classifier(backbone, classes=20)  # GAP and one fully connected layer of its own
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -53,7 +51,7 @@ def cut(network: nn.Module, layer: str) -> FeatureExtractor:
     extractor = FeatureExtractor()
     add_parts(extractor, network, layer.split("."))
     image = probe_image(network)
-    with evaluating(network), no_grad():
+    with nn.evaluating(network), no_grad():
         expected = output_at(network, layer, modules[layer], image)
         extractor.out_channels, extractor.stride = measure(layer, expected.shape)
         if not computes(extractor, image, expected):
@@ -113,13 +111,11 @@ def output_at(network: nn.Module, layer: str, module: nn.Module, image: Tensor) 
     def stop(module: nn.Module, inputs: Any, output: Tensor) -> None:
         raise _Reached(output)
 
-    remove = module.register_forward_hook(stop)
     try:
-        network(image)
+        with nn.forward_hooks([(module, stop)]):
+            network(image)
     except _Reached as reached:
         return reached.args[0]
-    finally:
-        remove()
     raise ValueError(f"cut: expected a layer that {type(network).__name__} runs, but it never calls {layer!r}")
 
 
@@ -130,15 +126,3 @@ def computes(extractor: nn.Module, image: Tensor, expected: Tensor) -> bool:
     except (TypeError, ValueError):  # parts that do not fit together
         return False
     return found.shape == expected.shape and bool((found.data == expected.data).all())
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every part is in the mode that it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

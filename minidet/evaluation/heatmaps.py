@@ -167,12 +167,8 @@ def _layers_that_run(model: nn.Module, images: np.ndarray) -> list[tuple[str, nn
         return hook
 
     owners = [(path, module) for path, module in model.named_modules() if module._parameters]
-    removers = [module.register_forward_hook(keep(path)) for path, module in owners]
-    try:
+    with nn.forward_hooks((module, keep(path)) for path, module in owners):
         _logits(model, images[:1])
-    finally:
-        for remove in removers:
-            remove()
     return list(seen.items())
 
 

@@ -90,11 +90,8 @@ class LayerMap:
             leaves.append(Tensor(output.data, requires_grad=True))
             return leaves[-1]
 
-        remove = self.layer.register_forward_hook(take)
-        try:
+        with nn.forward_hooks([(self.layer, take)]):
             logits = self.score(images)
-        finally:
-            remove()
         if not leaves:
             raise ValueError(
                 f"{self.title}: the layer did not run when the scores were computed; name one that does, or None"

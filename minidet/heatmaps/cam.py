@@ -28,12 +28,8 @@ class CAM(LayerMap):
             self.calls.append((module, inputs[0], output))
 
         linears = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
-        removers = [linear.register_forward_hook(keep) for linear in linears]
-        try:
+        with nn.forward_hooks((linear, keep) for linear in linears):
             return super().look(images, class_index)
-        finally:
-            for remove in removers:
-                remove()
 
     def maps(self, look: Look) -> np.ndarray:
         A = look.activations()

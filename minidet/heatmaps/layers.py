@@ -41,13 +41,8 @@ def last_map(model: nn.Module, score: Any, image: Tensor) -> tuple[str, nn.Modul
 
         return hook
 
-    removers = [module.register_forward_hook(keep(path)) for path, module in model.named_modules()]
-    try:
-        with no_grad():
-            score(image)
-    finally:
-        for remove in removers:
-            remove()
+    with nn.forward_hooks((module, keep(path)) for path, module in model.named_modules()), no_grad():
+        score(image)
     maps = [entry for entry in finished if max(entry[2]) > 1]
     convolutions = [i for i, (_, module, _) in enumerate(maps) if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
     if not convolutions:

@@ -73,11 +73,8 @@ class AblationCAM(ChannelwiseMap):
 
     def logits_above(self, images: Any, maps: Any) -> Tensor:
         """The scores with maps (B, C, h, w) in place of the layer's own."""
-        remove = self.layer.register_forward_hook(lambda *call: Tensor(maps))
-        try:
+        with nn.forward_hooks([(self.layer, lambda *call: Tensor(maps))]):
             return self.score(Tensor(images))
-        finally:
-            remove()
 
     def broadcasts(self, look: Look) -> bool:
         """Whether the network takes one image and then, in the layer's place, the maps of two."""

@@ -16,19 +16,14 @@ from ..device import on_device_of, to_device, to_numpy
 def at_rest(model: nn.Module) -> Iterator[None]:
     """Within it the model is in evaluation mode and its parameters want no gradient, so that a backward pass computes
     those of the activations only. Afterwards all is as it was, module by module, also after an error."""
-    training = [(module, module.training) for module in model.modules()]
     wanting = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        for module, _ in training:
-            module.training = False
-        for parameter, _ in wanting:
-            parameter.requires_grad = False
-        yield
-    finally:
-        for module, mode in training:
-            module.training = mode
-        for parameter, wanted in wanting:
-            parameter.requires_grad = wanted
+    with nn.evaluating(model):
+        try:
+            model.requires_grad_(False)
+            yield
+        finally:
+            for parameter, wanted in wanting:
+                parameter.requires_grad = wanted
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:

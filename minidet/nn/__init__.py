@@ -21,7 +21,7 @@ from .layers import (
     Softmax,
     Tanh,
 )
-from .module import Module, ModuleList, Parameter, Sequential
+from .module import Module, ModuleList, Parameter, Sequential, evaluating, forward_hooks
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -46,5 +46,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "evaluating",
+    "forward_hooks",
     "init",
 ]

@@ -1,7 +1,8 @@
 """Module: a part of a network with parameters, buffers and parts of its own; torch.nn.Module's names and state_dict."""
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -218,6 +219,29 @@ class Module:
     def describe(self) -> str:
         """What to print between the brackets of a Module without parts."""
         return ""
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Within it the model is in evaluation mode; afterwards each part is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def forward_hooks(hooks: Iterable[tuple[Module, Callable]]) -> Iterator[None]:
+    """Within it every (module, hook) is registered: see Module.register_forward_hook."""
+    removers = [module.register_forward_hook(hook) for module, hook in hooks]
+    try:
+        yield
+    finally:
+        for remove in removers:
+            remove()
 
 
 def _converted(array: Any, target: Any) -> Any:

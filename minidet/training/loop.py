@@ -16,6 +16,7 @@ from typing import Any
 
 from minidet.autograd import no_grad
 from minidet.data.files import write_atomic
+from minidet.nn import evaluating
 from minidet.training.checkpoint import CheckpointError, load_newest, save_checkpoint, write_arrays
 from minidet.training.report import Report
 from minidet.training.run import Run
@@ -256,13 +257,8 @@ class Trainer:
 
 def evaluate(system: System, model: Any, dataset: Any, batch_size: int) -> tuple[dict[str, float], list[dict]]:
     """The system's metrics and its predictions on a data set, in evaluation mode; training mode comes back."""
-    mode = model.training
-    model.eval()
-    try:
-        with no_grad():
-            metrics, predictions = system.evaluate(model, dataset, batch_size)
-    finally:
-        model.train(mode)
+    with evaluating(model), no_grad():
+        metrics, predictions = system.evaluate(model, dataset, batch_size)
     return {name: float(value) for name, value in metrics.items()}, predictions
 
 
