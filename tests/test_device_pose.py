@@ -9,16 +9,7 @@ from minidet.device import to_numpy
 from minidet.models.pose import POSE_LOSSES, DeepPose
 from minidet.random import manual_seed
 from minidet_kernels import emulator
-
-needs_emulator = pytest.mark.skipif(emulator.why_not() is not None, reason=str(emulator.why_not()))
-
-
-def assert_close(got, expected, tolerance: float = 1e-4) -> None:
-    """To the tolerance, measured by the largest number of the array."""
-    got, expected = to_numpy(got), np.asarray(expected)
-    assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
-    scale = np.abs(expected).max(initial=0) or 1
-    np.testing.assert_allclose(got / scale, expected / scale, rtol=0, atol=tolerance)
+from tests.test_device import assert_close, needs_emulator
 
 
 @needs_emulator

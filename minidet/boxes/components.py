@@ -21,13 +21,8 @@ def largest_component_box(mask: Any, connectivity: int = 8) -> np.ndarray:
         raise ValueError(
             f"largest_component_box: expected mask (H, W), got {getattr(mask, 'shape', type(mask).__name__)}"
         )
-    labels, counts = kernels.connected_components(mask[None], connectivity)
-    if counts[0] == 0:
-        return np.zeros(4, np.float32)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0  # the background
-    rows, columns = np.nonzero(labels[0] == sizes.argmax())  # the first of the largest
-    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float32)
+    boxes, pixels, _ = component_boxes(mask[None], connectivity)
+    return boxes[pixels.argmax()] if len(boxes) else np.zeros(4, np.float32)  # argmax: the first of the largest
 
 
 def component_boxes(masks: Any, connectivity: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

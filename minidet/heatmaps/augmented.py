@@ -22,6 +22,8 @@ from minidet_kernels.resample import invert_affine, rotation_then_translation
 from minidet_kernels.solvers import Energy, adam, decimated_warps, primal_dual, subgradient_descent
 
 from ..autograd import Tensor, no_grad
+from .formulas import quotient, relu
+from .resize import resize_map
 from .scores import as_classes, as_images, at_rest, check_finite, logits_of
 
 # Angles U(-0.5, 0.5) rad and shifts U(-30, 30) pixels at 224 x 224 (section 3 of the paper). Larger ones see the object
@@ -148,8 +150,7 @@ def maps_of_copies(method: Any, image: Any, matrices: np.ndarray, label: int, ba
         for start in range(0, len(matrices), batch_size)
     ]
     maps = check_finite("heat maps", np.concatenate(parts))
-    highest = maps.max(axis=(1, 2), keepdims=True)
-    return np.where(highest > 0, maps, 0) / np.where(highest > 0, highest, 1)
+    return quotient(maps, relu(maps.max(axis=(1, 2), keepdims=True)))
 
 
 def super_resolution(
@@ -169,14 +170,13 @@ def moved_back(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) ->
     """Maps (L, h, w) enlarged to the image's size and moved back, first the shift and then the rotation: (L, H, W); and
     how much of each pixel the copy saw, (L, H, W) from 0 to 1."""
     back = invert_affine(matrices)
-    enlarged = kernels.resize_bilinear(maps[:, None], size)
-    seen = np.ones((1, 1, *size), maps.dtype)
-    return kernels.affine_warp(enlarged, back)[:, 0], kernels.affine_warp(seen, back)[:, 0]
+    enlarged, everything = resize_map(maps, size)[:, None], np.ones((1, 1, *size), maps.dtype)
+    return kernels.affine_warp(enlarged, back)[:, 0], kernels.affine_warp(everything, back)[:, 0]
 
 
 def single_map(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The first copy's, which is the image itself, enlarged: Grad-CAM as everybody shows it."""
-    return kernels.resize_bilinear(maps[:1, None], size)[0, 0]
+    return resize_map(maps[:1], size)[0]
 
 
 def average_map(maps: np.ndarray, matrices: np.ndarray, size: tuple[int, int]) -> np.ndarray:

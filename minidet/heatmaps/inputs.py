@@ -30,20 +30,19 @@ class Gradient:
     def __call__(self, images: Any, class_index: Any = None) -> np.ndarray:
         images = as_images(self.model, images)
         with at_rest(self.model), enable_grad():
-            logits = logits_of(self.model, images)
-            classes = as_classes(class_index, logits)
-            finite_scores(logits, classes)
-            gradients = check_finite("gradients", self.gradients(images, classes))
+            gradients = check_finite("gradients", self.gradients(images, class_index))
         return np.abs(gradients).max(axis=1).astype(np.float32)
 
-    def gradients(self, images: Tensor, classes: np.ndarray) -> np.ndarray:
+    def gradients(self, images: Tensor, class_index: Any) -> np.ndarray:
         """(N, 3, H, W) on the CPU."""
-        return self.backward(images.data, classes)
+        leaf = Tensor(images.data, requires_grad=True)
+        logits = logits_of(self.model, leaf)
+        classes = as_classes(class_index, logits)
+        finite_scores(logits, classes)
+        return self.backward(leaf, picked(logits, classes))
 
-    def backward(self, images: Any, classes: np.ndarray) -> np.ndarray:
-        """d y / d image (N, 3, H, W) on the CPU."""
-        leaf = Tensor(images, requires_grad=True)
-        score = picked(logits_of(self.model, leaf), classes)
+    def backward(self, leaf: Tensor, score: Tensor) -> np.ndarray:
+        """d score / d leaf (N, 3, H, W) on the CPU, score (N,)."""
         if not score.requires_grad:
             raise ValueError(f"{self.title}: the scores of {type(self.model).__name__} do not depend on the image")
         self.prepare(score)
@@ -120,13 +119,17 @@ class SmoothGrad(Gradient):
             )
         self.samples, self.noise, self.seed, self.batch_size = samples, noise, seed, batch_size
 
-    def gradients(self, images: Tensor, classes: np.ndarray) -> np.ndarray:
+    def gradients(self, images: Tensor, class_index: Any) -> np.ndarray:
+        logits = logits_of(self.model, images)
+        classes = as_classes(class_index, logits)
+        finite_scores(logits, classes)
         rng, result = np.random.default_rng(self.seed), np.zeros(images.shape)
         for n, image in enumerate(to_numpy(images.data)):
             sigma = self.noise * float(image.max() - image.min())
             for start in range(0, self.samples, self.batch_size):
                 count = min(self.batch_size, self.samples - start)
                 noisy = image + sigma * rng.standard_normal((count, *image.shape)).astype(image.dtype)
-                noisy = on_device_of(noisy, images.data)
-                result[n] += self.backward(noisy, np.full(count, classes[n])).sum(axis=0, dtype=np.float64)
+                leaf = Tensor(on_device_of(noisy, images.data), requires_grad=True)
+                score = picked(logits_of(self.model, leaf), np.full(count, classes[n]))
+                result[n] += self.backward(leaf, score).sum(axis=0, dtype=np.float64)
         return result / self.samples

@@ -143,7 +143,12 @@ def one_object_each(targets: list[dict], classes: int) -> tuple[np.ndarray, np.n
                 f"Localizer: expected one object an image, got {len(target['boxes'])} in image {position} of a batch; "
                 "for several objects use a detector"
             )
+    return labels_from_zero("Localizer", targets, classes), np.concatenate([target["boxes"] for target in targets])
+
+
+def labels_from_zero(model: str, targets: list[dict], classes: int) -> np.ndarray:
+    """Classes (N,) from 0 of targets with one label each, in 1..K. Raises ValueError, naming the model, for others."""
     labels = np.concatenate([target["labels"] for target in targets]) - 1
     if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"Localizer: expected labels 1 to {classes}, got {labels.min() + 1} to {labels.max() + 1}")
-    return labels, np.concatenate([target["boxes"] for target in targets])
+        raise ValueError(f"{model}: expected labels 1 to {classes}, got {labels.min() + 1} to {labels.max() + 1}")
+    return labels

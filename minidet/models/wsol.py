@@ -22,6 +22,7 @@ from ..autograd import no_grad
 from ..backbones.tiny import ConvBlock
 from ..device import to_numpy
 from ..heatmaps.boxes import MODES, ZHOU_THRESHOLD, map_boxes
+from .localizer import labels_from_zero
 
 # What makes one number of a map. With the mean every place counts, so that the network gains by finding the whole
 # object; with the maximum one place is enough, so that it gains nothing beyond the object's most telling part.
@@ -134,10 +135,7 @@ def image_labels(targets: list[dict], classes: int) -> np.ndarray:
                 f"WeakLocalizer: expected one label an image, got {len(target['labels'])} in image {position} of a "
                 "batch"
             )
-    labels = np.concatenate([target["labels"] for target in targets]) - 1
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"WeakLocalizer: expected labels 1 to {classes}, got {labels.min() + 1} to {labels.max() + 1}")
-    return labels
+    return labels_from_zero("WeakLocalizer", targets, classes)
 
 
 def chosen_classes(logits: Any, class_index: Any) -> np.ndarray:
