@@ -96,7 +96,7 @@ def check_dataset(folder: Path | str, out: Path | str | None = None, format: str
         return report
     splits = find_splits(folder)
     if not splits:
-        report.problems.append(f"{folder}: expected annotation files of COCO, VOC, YOLO, LSP or CUB, found none")
+        report.problems.append(f"{folder}: expected annotation files of COCO, VOC, YOLO, LSP, MPII or CUB, found none")
     seen: dict[str, str] = {}  # digest of an image file -> where it was seen first
     for split in splits:
         try:

@@ -22,14 +22,16 @@ def draw_localization(
     over the grey image, dark blue at its least value, yellow at its largest.
 
     image: (H, W, 3) uint8, or float in [0, 1]. box, truth: (4,) x1 y1 x2 y2 in pixels; a box of zeros is none.
-    heat_map: (h, w), stretched over the image. Returns (factor * H, factor * W or twice as wide, 3) uint8, the factor
-    so that the longer side of a picture has least_side pixels.
+    heat_map: (h, w), stretched over the image; one with NaN or infinity is shown as zeros, as it has no box. Returns
+    (factor * H, factor * W or twice as wide, 3) uint8, the factor so that the longer side of a picture has least_side
+    pixels.
     """
     factor = enlargement(*image.shape[:2], least_side)
     pictures = [enlarge(image, factor)]
     if heat_map is not None:
-        limits = float(heat_map.min()), float(heat_map.max())
-        pictures.append(Image.fromarray(overlay(image, heat_map, limits, factor=factor)))
+        shown = heat_map if np.isfinite(heat_map).all() else np.zeros_like(heat_map)
+        limits = float(shown.min()), float(shown.max())
+        pictures.append(Image.fromarray(overlay(image, shown, limits, factor=factor)))
     for picture in pictures:
         draw = ImageDraw.Draw(picture)
         for rectangle, color, width in ((truth, TRUE, 3), (box, ESTIMATED, 2)):

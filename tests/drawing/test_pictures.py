@@ -167,3 +167,13 @@ def test_an_estimated_box_is_red_over_a_true_one_in_green_and_the_map_stands_bes
     assert not has(TRUE, draw_localization(image, np.array([4.0, 4, 16, 12])))
     plain = draw_localization(image, np.zeros(4), None, np.full((5, 5), np.float32(1)))  # no box, a map of one value
     assert not has(ESTIMATED, plain)
+
+
+def test_a_map_that_is_not_finite_is_drawn_as_one_of_zeros() -> None:
+    image, zeros = np.full((20, 30, 3), 90, np.uint8), np.zeros((5, 5), np.float32)
+    for bad in (np.nan, np.inf):
+        heat_map = zeros.copy()
+        heat_map[2, 3] = bad
+        np.testing.assert_array_equal(
+            draw_localization(image, np.zeros(4), None, heat_map), draw_localization(image, np.zeros(4), None, zeros)
+        )
