@@ -95,6 +95,14 @@ def make_methods(model: Any, names: tuple[str, ...], layer: str | None, copies: 
     return {n: m if n in OF_THE_IMAGE else heatmaps.AugmentedCAM(m, copies) for n, m in methods.items()}
 
 
+def made_how(name: str, method: Any) -> str:
+    """`gradcam of backbone`, for under the class and its score."""
+    from minidet.heatmaps import AugmentedCAM
+
+    sharp = f", sharp from {method.copies} copies" if isinstance(method, AugmentedCAM) else ""
+    return f"{name} of {method.layer_name}{sharp}"
+
+
 def position_of(name: str, classes: list[str]) -> int:
     """Of the class in the network's scores. Raises ValueError for one that the run was not trained on."""
     if name not in classes:
@@ -139,9 +147,7 @@ def look_at(
     headline = f"{class_name} {score:.2f}"
     if len(methods) == 1:
         (name,) = maps
-        copies = getattr(methods[name], "copies", None)
-        made = f"{name} of {layer}" + (f", sharp from {copies} copies" if copies else "")
-        picture = draw_heatmap(image, maps[name][0], [headline, made])
+        picture = draw_heatmap(image, maps[name][0], [headline, made_how(name, methods[name])])
     else:
         picture = compare_heatmaps([image], maps, [headline], COLUMNS, title=f"{path.name}: {headline}, layer {layer}")
     return result, encode_png(picture)

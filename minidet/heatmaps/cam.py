@@ -1,5 +1,6 @@
 """CAM, the first of the family: it needs no gradient, but a network that was built for it."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,13 @@ from .base import LayerMap, Look
 SAME = 1e-4  # of the largest: by how much float32 may differ between two ways to a mean over a map
 
 
+@dataclass
+class LookAtHead(Look):
+    """calls: of all Linears in this pass, each the layer, its input and its output."""
+
+    calls: list[tuple[nn.Linear, Tensor, Tensor]]
+
+
 class CAM(LayerMap):
     """sum_k w_k^c A_k, without a ReLU: see `formulas.cam`, and `LayerMap` for how it is called.
 
@@ -21,27 +29,24 @@ class CAM(LayerMap):
     input must be the layer's means or maxima. Raises ValueError, saying what was found, where it is not.
     """
 
-    def look(self, images: Tensor, class_index: Any) -> Look:
-        self.calls: list[tuple[nn.Linear, Tensor, Tensor]] = []  # of all Linears in this pass: itself, input, output
+    def look(self, images: Tensor, class_index: Any) -> LookAtHead:
+        calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
         def keep(module: nn.Linear, inputs: Any, output: Tensor) -> None:
-            self.calls.append((module, inputs[0], output))
+            calls.append((module, inputs[0], output))
 
         linears = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
         with nn.forward_hooks((linear, keep) for linear in linears):
-            return super().look(images, class_index)
+            look = super().look(images, class_index)
+        return LookAtHead(**vars(look), calls=calls)
 
-    def maps(self, look: Look) -> np.ndarray:
+    def maps(self, look: LookAtHead) -> np.ndarray:
         A = look.activations()
-        try:
-            weight = self.weight_after_pooling(look.logits, A)
-        finally:
-            del self.calls
-        return formulas.cam(A, weight[look.classes])
+        return formulas.cam(A, self.weight_after_pooling(look, A)[look.classes])
 
-    def weight_after_pooling(self, logits: Tensor, A: np.ndarray) -> np.ndarray:
+    def weight_after_pooling(self, look: LookAtHead, A: np.ndarray) -> np.ndarray:
         """(K, C): the weights of the Linear between the pooled activations and the logits."""
-        last = next((call for call in reversed(self.calls) if call[2] is logits), None)
+        last = next((call for call in reversed(look.calls) if call[2] is look.logits), None)
         if last is None:
             raise ValueError(f"{self.needs} found no Linear whose output are the scores")
         linear, pooled = last[0], to_numpy(last[1].data)

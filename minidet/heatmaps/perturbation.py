@@ -1,5 +1,6 @@
 """The methods that ask the network again: Score-CAM shows it parts of the image, Ablation-CAM takes channels away."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,21 +24,20 @@ class ChannelwiseMap(LayerMap):
             raise ValueError(f"{type(self).__name__}: expected a batch_size of 1 or more, got {batch_size}")
         self.batch_size = batch_size
 
-    def channel_scores(self, look: Look) -> np.ndarray:
-        """(N, C): the score of each image's class with something done to each channel."""
+    def channel_scores(self, look: Look, ask: Callable[[Any, Any, slice], Tensor]) -> np.ndarray:
+        """(N, C): the score of each image's class with something done to each channel.
+
+        ask(image (1, 3, H, W), its activations A (1, C, h, w), which channels: B of them) -> scores (B, K).
+        """
         count, channels = look.leaf.shape[:2]
         scores = np.empty((count, channels))
         for n in range(count):
             image, A = look.images.data[n : n + 1], look.leaf.data[n : n + 1]
             for start in range(0, channels, self.batch_size):
                 part = slice(start, min(start + self.batch_size, channels))
-                logits = self.logits_with(image, A, part)
+                logits = ask(image, A, part)
                 scores[n, part] = to_numpy(logits.data[:, int(look.classes[n])])
         return check_finite(f"scores in {self.title}", scores)
-
-    def logits_with(self, image: Any, A: Any, channels: slice) -> Tensor:
-        """(B, K) for B channels of one image (1, 3, H, W) with activations A (1, C, h, w)."""
-        raise NotImplementedError
 
 
 class ScoreCAM(ChannelwiseMap):
@@ -48,9 +48,10 @@ class ScoreCAM(ChannelwiseMap):
     """
 
     def maps(self, look: Look) -> np.ndarray:
-        return formulas.score_cam(look.activations(), self.channel_scores(look))
+        return formulas.score_cam(look.activations(), self.channel_scores(look, self.logits_of_masked))
 
-    def logits_with(self, image: Any, A: Any, channels: slice) -> Tensor:
+    def logits_of_masked(self, image: Any, A: Any, channels: slice) -> Tensor:
+        """Of the image seen through each of the channels."""
         upsampled = kernels.resize_bilinear(A[0, channels, None], image.shape[2:])  # (B, 1, H, W)
         return self.score(Tensor(image * formulas.channel_masks(upsampled)))
 
@@ -63,13 +64,14 @@ class AblationCAM(ChannelwiseMap):
     """
 
     def maps(self, look: Look) -> np.ndarray:
-        self.copies = 1 if self.broadcasts(look) else None
-        return formulas.ablation_cam(look.activations(), look.scores(), self.channel_scores(look))
+        broadcasts = self.broadcasts(look)
 
-    def logits_with(self, image: Any, A: Any, channels: slice) -> Tensor:
-        keep = 1 - np.eye(A.shape[1], dtype=A.dtype)[channels]  # (B, C): row b without its channel
-        tried = A * on_device_of(keep, A)[:, :, None, None]
-        return self.logits_above(np.repeat(image, self.copies or len(tried), axis=0), tried)
+        def ask(image: Any, A: Any, channels: slice) -> Tensor:
+            keep = 1 - np.eye(A.shape[1], dtype=A.dtype)[channels]  # (B, C): row b without its channel
+            ablated = A * on_device_of(keep, A)[:, :, None, None]
+            return self.logits_above(image if broadcasts else np.repeat(image, len(ablated), axis=0), ablated)
+
+        return formulas.ablation_cam(look.activations(), look.scores(), self.channel_scores(look, ask))
 
     def logits_above(self, images: Any, maps: Any) -> Tensor:
         """The scores with maps (B, C, h, w) in place of the layer's own."""

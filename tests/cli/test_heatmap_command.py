@@ -73,6 +73,16 @@ def test_copies_make_another_map_and_leave_maps_of_the_image_alone(trained, pict
     assert type(methods["gradient"]) is Gradient
 
 
+def test_a_picture_says_how_its_map_was_made() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.GlobalAvgPool2d(), nn.Linear(4, 2))
+    image = np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)
+    for copies, ending in ((None, ""), (3, ", sharp from 3 copies")):
+        for name, method in heatmap.make_methods(network, heatmap.METHODS, None, copies).items():
+            method(image)
+            of = "image" if name in heatmap.OF_THE_IMAGE else "1" + ending
+            assert heatmap.made_how(name, method) == f"{name} of {of}"
+
+
 def test_the_default_folder_is_in_the_run(trained, pictures):
     assert main(["heatmap", str(pictures[0]), "--weights", str(trained), "--method", "smoothgrad"]) == 0
     (entry,) = json.loads((trained / "heatmaps/heatmaps.json").read_text())
