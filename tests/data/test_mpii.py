@@ -34,7 +34,7 @@ def whole_person() -> dict:
     """All 16 joints, at x = 11 + id, y = 21 + id; even ones visible, odd ones not; the head's without a flag."""
     flags = {k: {"is_visible": 1 - k % 2} for k in range(16) if k not in (8, 9)}
     return {
-        "x1": 15, "y1": 10, "x2": 17, "y2": 13,
+        "x1": 15, "y1": 10, "x2": 18, "y2": 14,
         "points": [joint(k, 11 + k, 21 + k, **flags.get(k, {})) for k in range(16)],
         "scale": 0.1, "objpos": (21.0, 31.0),
     }  # fmt: skip
@@ -104,8 +104,9 @@ def test_people_come_with_their_joints_heads_and_places(folder) -> None:
     assert first.boxes[0].tolist() == [10, 20, 30.5, 40]
     assert first.boxes[1].tolist() == [0, 3, 21, 28]
     assert read.records[1].boxes.tolist() == [[0, 3, 21, 28]]
-    assert read.head_boxes["a.png"][0].tolist() == [14, 9, 17, 13]
+    assert read.head_boxes["a.png"][0].tolist() == [14.5, 9.5, 17.5, 13.5]
     assert np.isnan(read.head_boxes["a.png"][1]).all()
+    # As MPII's program: 0.6 times the length of (x2 - x1, y2 - y1), here (3, 4).
     assert head_box_sizes(read.head_boxes["a.png"]).tolist() == pytest.approx([0.6 * 5, np.nan], nan_ok=True)
     assert read.centers["a.png"].tolist() == [[20, 30], [8, 15]]
     assert read.scales["b.png"].tolist() == [0.125]

@@ -135,13 +135,13 @@ def _people(image: Any, where: str) -> Iterator[dict]:
             raise AnnotationError(f"{here}.scale: expected a scale > 0, got {scale:g}; fix or remove the person")
         center = [_coordinate(position, axis, f"{here}.objpos") for axis in "xy"]
         has_head = all(np.size(getattr(person, corner, ())) for corner in ("x1", "y1", "x2", "y2"))
-        # A head's corners are places of pixels, too: the box reaches from the first one's edge to the last one's.
+        # From pixel centre to pixel centre: x2 - x1 wide, as MPII's own evaluation measures heads, and not one more.
         head = [_coordinate(person, corner, here) for corner in ("x1", "y1", "x2", "y2")] if has_head else [np.nan] * 4
         yield {
             "keypoints": _joints(points, f"{here}.annopoints"),
             "center": np.array(center),
             "scale": scale,
-            "head": np.add(head, (0, 0, 1, 1)),
+            "head": np.add(head, 0.5),
         }
 
 
