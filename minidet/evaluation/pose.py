@@ -42,7 +42,7 @@ def fraction_within(errors: np.ndarray, sizes: np.ndarray, fraction: float) -> f
     person who has a size counts once."""
     sizes = np.asarray(sizes, np.float64)[:, None]
     ratio = np.divide(errors, sizes, out=np.full(errors.shape, np.nan), where=sizes > 0)
-    return float(_mean(np.where(np.isnan(ratio), np.nan, ratio <= fraction)))
+    return _mean(np.where(np.isnan(ratio), np.nan, ratio <= fraction))
 
 
 def torso_diameters(truth: Any, names: Sequence[str] = LSP_JOINTS) -> np.ndarray:
@@ -82,7 +82,7 @@ def pcp(predicted: Any, truth: Any, names: Sequence[str] = LSP_JOINTS, fraction:
             length = np.linalg.norm(truth[:, a, :2] - truth[:, b, :2], axis=1)
             both = (errors[:, a] <= fraction * length) & (errors[:, b] <= fraction * length)
             right.append(np.where(np.isnan(errors[:, a] + errors[:, b]), np.nan, both))
-        result[limb] = float(_mean(np.array(right, np.float64)))
+        result[limb] = _mean(np.array(right, np.float64))
     return result
 
 
@@ -103,8 +103,8 @@ def pose_metrics(
     return {
         "pckh_50": fraction_within(errors, heads, PCKH_FRACTION),
         "pdj_20": fraction_within(errors, torso_diameters(truth, names), PDJ_FRACTION),
-        "pcp_50": float(_mean(np.array(list(parts.values())))),
-        "mean_error": float(_mean(scaled)),
+        "pcp_50": _mean(np.array(list(parts.values()))),
+        "mean_error": _mean(scaled),
     }
 
 
@@ -128,7 +128,7 @@ def joint_table(
         table[kind] = {
             "pckh_50": fraction_within(own, heads, PCKH_FRACTION),
             "pdj_20": fraction_within(own, diameters, PDJ_FRACTION),
-            "mean_error": float(_mean(own * scale)),
+            "mean_error": _mean(own * scale),
             "labelled": int((~np.isnan(own)).sum()),
         }
     return table
@@ -139,9 +139,7 @@ def _both_sides(ends: tuple[str, str], names: Sequence[str]) -> list[tuple[int, 
     return [(names.index(a), names.index(b)) for a, b in sides if a in names and b in names]
 
 
-def _mean(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+def _mean(values: np.ndarray) -> float:
     """The mean of what is not NaN; NaN, without a warning, where nothing is."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=axis)
-    total = np.where(known, values, 0).sum(axis=axis)
-    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else np.nan
