@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from minidet import Tensor, no_grad
-from minidet.backbones import TinyBackbone
+from minidet.backbones import TinyBackbone, load_weights
+from minidet.backbones.weights import read_weights
 from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
 from minidet.data.joints import LSP_JOINTS, LSP_LIMBS, MPII_JOINTS, MPII_LIMBS, NOT_LABELLED
@@ -19,7 +19,6 @@ from minidet.data.loader import collate
 from minidet.drawing import draw_pose_errors, error_legend, grid
 from minidet.evaluation.pose import pose_metrics, torso_diameters
 from minidet.models.pose import DeepPose
-from minidet.training.checkpoint import read_arrays
 from minidet.training.system import System
 
 DEFAULTS = {
@@ -158,15 +157,14 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
 
 def start(model: DeepPose, config: dict[str, Any]) -> None:
     """Transfer: the weights that `backbone` names, a file of a backbone or of a run that has one (best.safetensors)."""
-    if not config["backbone"]:
+    path, prefix = config["backbone"], "backbone."
+    if not path:
         return
-    arrays, _ = read_arrays(Path(config["backbone"]))
-    prefix = "backbone."
-    own = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
     try:
-        model.backbone.load_state_dict(own or arrays)
+        of_a_run = any(key.startswith(prefix) for key in read_weights(path))
+        load_weights(model.backbone, path, prefix=prefix if of_a_run else "")
     except ValueError as error:
-        raise ValueError(f"backbone: {config['backbone']}: {error}") from error
+        raise ValueError(f"backbone: {error}") from error
 
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
