@@ -123,7 +123,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("heatmaps-example"), help="folder for data and pictures")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images and one epoch: shows that it runs")
+    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
     return parser.parse_args()
 
 

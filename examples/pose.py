@@ -32,6 +32,8 @@ from minidet.training.recipes.localizer import SYSTEM as LOCALIZER
 from minidet.training.recipes.pose import SYSTEM, build, draw, predict
 
 FRACTIONS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # of the torso's diameter
+EPOCHS = {"cascade": 12, "masking": 15, "pretraining": 6, "few": 60}
+FEW, FEW_TRANSFER = 1500, 300  # pictures of parts 2 and 3
 HIDDEN_JOINTS = 0.3  # of the labels are taken away in part 2: annotators leave out what they cannot see
 
 # The classes do not matter for what a backbone learns: any pictures of single objects will do.
@@ -166,10 +168,6 @@ def report(title: str, model, test) -> dict[str, float]:
     metrics, _ = SYSTEM.evaluate(model.eval(), test, 64)
     print(f"  {title:14s} PCKh@0.5 {metrics['pckh_50']:.3f}   mean error {metrics['mean_error']:.2f} px")
     return metrics
-
-
-EPOCHS = {"cascade": 12, "masking": 15, "pretraining": 6, "few": 60}
-FEW, FEW_TRANSFER = 1500, 300  # pictures of parts 2 and 3
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -28,6 +28,7 @@ from minidet.data.background import CUE_SIDE
 from minidet.drawing import draw_localization, grid, save_png
 from minidet.evaluation import best_threshold, box_accuracy
 from minidet.evaluation.weak_localization import THRESHOLDS
+from minidet.heatmaps.boxes import ZHOU_THRESHOLD
 from minidet.training.fit import fit
 from minidet.training.recipes.wsol import SYSTEM, evaluate, predict, true_class_maps
 
@@ -122,7 +123,7 @@ def draw_curves(path: Path, results: dict[str, dict]) -> None:
     for name, metrics in results.items():
         (line,) = axes.plot(THRESHOLDS, metrics["curve"], label=name)
         axes.plot(metrics["threshold"], metrics["at_threshold"], "o", color=line.get_color())
-    axes.axvline(0.2, color="0.6", linestyle="--", label="20 % (Zhou et al. 2016)")
+    axes.axvline(ZHOU_THRESHOLD, color="0.6", linestyle="--", label=f"{ZHOU_THRESHOLD:.0%} (Zhou et al. 2016)")
     axes.set(xlabel="threshold, a fraction of the map's maximum", ylabel="boxes with IoU >= 0.5")
     axes.set(title="300 test images; dots: thresholds fixed on other images")
     axes.legend()
