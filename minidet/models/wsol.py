@@ -22,6 +22,7 @@ from ..autograd import no_grad
 from ..backbones.tiny import ConvBlock
 from ..device import to_numpy
 from ..heatmaps.boxes import MODES, ZHOU_THRESHOLD, map_boxes
+from ..heatmaps.scores import as_classes
 from .localizer import labels_from_zero
 
 # What makes one number of a map. With the mean every place counts, so that the network gains by finding the whole
@@ -99,12 +100,13 @@ class WeakLocalizer(nn.Module):
         return (weights @ features.flatten(2)).reshape(*class_index.shape, *features.shape[2:])
 
     def localize(self, images: Any, class_index: Any = None) -> list[dict]:
-        """Localizes in each image the class class_index, an int, (N,) or several (N, n), counted from 0; by default the
-        one with the best score. A dict an image, as `predictions` says."""
+        """Localizes in each image the class class_index, an int or (N,), counted from 0; by default the one with the
+        best score. A dict an image, as `predictions` says."""
         with no_grad():
             features = self.features(images)
             logits = self.scores(features)
-        return self.predictions(features, logits, chosen_classes(logits, class_index), tuple(images.shape[2:]))
+        classes = as_classes(class_index, logits)[:, None]  # (N, 1)
+        return self.predictions(features, logits, classes, tuple(images.shape[2:]))
 
     def predictions(self, features: Any, logits: Any, class_index: np.ndarray, size: tuple[int, int]) -> list[dict]:
         """Of features (N, C, h, w) and scores (N, K), for classes (N, n) from 0 and images of size (H, W), a dict an
@@ -136,21 +138,3 @@ def image_labels(targets: list[dict], classes: int) -> np.ndarray:
                 "batch"
             )
     return labels_from_zero("WeakLocalizer", targets, classes)
-
-
-def chosen_classes(logits: Any, class_index: Any) -> np.ndarray:
-    """Classes (N, n) from 0: those asked for, or each image's best."""
-    count, classes = logits.shape
-    if class_index is None:
-        return to_numpy(logits.data).argmax(axis=1)[:, None]
-    chosen = np.asarray(class_index)
-    if chosen.dtype.kind not in "iu" or chosen.shape[:1] not in ((), (count,)) or chosen.ndim > 2:
-        raise ValueError(
-            f"WeakLocalizer: expected class_index as an integer, or integers ({count},) or ({count}, n), got "
-            f"{class_index!r:.60}"
-        )
-    if chosen.size and not (chosen.min() >= 0 and chosen.max() < classes):
-        raise ValueError(
-            f"WeakLocalizer: expected class_index from 0 to {classes - 1}, got {chosen.min()} to {chosen.max()}"
-        )
-    return np.broadcast_to(chosen, count)[:, None] if chosen.ndim < 2 else chosen

@@ -84,12 +84,14 @@ def test_a_prediction_has_the_box_around_its_map(class_index) -> None:
     model = make().eval()
     images, _ = batch(2)
     with no_grad():
-        features, logits = model.features(images), model.logits(images).data.astype(float)
+        features, scores = model.features(images), model.logits(images)
+    logits = scores.data.astype(float)
     if class_index is None:
         classes, results = logits.argmax(axis=1)[:, None], model(images)
+    elif np.ndim(class_index) == 2:  # several classes an image
+        classes, results = class_index, model.predictions(features, scores, class_index, (16, 16))
     else:
-        classes = np.broadcast_to(np.reshape(class_index, (-1, 1)) if np.ndim(class_index) < 2 else class_index,
-                                  (2, np.shape(class_index)[1] if np.ndim(class_index) == 2 else 1))  # fmt: skip
+        classes = np.broadcast_to(class_index, 2)[:, None]
         results = model.localize(images, class_index)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for n, result in enumerate(results):
@@ -224,8 +226,8 @@ def test_mistakes_are_told_apart() -> None:
     with pytest.raises(ValueError, match="one label an image, got 2 in image 1 of a batch"):
         model(images, [targets[0], {"labels": np.array([1, 2])}])
     for class_index in (3, -1, np.array([0, 3])):
-        with pytest.raises(ValueError, match="class_index from 0 to 2, got"):
+        with pytest.raises(ValueError, match=r"class_index: expected 0 to 2, .* got"):
             model.localize(images, class_index)
-    for class_index in (0.5, np.array([0, 1, 2]), np.zeros((2, 1, 1), int), True):
-        with pytest.raises(ValueError, match=r"class_index as an integer, or integers \(2,\) or \(2, n\), got"):
+    for class_index in (0.5, np.array([0, 1, 2]), np.zeros((2, 1), int), True):
+        with pytest.raises(ValueError, match=r"class_index: expected a whole number, \(2,\) of them or None, got"):
             model.localize(images, class_index)
