@@ -217,6 +217,14 @@ def test_the_extended_lsp_layout_has_visible_in_its_third_column(tmp_path, image
     np.testing.assert_array_equal(read[::2, :2], joints[::2, :2, 0])
 
 
+def test_lsps_boxes_are_the_joints_extent_and_a_margin(tmp_path, image_folder):
+    joints = np.full((3, 14, 1), np.nan)
+    joints[:, 0, 0], joints[:, 5, 0] = (10, 8, 0), (19, 27, 1)  # pixels 10 to 19 and 8 to 27: 10 x 20, and 5 % of 20
+    savemat(tmp_path / "joints.mat", {"joints": joints})
+    (record,) = read_lsp(tmp_path / "joints.mat", [image_folder / "000000.png"]).records
+    assert record.boxes.tolist() == [[9, 7, 21, 29]]
+
+
 def test_lsp_holds_one_person_an_image(tmp_path, records):
     with pytest.raises(ValueError, match=r"exactly one person in 000000\.png, got 0"):
         write_lsp(tmp_path / "joints.mat", records)

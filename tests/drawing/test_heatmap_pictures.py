@@ -111,6 +111,7 @@ def test_a_few_spikes_among_many_values_do_not_hide_the_rest():
     spike_only = heat - 1
     assert value_range(spike_only) == (0, 999)
     assert value_range(heat[:8, :8]) == (0, 1000)
+    assert value_range(np.arange(10101.0).reshape(91, 111)) == (0, 9999)  # the 99th percentile
 
 
 @pytest.mark.parametrize("heat", [np.zeros((1, 2, 2)), np.zeros((0, 2)), np.full((2, 2), np.nan)])

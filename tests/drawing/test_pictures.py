@@ -162,6 +162,10 @@ def test_an_estimated_box_is_red_over_a_true_one_in_green_and_the_map_stands_bes
         assert has(TRUE, part)
         assert has(ESTIMATED, part)
     assert (picture[0, 0] == 90).all()
+    red, green, _ = map(int, picture[3 * factor, 8 * factor])  # on the true box's upper side
+    assert green > red + 50
+    red, green, _ = map(int, picture[4 * factor, 8 * factor])  # on the estimated one's
+    assert red > green + 50
     low, high = picture[1, width // 2 + 1].astype(int), picture[7 * factor, width // 2 + 7 * factor].astype(int)
     assert high.sum() > low.sum() + 100  # viridis: dark where the map is low, bright where it is high
     assert not has(TRUE, draw_localization(image, np.array([4.0, 4, 16, 12])))

@@ -53,6 +53,10 @@ def test_deletion_on_a_linear_model_by_hand() -> None:
         score(*[2.5] * 4),
     ]
     np.testing.assert_allclose(scores, [expected], rtol=1e-12)
+    # In three steps of 4/3 of a pixel: after one, three and four pixels.
+    np.testing.assert_allclose(
+        deletion_curve(LinearModel(WEIGHT), IMAGE, MAP, 0, steps=3)[1], [[expected[k] for k in (0, 1, 3, 4)]]
+    )
     a, b, c, d, e = expected
     assert area(fractions, scores)[0] == pytest.approx((a / 2 + b + c + d + e / 2) / 4)
 
@@ -71,7 +75,7 @@ def test_a_curve_runs_from_the_image_to_the_baseline_or_back(curve, baseline: st
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(0)
-    images, net = rng.random((3, 3, 16, 16)), small_net()
+    images, net = rng.random((3, 3, 12, 16)), small_net()
     nothing = np.broadcast_to(images.mean(axis=(2, 3), keepdims=True), images.shape)
     if baseline == "blur":
         nothing = np.stack([[gaussian_filter(color, BLUR * 16) for color in image] for image in images])

@@ -127,6 +127,7 @@ def test_the_scores_are_the_models_logits_where_it_has_them() -> None:
         maps = heatmaps.GradCAM(model)(x, 1)
         leaf = Tensor(model.eval().backbone(Tensor(x)).data, requires_grad=True)
         head = model.class_head(leaf.flatten(1)) if isinstance(model, Localizer) else model.fc(leaf.mean(axis=(2, 3)))
+        assert_equal(model.logits(Tensor(x)).data, head.data, 1e-5)
         (gradient,) = minidet.grad(head[:, 1].sum(), leaf)
         weights = gradient.data.mean(axis=(2, 3))
         assert_equal(maps, np.maximum(np.einsum("nk,nkij->nij", weights, leaf.data), 0), 1e-5)
@@ -181,6 +182,11 @@ def test_the_last_map_of_the_last_convolutions_size_is_found() -> None:
         (gap_net(np.float32), "4"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(196, 2)), "1"),  # VGG
         (Classifier(TinyBackbone((4, 8)), 3), "backbone"),
+        # A transposed convolution is one, too.
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.ConvTranspose2d(4, 4, 2, 2), nn.GlobalAvgPool2d(), nn.Linear(4, 2)),
+            "1",
+        ),
         # A convolution of 1 x 1 maps is a fully connected layer.
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(14), nn.Conv2d(4, 2, 1), nn.Flatten()), "0"),
     ):

@@ -188,6 +188,21 @@ def test_a_refiner_moves_a_joint_by_its_displacement_alone() -> None:
         assert (result["keypoints"][0, :, 2] == 2).all()
 
 
+def test_each_stage_measures_the_torso_that_the_one_before_has_found() -> None:
+    """Stage 2 makes the torso of 6 x 8 pixels one of 6 x 18, and stage 3 looks at boxes in proportion."""
+    model = make(stages=3).eval()
+    model.head[-1].weight.data[...] = 0
+    pose = np.tile([16.0, 16.0], (14, 1))
+    pose[RIGHT_SHOULDER], pose[LEFT_SHOULDER], pose[RIGHT_HIP], pose[LEFT_HIP] = (10, 8), (16, 8), (10, 16), (16, 16)
+    model.head[-1].bias.data[...] = ((pose - 16) / 32).ravel()
+    hips = np.zeros((14, 2), np.float32)
+    hips[[RIGHT_HIP, LEFT_HIP]] = 0, 1  # of boxes of 10 pixels
+    model.refiners[0].forward = lambda x: Tensor(np.tile(hips, (len(x.data) // 14, 1, 1)))
+    model.refiners[1].forward = Found((0.1, 0.0)).forward
+    _, second, third = model(batch(1)[0])[0]["stage_keypoints"]
+    np.testing.assert_allclose(third - second, np.tile([0.1 * np.hypot(6, 18), 0], (14, 1)), atol=1e-5)
+
+
 def test_training_boxes_lie_where_the_stage_before_would_put_them() -> None:
     """Stage 1 always misses by (3, -6) pixels of a torso of 10: all boxes are displaced so, and stage 2 has to learn
     the way back, in fractions of its boxes."""
@@ -253,6 +268,17 @@ def test_every_joint_has_a_refiner_of_its_own() -> None:
     assert len(np.unique(answers.data[0].round(4), axis=0)) == 3
     answers[:, 1].sum().backward()
     assert [bool(refiner.output.weight.grad.data[k].any()) for k in range(3)] == [False, True, False]
+
+
+def test_the_mean_colour_of_a_sub_image_says_nothing() -> None:
+    minidet.manual_seed(0)
+    refiner = Refiner(3, 8).eval()
+    refiner.output.weight.data[...] = np.random.default_rng(0).normal(size=refiner.output.weight.shape)
+    images = np.random.default_rng(0).random((3, 3, 8, 8), dtype=np.float32)
+    tint = np.float32([0.3, -0.2, 0.1]).reshape(3, 1, 1)
+    expected = refiner(Tensor(images)).data
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(refiner(Tensor(images + tint)).data, expected, atol=1e-5)
 
 
 def test_a_sub_image_moves_its_own_joint_of_its_own_person_only() -> None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from minidet.backbones import TinyBackbone
 from minidet.cli import main
 from minidet.data import Sample, open_dataset
 from minidet.data.formats.record import Record
@@ -80,6 +81,28 @@ def test_the_command_line_trains_measures_and_asks_it(tmp_path, capsys) -> None:
     metrics_again, predictions = evaluate(system, model, dataset, 3)
     right = np.mean([p["labels"][0] == label for p, label in zip(predictions, labels, strict=True)])
     assert metrics_again["accuracy"] == right == metrics["accuracy"]
+
+
+def test_its_backbone_is_the_one_that_the_other_systems_start_with() -> None:
+    backbone = SYSTEM.build(CLASSES, SYSTEM.configure(), np.random.default_rng(0)).backbone
+    shapes = {key: array.shape for key, array in backbone.state_dict().items()}
+    assert shapes == {key: array.shape for key, array in TinyBackbone().state_dict().items()}
+
+
+def test_images_are_mirrored_and_moved_and_no_part_of_the_object_is_lost() -> None:
+    """A square, red in its left half and green in its right one, two pixels from the corner of the image."""
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[2:12, 2:7, 0] = image[2:12, 7:12, 1] = 255
+    square = Sample(image, np.array([[2.0, 2, 12, 12]]), np.array([1]))
+    transform, mirrored, tops = SYSTEM.transform(SYSTEM.configure(["size=40"])), set(), set()
+    for seed in range(60):
+        moved = transform(square, np.random.default_rng(seed))
+        red, green = (np.argwhere(moved.image[..., channel] > 200) for channel in (0, 1))
+        assert len(red) == len(green) == 50
+        mirrored.add(bool(red[:, 1].min() > green[:, 1].min()))
+        tops.add(int(red[:, 0].min()))
+    assert mirrored == {False, True}
+    assert (min(tops), max(tops)) == (0, 2 + 6)  # up to the edge; down by up to 15 % of 40 pixels
 
 
 def test_images_with_no_object_or_two_are_refused(tmp_path) -> None:

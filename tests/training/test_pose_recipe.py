@@ -141,6 +141,7 @@ def test_augmentation_moves_and_mirrors_and_swaps_sides_where_the_data_say_so(sw
         places.append(tuple((red + green) / 2))
     assert seen == {False, True}
     assert np.std(places, axis=0).min() > 0.5
+    assert np.ptp(places, axis=0)[1] < 2 * 0.05 * 32 + 0.6  # up to a twentieth of the side, up and down
 
 
 def test_without_augmentation_every_epoch_sees_the_same() -> None:

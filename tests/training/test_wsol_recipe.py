@@ -69,6 +69,24 @@ def test_the_batch_knows_no_more_than_the_whole_picture(dataset) -> None:
         assert all(target["boxes"].tolist() == [[0, 0, 32, 32]] for target in batch.targets)
 
 
+def test_images_are_mirrored_and_moved_by_up_to_a_tenth() -> None:
+    """A disc, red to the left of its middle and green to the right: where it is and how it is turned round."""
+    rows, columns = np.mgrid[:60, :60]
+    image = np.zeros((60, 60, 3), np.uint8)
+    disc = (columns - 29.5) ** 2 + (rows - 29.5) ** 2 <= 100
+    image[disc & (columns < 30), 0] = image[disc & (columns >= 30), 1] = 255
+    one = Sample(image, np.array([[19.0, 19, 40, 40]]), np.array([1]))
+    transform, mirrored, places = SYSTEM.transform(SYSTEM.configure(["size=60"])), set(), []
+    for seed in range(60):
+        moved = transform(one, np.random.default_rng(seed)).image
+        red, green = (np.argwhere(moved[..., channel] > 200).mean(axis=0) for channel in (0, 1))
+        mirrored.add(bool(red[1] > green[1]))
+        places.append((red + green) / 2 - 29.5)
+    assert mirrored == {False, True}
+    assert (np.abs(places).max(axis=0) <= 6.01).all()
+    assert (np.abs(places).max(axis=0) > 4).all()
+
+
 def test_every_image_keeps_its_label_however_it_is_moved(dataset) -> None:
     loader = Loader(dataset, 4, seed=0, transform=SYSTEM.transform(SYSTEM.configure(["size=32"])))
     for _ in range(5):
@@ -94,6 +112,21 @@ def test_the_metrics_are_those_of_the_maps_of_the_true_classes(dataset) -> None:
     assert metrics["top1_error"] == pytest.approx(1 - np.mean(np.array(right) & (iou >= 0.5)))
     assert metrics["top1_error"] >= metrics["top5_error"] >= metrics["gt_known_error"] - 1e-12
     assert all(type(value) is float for value in metrics.values())
+
+
+def test_where_every_box_is_right_the_errors_are_those_of_the_classes(dataset) -> None:
+    model = small_model()
+    model.fc.weight.data[...] = np.abs(model.fc.weight.data)  # maps above 0 nearly everywhere
+    model.threshold = 0.0
+    metrics, predictions = evaluate(model, Boxes(dataset, [[0.0, 0, 32, 32]]))
+    assert metrics["gt_known_loc"] == 1
+    labels = [record.labels[0] for record in dataset.records]
+    order = [np.argsort(-p["class_scores"]).tolist() for p in predictions]
+    ranks = np.array([best.index(label - 1) for best, label in zip(order, labels, strict=True)])
+    assert set(ranks) > {0, 5}  # some are right, some are last, some between
+    assert metrics["accuracy"] == np.mean(ranks == 0)
+    assert metrics["top1_error"] == pytest.approx(np.mean(ranks > 0))
+    assert metrics["top5_error"] == pytest.approx(np.mean(ranks > 4))
 
 
 def test_boxes_are_in_the_pixels_of_the_picture_that_was_given(dataset) -> None:
