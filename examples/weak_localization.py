@@ -23,7 +23,7 @@ import numpy as np
 from minidet import nn
 from minidet.backbones.tiny import ConvBlock
 from minidet.boxes import paired_iou
-from minidet.data import make_dataset, open_dataset
+from minidet.data import CLASSES, make_dataset, open_dataset
 from minidet.data.background import CUE_SIDE
 from minidet.drawing import draw_localization, grid, save_png
 from minidet.evaluation import best_threshold, box_accuracy
@@ -55,7 +55,7 @@ def main() -> None:
         models[name] = fit(SYSTEM, data["plain"]["train"], settings | {"epochs": epochs}, seed=seed, title=name)
         results[name] = measure(models[name], data["plain"])
         report(name, results[name])
-    draw_curves(out / "1-thresholds.png", {name: results[name] for name in models})
+    draw_curves(out / "1-thresholds.png", {name: results[name] for name in models}, len(data["plain"]["test"]))
     draw_networks(out / "2-boxes.png", models, data["plain"]["test"])
     print("  GAP against GMP: the same network, but for the pooling. Of GMP's maps only the highest place was trained.")
 
@@ -115,7 +115,7 @@ def report(name: str, metrics: dict) -> None:
     )
 
 
-def draw_curves(path: Path, results: dict[str, dict]) -> None:
+def draw_curves(path: Path, results: dict[str, dict], images: int) -> None:
     """GT-known localization against the threshold, with the one that the val images chose."""
     import matplotlib.pyplot as plt
 
@@ -125,7 +125,7 @@ def draw_curves(path: Path, results: dict[str, dict]) -> None:
         axes.plot(metrics["threshold"], metrics["at_threshold"], "o", color=line.get_color())
     axes.axvline(ZHOU_THRESHOLD, color="0.6", linestyle="--", label=f"{ZHOU_THRESHOLD:.0%} (Zhou et al. 2016)")
     axes.set(xlabel="threshold, a fraction of the map's maximum", ylabel="boxes with IoU >= 0.5")
-    axes.set(title="300 test images; dots: thresholds fixed on other images")
+    axes.set(title=f"{images} test images; dots: thresholds fixed on other images")
     axes.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -146,14 +146,14 @@ def draw_networks(path: Path, models: dict, test) -> None:
 
 def compare_beginnings(data: dict, epochs: int, seed: int) -> dict:
     """Accuracy after a short training from scratch: how long the poolings take to find out what to look at."""
-    results = {}
+    results, chance = {}, 1 / len(CLASSES)
     for normed in (True, False):
         for name, settings in NETWORKS.items():
             system = SYSTEM if normed else replace(SYSTEM, build=build_without_batch_norm)
             model = fit(system, data["train"], settings | {"epochs": epochs}, seed=seed, title=name)
             title = f"{name}, {'with' if normed else 'without'} batch norm"
             results[title] = evaluate(model, data["test"])[0]["accuracy"]
-            print(f"  {title:32s} accuracy {results[title]:.3f} after {epochs} epochs; chance is {1 / 6:.3f}")
+            print(f"  {title:32s} accuracy {results[title]:.3f} after {epochs} epochs; chance is {chance:.3f}")
     return results
 
 

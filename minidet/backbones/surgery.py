@@ -1,8 +1,8 @@
 """Surgery: a trained classifier loses its head, and what is left looks at images of any size.
 
 The lecture's use: fully connected layers fix the image's size and forget where things are. Cut before them, VGG16 is a
-feature extractor; cut before its last pooling, too, and the map that GAP averages "is anticipated": 14 x 14 cells for
-224 x 224 pixels, not 7 x 7, and class activation maps twice as fine.
+feature extractor. Cut before its last pooling, too, GAP is "anticipated" to a larger map: 14 x 14 cells for 224 x 224
+pixels, not 7 x 7, and class activation maps twice as fine.
 
     backbone = cut(vgg16(), "features.29")
     model = Classifier(backbone, classes=20)  # GAP and one fully connected layer of its own
@@ -16,8 +16,9 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor, no_grad
 
-# Rows and columns of the image that a cut network is tried on. Of the difference, every stride up to 128 that is a
-# power of two is a divisor; and 128 pixels are enough for all networks here.
+# Rows and columns of the image that a cut network is tried on. Their difference, in pixels and in cells of the map,
+# gives the stride, whatever the padding; 128 is divided by every power of two that is a stride, and enough pixels for
+# all networks here.
 PROBE = (128, 256)
 
 

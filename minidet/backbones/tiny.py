@@ -25,8 +25,8 @@ class ConvBlock(nn.Sequential):
 
 
 class Centring(nn.Module):
-    """Images without each one's own mean colour, which says nothing of what it shows and varies more than all that
-    does: with it, a network needs twice as many steps to the same accuracy."""
+    """Takes each image's mean colour away. It says nothing of what the image shows, and varies more than what does:
+    where it stays, a network needs twice as many steps to the same accuracy."""
 
     def forward(self, images: Any) -> Any:
         return images - images.mean(axis=(2, 3), keepdims=True)
@@ -40,7 +40,7 @@ class TinyBackbone(nn.Module):
 
     channels  of the stem and of each stage
     stride    of the whole, 2 ** len(channels) by default. The stages behind that point no longer halve the map: 4 gives
-              16 x 16 cells for 64 x 64 pixels, for maps that say where things are. Weights fit whatever it is.
+              16 x 16 cells for 64 x 64 pixels, for maps that say where things are. The same weights fit every stride.
     """
 
     def __init__(self, channels: tuple[int, ...] = CHANNELS, stride: int | None = None) -> None:

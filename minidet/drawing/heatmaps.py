@@ -19,9 +19,9 @@ LEAST_OPACITY, MOST_OPACITY = 0.35, 0.75  # of the colour over the grey image, w
 BAR_WIDTH = 16
 LEGEND_WIDTH = 100
 
-# Of the pixels' own gradients a few are many times as large as all others, and on a scale that ends with them nothing
-# else would be seen. As Smilkov et al. 2017 (SmoothGrad, section 3.1) their drawings end at the 99th percentile. Maps
-# of layers have fewer values than this, and end at the largest.
+# Of the gradients of pixels a few are many times as large as all others, and on a scale that ends with them nothing
+# else would be seen. Their colours end at the 99th percentile, as in Smilkov et al. 2017 (SmoothGrad, section 3.1).
+# Maps of layers have fewer than MANY values; their colours end at the largest.
 MANY, PERCENTILE = 1024, 99
 
 

@@ -1,9 +1,9 @@
 """Whether heat maps can be trusted. None of these numbers needs a true heat map, which nobody has.
 
-deletion, insertion     pixels go, or come, in the order of the map: the score shall fall, or rise, fast
-average drop, increase  what the map lights up shall be enough for the score
-pointing game           the largest value shall lie on the object
-randomization           of a network that has forgotten what it learned, the map shall be another
+deletion, insertion     pixels go, or come, in the order of the map: the score should fall, or rise, fast
+average drop, increase  what the map lights up should be enough for the score
+pointing game           the largest value should lie on the object
+randomization           the map should change when the network forgets what it has learned
 
 `model`: as for the heat maps, logits by a method `logits` or by itself; left as it was found. images (N, 3, H, W),
 floats, arrays or Tensors. maps (N, h, w): resized to the images where they are smaller. class_index: a position in the
@@ -73,7 +73,7 @@ def area(fractions: np.ndarray, curves: np.ndarray) -> np.ndarray:
 def average_drop(
     model: nn.Module, images: Any, maps: Any, class_index: Any = None, batch_size: int = 32
 ) -> dict[str, float]:
-    """What remains of the score Y of an image when it is multiplied by its map, O. Chattopadhay et al. 2018,
+    """How the score changes, from Y to O, when the image is multiplied by its map. Chattopadhay et al. 2018,
     "Grad-CAM++", section 4.1, as fractions:
 
         average_drop            mean of max(0, Y - O) / Y, small is good (0 where Y = 0)

@@ -9,6 +9,9 @@ each network at its best one:
     MaxBoxAccV2        = mean over delta of max over tau of BoxAcc(tau, delta), delta = 0.3, 0.5, 0.7;
                          of the boxes of all components, the one that fits best
 
+The second version is of their longer article, "Evaluation for Weakly Supervised Object Localization: Protocol, Metrics,
+and Datasets" (arXiv 2007.04178).
+
 The maximum is over thresholds of the very images that are reported, which flatters. To say what a user would get, fix
 the threshold on images of their own: `best_threshold` of those, and `box_accuracy` at it.
 """
@@ -86,7 +89,7 @@ def max_box_acc(maps: Any, truth: Any, thresholds: Any = THRESHOLDS) -> float:
 
 
 def max_box_acc_v2(maps: Any, truth: Any, thresholds: Any = THRESHOLDS) -> float:
-    """MaxBoxAccV2, Choe et al. 2020: maps (N, H, W) resized to the images, truth (N, 4)."""
+    """MaxBoxAccV2, Choe et al., arXiv 2007.04178: maps (N, H, W) resized to the images, truth (N, 4)."""
     return float(box_accuracy(maps, truth, thresholds, V2_IOUS, components="all").max(axis=1).mean())
 
 

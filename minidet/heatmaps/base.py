@@ -15,8 +15,8 @@ from .scores import as_classes, as_images, at_rest, check_finite, finite_scores,
 
 @dataclass
 class Look:
-    """One forward pass. images (N, 3, H, W) and logits (N, K), Tensors; classes (N,), the scores that are explained;
-    leaf (N, C, h, w): the layer's output, in the graph of the logits the place where it begins."""
+    """One forward pass. images (N, 3, H, W) and logits (N, K), Tensors; classes (N,), whose scores are explained;
+    leaf (N, C, h, w): the layer's output, where the graph of the logits begins."""
 
     images: Tensor
     leaf: Tensor
@@ -24,7 +24,7 @@ class Look:
     classes: np.ndarray
 
     def activations(self) -> np.ndarray:
-        """A (N, C, h, w), float64 on the CPU: sums over channels of differing sign shall not cost digits."""
+        """A (N, C, h, w), float64 on the CPU: in sums over channels of both signs float32 would lose digits."""
         return check_finite("activations", to_numpy(self.leaf.data).astype(np.float64))
 
     def gradients(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from ..device import to_numpy
 from . import formulas
 from .base import LayerMap, Look
 
-SAME = 1e-4  # of the largest: by how much float32 may differ between two ways to a mean over a map
+SAME = 1e-4  # of the largest: how far two means of the same map, summed in another order in float32, may differ
 
 
 @dataclass
@@ -48,7 +48,7 @@ class CAM(LayerMap):
         """(K, C): the weights of the Linear between the pooled activations and the logits."""
         last = next((call for call in reversed(look.calls) if call[2] is look.logits), None)
         if last is None:
-            raise ValueError(f"{self.needs} found no Linear whose output are the scores")
+            raise ValueError(f"{self.needs} found no Linear that gives the scores")
         linear, pooled = last[0], to_numpy(last[1].data)
         means_or_maxima = A.mean(axis=(2, 3)), A.max(axis=(2, 3))
         if not any(is_same(pooled, expected) for expected in means_or_maxima):

@@ -5,8 +5,8 @@ All are functions of arrays of NumPy:
     A   activations (N, C, h, w), the maps of the layer that is looked at; the sums over k run over its channels
     G   gradients (N, C, h, w), d y / d A, where y is the score of a class before the softmax
 
-and give maps (N, h, w) in the dtype of A. A weight that is 0/0, or a number other than 0 by 0, is 0: such a channel or
-place is left out, and a map of zeros stays one. Values that are not finite are passed on; the classes of this package
+and give maps (N, h, w) in the dtype of A. A weight whose denominator is 0 is 0: its channel or place is left out, and
+activations of zero give a map of zeros. Values that are not finite are passed on; the classes of this package
 refuse them before.
 """
 

@@ -97,9 +97,10 @@ class SmoothGrad(Gradient):
 
         mean over samples of d y / d image at (image + N(0, sigma^2)),   sigma = noise * (largest - least of the image)
 
-    Smilkov et al. 2017, "SmoothGrad", section 3; their noise is 10 to 20 %, their samples 50. The copies are drawn from
-    `seed`: the same call gives the same map. They go through the network in batches of at most batch_size. The class
-    predicted is that of the image without noise. Cost: `samples` forward and backward passes an image.
+    Smilkov et al. 2017, "SmoothGrad"; in their experiments (section 3) noise is 0.1 to 0.2 and samples 50. The copies
+    are drawn from `seed`, so that the same call gives the same map, and go through the network in batches of at most
+    batch_size. The class predicted is that of the image without noise. Cost: `samples` forward and backward passes an
+    image.
     """
 
     def __init__(

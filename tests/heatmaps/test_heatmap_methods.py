@@ -283,7 +283,7 @@ def test_a_network_without_a_map_is_refused_with_what_was_found(net, seen: str) 
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.GlobalAvgPool2d(), nn.Linear(4, 2), nn.Softmax(1)),
             None,
-            "found no Linear whose output are the scores",
+            "found no Linear that gives the scores",
         ),
     ],
 )
