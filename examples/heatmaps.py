@@ -35,9 +35,9 @@ from minidet.evaluation import (
 )
 from minidet.models.classifier import Classifier
 from minidet.training.fit import fit
-from minidet.training.recipes.localizer import SYSTEM
+from minidet.training.recipes.classifier import SYSTEM
 
-CHANNELS = (32, 64, 128)  # one stage less than the localizer's: a map of 8 x 8 for images of 64 x 64
+CHANNELS = (32, 64, 128)  # one stage less than the recipe's: a map of 8 x 8 for images of 64 x 64
 DRAWN = 5  # images on the sheet
 
 CLASSIFIER = replace(SYSTEM, build=lambda classes, config, rng: Classifier(TinyBackbone(CHANNELS), len(classes) - 1))

@@ -21,23 +21,18 @@ from pathlib import Path
 
 import numpy as np
 
-from minidet.backbones import TinyBackbone
 from minidet.data import Sample, make_dataset, open_dataset
 from minidet.data.joints import NOT_LABELLED, VISIBLE
 from minidet.drawing import save_png
 from minidet.evaluation.pose import joint_table, pdj_curve, pose_metrics
-from minidet.models.classifier import Classifier
 from minidet.training.fit import fit
-from minidet.training.recipes.localizer import SYSTEM as LOCALIZER
+from minidet.training.recipes.classifier import SYSTEM as CLASSIFIER
 from minidet.training.recipes.pose import SYSTEM, build, draw, predict
 
 FRACTIONS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # of the torso's diameter
 EPOCHS = {"cascade": 12, "masking": 15, "pretraining": 6, "few": 60}
 FEW, FEW_TRANSFER = 1500, 300  # pictures of parts 2 and 3
 HIDDEN_JOINTS = 0.3  # of the labels are taken away in part 2: annotators leave out what they cannot see
-
-# The classes do not matter for what a backbone learns: any pictures of single objects will do.
-CLASSIFIER = replace(LOCALIZER, build=lambda classes, config, rng: Classifier(TinyBackbone(), len(classes) - 1))
 
 
 def main() -> None:
@@ -147,7 +142,10 @@ def teach_zeros(sample: Sample) -> Sample:
 
 
 def compare_starts(out: Path, train, test, epochs: dict, seed: int, quick: bool) -> dict:
-    """A few pictures of people, and stage 1 alone, from random weights and from a classifier's."""
+    """A few pictures of people, and stage 1 alone, from random weights and from a classifier's.
+
+    Which classes it has learned does not matter: any pictures of single objects will do.
+    """
     scenes = make_dataset(out / "objects", task="localization", seed=seed, splits={"train": 200 if quick else 4000})
     objects = open_dataset(scenes, "train", masks=False)
     classifier = fit(CLASSIFIER, objects, {"epochs": epochs["pretraining"]}, seed=seed, title="classifier")

@@ -25,7 +25,7 @@ from ..heatmaps.formulas import quotient, relu
 from ..heatmaps.scores import as_classes, as_images, at_rest, logits_of
 
 STEPS = 64  # of a curve. RISE takes one row's pixels a step, 224 of them; the area differs in the third digit
-BLUR = 5 / 224  # of the longer side: the sigma of the blurred image. RISE: 5 pixels at 224, cut off after 11
+BLUR = 5 / 224  # of the longer side: the sigma of the blurred image. RISE: 5 at 224, in a kernel of 11 x 11
 TOLERANCE = 15 / 224  # of the longer side. Zhang et al.: 15 pixels
 BASELINES = ("mean", "blur")
 

@@ -89,11 +89,11 @@ def pcp(predicted: Any, truth: Any, names: Sequence[str] = LSP_JOINTS, fraction:
 def pose_metrics(
     predicted: Any, truth: Any, names: Sequence[str] = LSP_JOINTS, scale: Any = 1.0, head_sizes: Any = None
 ) -> dict[str, float]:
-    """The numbers of a run, each a mean over all labelled joints, or limbs, of all people.
+    """The numbers of a run, each a mean over all labelled joints of all people, but for pcp_50.
 
     pckh_50      within half the head's size: head_segments', or the given head_sizes (P,) where heads have boxes
     pdj_20       within a fifth of the torso's diameter
-    pcp_50       limbs, strict
+    pcp_50       limbs, strict: the mean over the four kinds, as in DeepPose's table
     mean_error   in pixels times scale (P,): crops of one size make people of all sizes count alike
     """
     errors = joint_errors(predicted, truth)

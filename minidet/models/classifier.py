@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import functional as F
 from .. import nn, watch
-from .localizer import best_classes, one_object_each
+from .localizer import best_classes, image_labels
 
 
 class Classifier(nn.Module):
@@ -16,7 +16,8 @@ class Classifier(nn.Module):
 
     image_size: height and width of the images that it is trained and evaluated on; it computes any.
 
-    Training: model(images, targets) -> {"class": cross-entropy}; targets as the Localizer's, their boxes are not read.
+    Training: model(images, targets) -> {"class": softmax cross-entropy}. targets: dicts with labels (1,) in 1..K, on
+    the CPU; boxes that they may have are not read.
     Evaluation: model(images) -> dicts with labels (1,) in 1..K, scores (1,) and class_scores (K,).
     logits(images) -> (N, K), the scores before the softmax: what heat maps are made of.
     """
@@ -35,6 +36,5 @@ class Classifier(nn.Module):
         logits = self.logits(images)
         watch.emit("classifier.logits", logits)
         if targets is not None:
-            labels, _ = one_object_each(targets, self.classes)
-            return {"class": F.cross_entropy(logits, labels)}
+            return {"class": F.cross_entropy(logits, image_labels("Classifier", targets, self.classes))}
         return best_classes(logits)

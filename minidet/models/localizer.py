@@ -143,11 +143,17 @@ def one_object_each(targets: list[dict], classes: int) -> tuple[np.ndarray, np.n
                 f"Localizer: expected one object an image, got {len(target['boxes'])} in image {position} of a batch; "
                 "for several objects use a detector"
             )
-    return labels_from_zero("Localizer", targets, classes), np.concatenate([target["boxes"] for target in targets])
+    return image_labels("Localizer", targets, classes), np.concatenate([target["boxes"] for target in targets])
 
 
-def labels_from_zero(model: str, targets: list[dict], classes: int) -> np.ndarray:
-    """Classes (N,) from 0 of targets with one label each, in 1..K. Raises ValueError, naming the model, for others."""
+def image_labels(model: str, targets: list[dict], classes: int) -> np.ndarray:
+    """Classes (N,) from 0 of targets with one label each, in 1..K; nothing else of a target is read. Raises ValueError,
+    naming the model, for others."""
+    for position, target in enumerate(targets):
+        if len(target["labels"]) != 1:
+            raise ValueError(
+                f"{model}: expected one label an image, got {len(target['labels'])} in image {position} of a batch"
+            )
     labels = np.concatenate([target["labels"] for target in targets]) - 1
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"{model}: expected labels 1 to {classes}, got {labels.min() + 1} to {labels.max() + 1}")

@@ -23,7 +23,7 @@ from ..backbones.tiny import ConvBlock
 from ..device import to_numpy
 from ..heatmaps.boxes import MODES, ZHOU_THRESHOLD, map_boxes
 from ..heatmaps.scores import as_classes
-from .localizer import labels_from_zero
+from .localizer import image_labels
 
 # What makes one number of a map. With the mean every place counts, so that the network gains by finding the whole
 # object; with the maximum one place is enough, so that it gains nothing beyond the object's most telling part.
@@ -91,7 +91,7 @@ class WeakLocalizer(nn.Module):
         if targets is None:
             return self.localize(images)
         logits = self.logits(images)
-        return {"class": F.cross_entropy(logits, image_labels(targets, self.classes))}
+        return {"class": F.cross_entropy(logits, image_labels("WeakLocalizer", targets, self.classes))}
 
     def class_maps(self, features: Any, class_index: np.ndarray) -> Any:
         """M: of features (N, C, h, w), the maps (N, n, h, w) of n classes an image, class_index (N, n) from 0. No ReLU
@@ -113,8 +113,8 @@ class WeakLocalizer(nn.Module):
         image with arrays on the CPU:
 
         labels (n,) in 1..K, the classes; scores (n,), their probabilities; class_scores (K,), all of them;
-        maps (n, H, W) float32, their activation maps, resized; boxes (n, 4) in pixels, zeros where a map is nowhere
-        above 0.
+        maps (n, H, W) float32, their activation maps, resized; boxes (n, 4) in pixels, zeros where a map has
+        nothing above the threshold.
         """
         with no_grad():
             maps = F.interpolate(self.class_maps(features, class_index), size, mode="bilinear")  # (N, n, H, W)
@@ -127,14 +127,3 @@ class WeakLocalizer(nn.Module):
             {"labels": c + 1, "scores": row[c], "class_scores": row, "maps": of_image, "boxes": around}
             for c, row, of_image, around in zip(class_index, scores, maps, boxes, strict=True)
         ]
-
-
-def image_labels(targets: list[dict], classes: int) -> np.ndarray:
-    """Classes (N,) from 0 of targets with one label each. Nothing else of a target is read."""
-    for position, target in enumerate(targets):
-        if len(target["labels"]) != 1:
-            raise ValueError(
-                f"WeakLocalizer: expected one label an image, got {len(target['labels'])} in image {position} of a "
-                "batch"
-            )
-    return labels_from_zero("WeakLocalizer", targets, classes)
