@@ -77,7 +77,9 @@ def read_weights(path: Path | str, max_bytes: int = MAX_BYTES) -> dict[str, np.n
             start = file.read(128)
     except OSError as error:
         raise ValueError(f"{path}: expected a safetensors file, but {error.strerror or error}") from error
-    if start.startswith(PICKLES):
+    # The first eight bytes of a safetensors file are the length of its header, and may be those of a pickle: but then
+    # comes the header, which is JSON.
+    if start.startswith(PICKLES) and start[8:9] != b"{":
         raise ValueError(
             f"{path}: expected a safetensors file, got a pickled one, which is never opened: a pickle can run any "
             "program; convert it where torch is installed: safetensors.torch.save_file(torch.load(path, "

@@ -123,6 +123,16 @@ def test_a_pickle_is_never_opened(tmp_path):
             load_weights(make(), tmp_path / name)
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_whose_length_reads_as_a_pickles_mark_is_none(tmp_path, length):
+    state = make().state_dict()
+    save_file(state, tmp_path / "w")
+    spaces = length - int.from_bytes((tmp_path / "w").read_bytes()[:8], "little")
+    save_file(state, tmp_path / "w", {"note": " " * (spaces - len('"__metadata__":{"note":""},'))})
+    assert (tmp_path / "w").read_bytes().startswith(length.to_bytes(8, "little"))
+    load_weights(make(), tmp_path / "w")
+
+
 def test_files_that_are_none_or_damaged_or_too_large_are_refused(tmp_path, state):
     good = tmp_path / "good.safetensors"
     save_file(state, good)
