@@ -16,12 +16,14 @@ from .scores import as_classes, as_images, at_rest, check_finite, finite_scores,
 @dataclass
 class Look:
     """One forward pass. images (N, 3, H, W) and logits (N, K), Tensors; classes (N,), whose scores are explained;
-    leaf (N, C, h, w): the layer's output, where the graph of the logits begins."""
+    leaf (N, C, h, w): the layer's output, where the graph of the logits begins; runs: how often the layer ran, the last
+    time to give the leaf."""
 
     images: Tensor
     leaf: Tensor
     logits: Tensor
     classes: np.ndarray
+    runs: int
 
     def activations(self) -> np.ndarray:
         """A (N, C, h, w), float64 on the CPU: in sums over channels of both signs float32 would lose digits."""
@@ -102,7 +104,7 @@ class LayerMap:
             )
         classes = as_classes(class_index, logits)
         finite_scores(logits, classes)
-        return Look(images, leaves[-1], logits, classes)
+        return Look(images, leaves[-1], logits, classes, len(leaves))
 
     def check_map(self, output: Any) -> None:
         """Raises ValueError unless the output is a map of more than one place."""

@@ -1,6 +1,7 @@
 """The methods that ask the network again: Score-CAM shows it parts of the image, Ablation-CAM takes channels away."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,9 @@ class ChannelwiseMap(LayerMap):
 
         ask(image (1, 3, H, W), its activations A (1, C, h, w), which channels: B of them) -> scores (B, K).
         """
-        count, channels = look.leaf.shape[:2]
-        scores = np.empty((count, channels))
-        for n in range(count):
+        images, channels = look.leaf.shape[:2]
+        scores = np.empty((images, channels))
+        for n in range(images):
             image, A = look.images.data[n : n + 1], look.leaf.data[n : n + 1]
             for start in range(0, channels, self.batch_size):
                 part = slice(start, min(start + self.batch_size, channels))
@@ -52,7 +53,9 @@ class ScoreCAM(ChannelwiseMap):
 
     def logits_of_masked(self, image: Any, A: Any, channels: slice) -> Tensor:
         """Of the image seen through each of the channels."""
-        upsampled = kernels.resize_bilinear(A[0, channels, None], image.shape[2:])  # (B, 1, H, W)
+        above_least = A[0, channels, None] - A[0, channels, None].min(axis=(2, 3), keepdims=True)  # the same mask
+        # Zeros stay zeros, but a constant enlarged differs in its last digits, of which a mask would be made.
+        upsampled = kernels.resize_bilinear(above_least, image.shape[2:])  # (B, 1, H, W)
         return self.score(Tensor(image * formulas.channel_masks(upsampled)))
 
 
@@ -69,19 +72,25 @@ class AblationCAM(ChannelwiseMap):
         def ask(image: Any, A: Any, channels: slice) -> Tensor:
             keep = 1 - np.eye(A.shape[1], dtype=A.dtype)[channels]  # (B, C): row b without its channel
             ablated = A * on_device_of(keep, A)[:, :, None, None]
-            return self.logits_above(image if broadcasts else np.repeat(image, len(ablated), axis=0), ablated)
+            images = image if broadcasts else np.repeat(image, len(ablated), axis=0)
+            return self.logits_above(images, ablated, look.runs)
 
         return formulas.ablation_cam(look.activations(), look.scores(), self.channel_scores(look, ask))
 
-    def logits_above(self, images: Any, maps: Any) -> Tensor:
-        """The scores with maps (B, C, h, w) in place of the layer's own."""
-        with nn.forward_hooks([(self.layer, lambda *call: Tensor(maps))]):
+    def logits_above(self, images: Any, maps: Any, runs: int) -> Tensor:
+        """The scores with maps (B, C, h, w) in place of the layer's own, those of the last of its runs."""
+        run = count(1)
+
+        def replace(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+            return Tensor(maps) if next(run) == runs else None
+
+        with nn.forward_hooks([(self.layer, replace)]):
             return self.score(Tensor(images))
 
     def broadcasts(self, look: Look) -> bool:
         """Whether the network takes one image and then, in the layer's place, the maps of two."""
         try:
             two = np.repeat(look.leaf.data[:1], 2, axis=0)
-            return self.logits_above(look.images.data[:1], two).shape[0] == len(two)
+            return self.logits_above(look.images.data[:1], two, look.runs).shape[0] == len(two)
         except (ValueError, TypeError):
             return False

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from heatmap_nets import WayAround, before_relu, flat_net, gap_net, images
 
-from minidet import Tensor, heatmaps
+import minidet
+from minidet import Tensor, heatmaps, nn
+from minidet import functional as F
+from minidet.heatmaps.scores import at_rest
 
 X = images(2)
 CLASSES = np.array([1, 3])
@@ -71,6 +74,51 @@ def test_ablation_cam_knows_a_way_around_the_layer(concatenated: bool) -> None:
             without[0, k] = 0
             expected += (y - net.above(before, Tensor(without)).data[0, 2]) / y * A[0, k]
         np.testing.assert_allclose(got[n], expected, rtol=1e-6, atol=1e-9)
+
+
+class Shared(nn.Module):
+    """The same ReLU runs three times, on maps of 4, 6 and 6 channels; the last two are added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        minidet.manual_seed(4)
+        self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
+        self.three, self.relu, self.fc = nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Linear(6, 3)
+
+    def below(self, x):
+        middle = self.relu(self.two(self.relu(self.one(x))))
+        return middle, self.relu(self.three(middle))
+
+    def above(self, middle, last):
+        return self.fc(F.global_avg_pool2d(middle * last))
+
+    def forward(self, x):
+        return self.above(*self.below(x))
+
+
+def test_of_a_layer_that_runs_several_times_ablation_cam_changes_the_last_run_only() -> None:
+    net = Shared().to(np.float64).eval()
+    got = before_relu(heatmaps.AblationCAM(net, "relu"), X, 2)
+    for n in range(2):
+        middle, last = net.below(Tensor(X[n : n + 1]))
+        y = net.above(middle, last).data[0, 2]
+        expected = np.zeros((8, 8))
+        for k in range(6):
+            without = last.data.copy()
+            without[0, k] = 0
+            expected += (y - net.above(middle, Tensor(without)).data[0, 2]) / y * last.data[0, k]
+        np.testing.assert_allclose(got[n], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_to_score_cam_a_constant_channel_is_the_black_image_in_float32_too() -> None:
+    """Enlarged, a constant is no longer one: its last digits differ from place to place."""
+    net = gap_net(np.float32).eval()
+    net[3].weight.data[2], net[3].bias.data[2] = 0, 0.7
+    x = images(1, 17, np.float32)
+    method = heatmaps.ScoreCAM(net, "4")
+    with at_rest(net):
+        scores = method.channel_scores(method.look(Tensor(x), 1))
+    assert scores[0, 2] == net(Tensor(0 * x)).data[0, 1]
 
 
 @pytest.mark.parametrize("name", ["scorecam", "ablationcam", "smoothgrad"])
