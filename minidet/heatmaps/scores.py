@@ -1,5 +1,6 @@
 """The network as the heat maps see it: a function from images to scores, which is left as it was found."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,13 +12,16 @@ from ..autograd import Tensor
 from ..autograd.tensor import array_of
 from ..device import on_device_of, to_device, to_numpy
 
+looking = threading.RLock()  # two at once would find, and put back, each other's modes
+
 
 @contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
     """Within it the model is in evaluation mode and its parameters want no gradient, so that a backward pass computes
-    those of the activations only. Afterwards all is as it was, module by module, also after an error."""
-    wanting = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    with nn.evaluating(model):
+    those of the activations only. Afterwards all is as it was, module by module, also after an error. One thread at a
+    time: others wait."""
+    with looking, nn.evaluating(model):
+        wanting = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         try:
             model.requires_grad_(False)
             yield

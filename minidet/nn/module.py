@@ -1,5 +1,6 @@
 """Module: a part of a network with parameters, buffers and parts of its own; torch.nn.Module's names and state_dict."""
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -235,8 +236,14 @@ def evaluating(model: Module) -> Iterator[None]:
 
 @contextmanager
 def forward_hooks(hooks: Iterable[tuple[Module, Callable]]) -> Iterator[None]:
-    """Within it every (module, hook) is registered: see Module.register_forward_hook."""
-    removers = [module.register_forward_hook(hook) for module, hook in hooks]
+    """Within it every (module, hook) is registered: see Module.register_forward_hook. They are for this thread's
+    calls: what another one computes with the same network meanwhile is not theirs to see or to replace."""
+    owner = threading.get_ident()
+
+    def of_owner(hook: Callable) -> Callable:
+        return lambda *call: hook(*call) if threading.get_ident() == owner else None
+
+    removers = [module.register_forward_hook(of_owner(hook)) for module, hook in hooks]
     try:
         yield
     finally:

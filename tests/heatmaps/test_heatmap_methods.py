@@ -1,5 +1,7 @@
 """The methods on networks: identities, the layer that is looked at, and a model that is left as it was."""
 
+import threading
+
 import numpy as np
 import pytest
 from heatmap_nets import before_relu, flat_net, gap_net, images
@@ -7,6 +9,7 @@ from heatmap_nets import before_relu, flat_net, gap_net, images
 import minidet
 from minidet import Tensor, heatmaps, nn
 from minidet.backbones import TinyBackbone
+from minidet.heatmaps.scores import at_rest
 from minidet.models.classifier import Classifier
 from minidet.models.localizer import Localizer
 
@@ -435,6 +438,33 @@ def test_the_model_is_left_as_it_was_after_an_error_too(name: str, last_call: in
     before = state_of(model)
     with pytest.raises((ValueError, KeyboardInterrupt)):
         method(X, 99)
+    assert_unchanged(model, before)
+
+
+def test_two_threads_look_one_after_the_other() -> None:
+    """At once, each would find the other's modes and frozen parameters, and put these back for good."""
+    model, maps = used_model("gradcam"), []
+    before, expected = state_of(model), heatmaps.GradCAM(model)(X, 1)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with at_rest(model):
+            inside.set()
+            go_on.wait(30)
+
+    def second() -> None:
+        maps.append(heatmaps.GradCAM(model)(X, 1))
+
+    threads = [threading.Thread(target=target) for target in (first, second)]
+    threads[0].start()
+    inside.wait(30)
+    threads[1].start()
+    threads[1].join(0.5)
+    assert not maps
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(maps, [expected])
     assert_unchanged(model, before)
 
 

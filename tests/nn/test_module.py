@@ -1,6 +1,7 @@
 """Modules: what is found where, states that load or are refused whole, modes, hooks, and errors that name the layer."""
 
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -186,6 +187,17 @@ def test_a_forward_hook_sees_and_may_replace_the_output():
     replace()
     layer(tensor([[1.0, 2.0]]))
     assert len(seen) == 1
+
+
+def test_hooks_put_on_for_a_while_are_for_the_calls_of_their_own_thread():
+    layer, x, found = nn.Linear(2, 1), tensor([[1.0, 2.0]]), []
+    expected = layer(x).item()
+    with nn.forward_hooks([(layer, lambda module, inputs, output: output * 0)]):
+        thread = threading.Thread(target=lambda: found.append(layer(x).item()))
+        thread.start()
+        thread.join()
+        assert layer(x).item() == 0
+    assert found == [expected] == [layer(x).item()]
 
 
 def test_sequential_counts_slices_and_iterates():
