@@ -2,7 +2,7 @@
 
 P people, J joints. predicted (P, J, 2 or more), x, y first; truth (P, J, 3), x, y, v. Joints that are not labelled
 (v = 0) count nowhere. What cannot be measured - a joint that nobody has labelled, a person without a torso - is NaN and
-left out of every mean; a mean of nothing is NaN.
+left out of every mean; a mean of nothing is NaN. A predicted joint that is NaN is infinitely far away.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,8 @@ MPII_HEAD_FRACTION = 0.6  # of the head box's diagonal: MPII's own evaluation me
 
 
 def joint_errors(predicted: Any, truth: Any) -> np.ndarray:
-    """(P, J) distances in pixels, NaN where the truth is not labelled. Raises ValueError for other shapes."""
+    """(P, J) distances in pixels, NaN where the truth is not labelled, infinite where the prediction is no number.
+    Raises ValueError for other shapes."""
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if truth.ndim != 3 or truth.shape[2] != 3 or predicted.ndim != 3 or predicted.shape[:2] != truth.shape[:2]:
         raise ValueError(
@@ -34,6 +35,7 @@ def joint_errors(predicted: Any, truth: Any) -> np.ndarray:
             f"{truth.shape}"
         )
     distances = np.linalg.norm(predicted[..., :2] - truth[..., :2], axis=2)
+    distances = np.where(np.isnan(distances), np.inf, distances)
     return np.where(truth[..., 2] > NOT_LABELLED, distances, np.nan)
 
 
@@ -47,14 +49,14 @@ def fraction_within(errors: np.ndarray, sizes: np.ndarray, fraction: float) -> f
 
 def torso_diameters(truth: Any, names: Sequence[str] = LSP_JOINTS) -> np.ndarray:
     """(P,) length in pixels from shoulder to opposite hip, the mean of both diagonals or the one that is labelled."""
-    truth = np.asarray(truth, np.float64)
+    truth = _of_joints(truth, names)
     return torso_diameter(truth[..., :2], truth[..., 2] > NOT_LABELLED, torso_diagonals(names))
 
 
 def head_segments(truth: Any, names: Sequence[str] = LSP_JOINTS) -> np.ndarray:
     """(P,) length in pixels from neck to head top, NaN where either is not labelled: the head's size where no head
     boxes are annotated. Stick figures have one of 0.18 of their standing height (minidet/data/figures.py)."""
-    truth = np.asarray(truth, np.float64)
+    truth = _of_joints(truth, names)
     if "neck" not in names or "head top" not in names:
         return np.full(len(truth), np.nan)
     neck, top = truth[:, names.index("neck")], truth[:, names.index("head top")]
@@ -74,7 +76,7 @@ def pcp(predicted: Any, truth: Any, names: Sequence[str] = LSP_JOINTS, fraction:
     The lenient rule, the mean of both within it, is what some older tables have. {limb: fraction over both sides}, NaN
     for a limb that is never labelled whole.
     """
-    errors, truth = joint_errors(predicted, truth), np.asarray(truth, np.float64)
+    errors, truth = joint_errors(predicted, truth), _of_joints(truth, names)
     result = {}
     for limb, ends in LIMBS.items():
         right = []
@@ -132,6 +134,18 @@ def joint_table(
             "labelled": int((~np.isnan(own)).sum()),
         }
     return table
+
+
+def _of_joints(truth: Any, names: Sequence[str]) -> np.ndarray:
+    """truth (P, J, 3), float64. Raises ValueError unless it has as many joints as there are names: by the names of
+    other joints, limbs that nobody has would be measured."""
+    truth = np.asarray(truth, np.float64)
+    if truth.shape[1:] != (len(names), 3):
+        raise ValueError(
+            f"expected truth (P, {len(names)}, 3), the joints that names={', '.join(names):.40}... lists, got "
+            f"{truth.shape}; MPII's have names=MPII_JOINTS"
+        )
+    return truth
 
 
 def _both_sides(ends: tuple[str, str], names: Sequence[str]) -> list[tuple[int, int]]:

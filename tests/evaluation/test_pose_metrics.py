@@ -108,6 +108,16 @@ def test_people_without_a_head_or_torso_are_left_out_of_what_is_measured_by_them
     assert metrics["pdj_20"] == pytest.approx(12 / 13)  # the first one's
 
 
+def test_a_prediction_that_is_no_number_is_wrong() -> None:
+    """Left out, as joints that are not labelled are, it would make the others' metrics the network's."""
+    truth, predicted = figure()[None], figure()[None].copy()
+    predicted[0, J["right wrist"], 0] = np.nan
+    metrics = pose_metrics(predicted, truth)
+    assert metrics["pckh_50"] == metrics["pdj_20"] == pytest.approx(13 / 14)
+    assert metrics["pcp_50"] == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert metrics["mean_error"] == np.inf
+
+
 def test_nothing_labelled_is_no_number_and_no_warning(recwarn) -> None:
     truth, predicted = np.zeros((2, 14, 3)), np.ones((2, 14, 2))
     for people in (truth, truth[:0]):
@@ -144,3 +154,9 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         joint_errors(np.zeros((1, 14, 2)), np.zeros((1, 14, 2)))
     with pytest.raises(ValueError, match=r"got \(2, 14, 3\) and \(1, 14, 3\)"):
         joint_errors(np.zeros((2, 14, 3)), np.zeros((1, 14, 3)))
+
+
+@pytest.mark.parametrize("measure", [pose_metrics, pcp, joint_table, lambda *pair: pdj_curve(*pair, [0.2])])
+def test_joints_that_the_names_do_not_list_are_refused(measure) -> None:
+    with pytest.raises(ValueError, match=r"truth \(P, 14, 3\), the joints that names=.*got \(2, 16, 3\); MPII's have"):
+        measure(np.zeros((2, 16, 3)), np.zeros((2, 16, 3)))
