@@ -98,7 +98,7 @@ def pointing_game(maps: Any, boxes: Sequence[Any], tolerance: float = TOLERANCE)
     maps (N, H, W) of the images' size; boxes: of each image those of the class in question, (R, 4) x1 y1 x2 y2 in
     pixels. A hit is a pixel whose centre is within `tolerance` times the longer side of a box (Zhang et al. 2016,
     "Top-down Neural Attention by Excitation Backprop", section 4.1). Of equal values the first in reading order counts;
-    a constant map points nowhere and misses.
+    a constant map, or one with NaN or infinity, points nowhere and misses.
     """
     maps = np.asarray(maps)
     if maps.ndim != 3 or len(maps) != len(boxes) or len(maps) == 0:
@@ -110,7 +110,7 @@ def pointing_game(maps: Any, boxes: Sequence[Any], tolerance: float = TOLERANCE)
 
 
 def _points_at(heat: np.ndarray, boxes: Any, tolerance: float) -> bool:
-    if heat.max() == heat.min():
+    if not -np.inf < heat.min() < heat.max() < np.inf:
         return False
     row, column = np.unravel_index(heat.argmax(), heat.shape)
     point = np.array([column, row]) + 0.5

@@ -179,6 +179,13 @@ def test_the_pointing_game_counts_hits() -> None:
     assert pointing_game(maps[:1], [np.zeros((0, 4))]) == 0  # without an object
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_map_that_is_not_finite_points_nowhere(value: float) -> None:
+    heat = np.zeros((1, 8, 8))
+    heat[0, 2, 3], heat[0, 2, 2] = 1, value
+    assert pointing_game(heat, [np.array([[0, 0, 4, 4]])]) == 0
+
+
 def small_net() -> nn.Sequential:
     minidet.manual_seed(4)
     return nn.Sequential(
