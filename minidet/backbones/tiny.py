@@ -29,7 +29,7 @@ class Centring(nn.Module):
     where it stays, a network needs twice as many steps to the same accuracy."""
 
     def forward(self, images: Any) -> Any:
-        return images - images.mean(axis=(2, 3), keepdims=True)
+        return images - images.mean(axis=(-2, -1), keepdims=True)  # of (3, H, W), too: the convolution tells
 
 
 class TinyBackbone(nn.Module):

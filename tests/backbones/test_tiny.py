@@ -48,6 +48,11 @@ def test_the_shipped_weights_tell_classes_apart_in_pictures_they_never_saw():
     assert (found == labels).mean() >= ACCURACY
 
 
+def test_a_single_image_is_told_from_a_batch():
+    with pytest.raises(ValueError, match=r"expected x \(N, 3, H, W\), got \(3, 64, 64\); looks like one image, use x"):
+        TinyBackbone()(Tensor(np.zeros((3, 64, 64), np.float32)))
+
+
 def test_the_pretrained_backbone_has_the_files_weights_at_any_stride():
     arrays = read_weights(tiny.PRETRAINED)
     for stride in (None, 4):
