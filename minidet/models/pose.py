@@ -39,6 +39,9 @@ LEAST_TORSO_FRACTION = 0.1
 REFINER_CHANNELS = (16, 32, 64)
 REFINER_HIDDEN = 32  # numbers that each joint's own two layers pass on
 
+# Pixels, outside of any picture. A network that diverges points further, and RoIAlign takes numbers up to 2^20.
+FAR = 1e6
+
 # Weight of one batch in the running mean of the displacements: the last hundred batches count. More would follow a
 # network that learns too slowly, fewer would not measure a covariance.
 MOMENTUM = 0.01
@@ -70,13 +73,15 @@ def sub_images(images: Any, center: np.ndarray, size: np.ndarray, pixels: int) -
 
     images (N, C, H, W); center and size (N, B, 2), continuous pixel coordinates -> (N * B, C, pixels, pixels).
     One bilinear sample in the middle of each new pixel, which is RoIAlign with one sample a bin; what lies outside the
-    picture is black.
+    picture is black, and so is a box without a place (NaN), where a network that diverges looks: it shall come to its
+    loss, which tells.
     """
     count, boxes = center.shape[:2]
     half = np.broadcast_to(size, center.shape) / 2
     corners = np.concatenate([center - half, center + half], axis=2).reshape(-1, 4)
     picture = np.repeat(np.arange(count), boxes)[:, None]
-    rois = np.concatenate([picture, corners], axis=1).astype(np.float32)
+    corners = np.clip(np.nan_to_num(corners, nan=FAR), -FAR, FAR)
+    rois = np.concatenate([picture, corners], axis=1).astype(images.dtype)
     return F.roi_align(images, rois, pixels, sampling_ratio=1, aligned=True)
 
 
@@ -186,13 +191,13 @@ class DeepPose(nn.Module):
         z, target: (N, J, 2) relative to the boxes. labelled: (N, J) bool. An unlabelled joint's target is no place: it
         says nothing, and teaching it would pull all predictions there.
         """
-        target = on_device_of(target.astype(np.float32), z.data)
+        target = on_device_of(target.astype(z.dtype), z.data)
         if self.loss == "smooth_l1":
             errors = F.smooth_l1_loss(z, target, "none", beta=SMOOTH_L1_BETA)
         else:
             errors = F.l1_loss(z, target, "none") if self.loss == "l1" else F.mse_loss(z, target, "none")
         weight = labelled[..., None] / max(2 * labelled.sum(), 1)
-        return (errors * on_device_of(weight.astype(np.float32), z.data)).sum()
+        return (errors * on_device_of(weight.astype(z.dtype), z.data)).sum()
 
     def truth(self, targets: list[dict]) -> tuple[np.ndarray, np.ndarray]:
         """Continuous places (N, J, 2) and which of them are labelled (N, J), of targets with one person each."""

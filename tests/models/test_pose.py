@@ -340,6 +340,29 @@ def test_its_intermediate_results_can_be_watched() -> None:
     assert {event.name: event.shape for event in heard} == {"pose.features": (2, 8, 2, 2), "pose.stages": (2, 2, 14, 2)}
 
 
+@pytest.mark.parametrize("bias", [np.nan, np.inf, 1e30])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_network_that_diverges_comes_to_its_loss_and_is_refused_by_that(bias: float) -> None:
+    model, (images, targets) = make(), batch()
+    model.head[-1].bias.data[...] = bias
+    losses = model(images, targets)
+    assert not losses["stage1"].item() < 1e29
+    predictions = model.eval()(images)
+    assert not (np.abs(predictions[0]["keypoints"][..., :2]) < 1e29).any()
+
+
+def test_a_model_of_float64_computes_in_float64() -> None:
+    (images, targets), single = batch(), make()
+    double = make().to(np.float64)
+    found = {}
+    for model, x in ((single, images), (double, Tensor(images.data.astype(np.float64)))):
+        minidet.manual_seed(1)
+        losses = model.train()(x, targets)
+        assert {loss.dtype for loss in losses.values()} == {x.dtype}
+        found[x.dtype] = [loss.item() for loss in losses.values()] + model.eval()(x)[0]["keypoints"].ravel().tolist()
+    np.testing.assert_allclose(*found.values(), rtol=1e-3, atol=1e-3)
+
+
 def test_mistakes_are_told_apart() -> None:
     images, targets = batch(2)
     model = make()
