@@ -55,7 +55,12 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--copies: {args.method}'s map is as fine as the image; leave --copies out")
     if args.copies is not None and args.copies < 1:
         raise ValueError(f"--copies: expected 1 or more, got {args.copies}")
-    _, trained, model = load_trained(args.weights, "best", device)
+    system, trained, model = load_trained(args.weights, "best", device)
+    if not hasattr(model, "logits"):
+        raise ValueError(
+            f"--weights: expected a run of a network that gives scores of classes, got one of {system.name}, which "
+            "gives none to explain; `minidet predict` shows what it finds"
+        )
     classes = trained.config["classes"][1:]
     names = METHODS if args.method == "all" else (args.method,)
     methods = make_methods(model, names, args.layer, args.copies)

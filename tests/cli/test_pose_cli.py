@@ -42,6 +42,13 @@ def test_eval_and_predict_find_joints_in_the_pictures_pixels(run, tmp_path) -> N
     assert (tmp_path / "found" / image.name).is_file()
 
 
+def test_heat_maps_are_refused_before_anything_is_written(run, tmp_path, capsys) -> None:
+    image = next((run / "data").rglob("test/*.png"))
+    assert main(["heatmap", str(image), "--weights", str(run), "--out", str(tmp_path / "maps")]) == 2
+    assert "expected a run of a network that gives scores of classes, got one of pose" in capsys.readouterr().err
+    assert not (tmp_path / "maps").exists()
+
+
 def test_data_without_joints_are_refused_before_anything_is_trained(tmp_path, capsys) -> None:
     data = str(tmp_path / "scenes")
     assert main(["data", "make", data, "--task", "localization", "--images", "6"]) == 0
