@@ -57,7 +57,8 @@ def draw_heatmap(
 
     image, heat, boxes: as `overlay`. Returns (height, width, 3) uint8, white around.
     """
-    limits = value_range(_checked(heat))
+    heat = _checked(heat)
+    limits = value_range(heat)
     picture = overlay(image, heat, limits, boxes)
     height, width = picture.shape[:2]
     line = text_size("Ag", TEXT_SIZE)[1] + 4

@@ -57,7 +57,7 @@ def draw_pose_errors(
     """Draw predicted people, their joints coloured by the error (ERROR_COLORS), and the true ones dashed beside them.
 
     keypoints (P, J, 3), truth (P, J, 3), sizes (P,) the torso's diameters that errors are measured by; a person whose
-    size is NaN, and a joint whose truth is not labelled, is not measured: grey. Without truth: as draw_skeleton.
+    size is NaN or 0, and a joint whose truth is not labelled, is not measured: grey. Without truth: as draw_skeleton.
     Other arguments and the result as draw_skeleton.
     """
     if truth is None:
@@ -73,7 +73,8 @@ def draw_pose_errors(
     draw = ImageDraw.Draw(picture)
     _draw_limbs(draw, truth, limbs, [WHITE] * len(names), factor, dash=5)
     _draw_limbs(draw, keypoints, limbs, [_side_color(name) for name in names], factor, dash=0)
-    errors = np.linalg.norm(keypoints[..., :2] - truth[..., :2], axis=2) / np.reshape(sizes, (-1, 1))
+    sizes = np.where(np.greater(sizes, 0), sizes, np.nan)
+    errors = np.linalg.norm(keypoints[..., :2] - truth[..., :2], axis=2) / sizes[:, None]
     errors[truth[..., 2] == NOT_LABELLED] = np.nan
     for person, of_person in zip(keypoints, errors, strict=True):
         for (x, y), error in zip((person[:, :2] + 0.5) * factor, of_person, strict=True):

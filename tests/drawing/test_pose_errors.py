@@ -52,11 +52,13 @@ def test_the_true_limbs_are_dashed_beside_the_predicted_ones() -> None:
     assert 0 < row.sum() < len(row)
 
 
-def test_people_without_a_size_are_not_measured_and_without_truth_only_drawn() -> None:
+def test_people_without_a_size_are_not_measured_and_without_truth_only_drawn(recwarn) -> None:
     keypoints, truth = pair()
-    picture = draw_pose_errors(GRAY, keypoints, truth, np.array([np.nan]), limbs=())
-    assert count(picture, GOOD) == count(picture, BAD) == 0
-    assert count(picture, NOT_MEASURED_COLOR) > 0
+    for size in (np.nan, 0.0):
+        picture = draw_pose_errors(GRAY, keypoints, truth, np.array([size]), limbs=())
+        assert count(picture, GOOD) == count(picture, BAD) == count(picture, WRONG) == 0
+        assert count(picture, NOT_MEASURED_COLOR) > 0
+    assert not recwarn.list
     np.testing.assert_array_equal(draw_pose_errors(GRAY, keypoints), draw_skeleton(GRAY, keypoints))
     nobody = np.zeros((0, 14, 3))
     assert (draw_pose_errors(GRAY, nobody, nobody, np.zeros(0), factor=1) == GRAY).all()
