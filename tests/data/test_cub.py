@@ -124,6 +124,14 @@ BAD = {
         "images.txt", "1 001.Crow/crow_1.png\n2 001.Crow/crow_2.png\n3 ./001.Crow/crow_1.png\n",
         r"images\.txt: line 3: expected every image once, got .*crow_1\.png again, as in images\.txt: line 1",
     ),
+    "an image in both splits": (
+        "images.txt", "1 001.Crow/crow_1.png\n2 001.Crow/crow_1.png\n3 017.Gull/gull.png\n",
+        r"images\.txt: line 2: expected every image once, got .*crow_1\.png again, as in images\.txt: line 1",
+    ),
+    "a class twice": (
+        "classes.txt", "1 001.Crow\n17 001.Crow\n",
+        r"classes\.txt: line 2: expected every class once, got 001\.Crow again, as in classes\.txt: line 1",
+    ),
 }  # fmt: skip
 
 

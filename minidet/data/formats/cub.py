@@ -57,7 +57,13 @@ def read_cub(
     def rows(name: str, read: Callable[[str, str], Any]) -> Rows:
         return read_rows(folder / name, read, on_problem, max_bytes)
 
-    classes = dict(sorted(rows("classes.txt", checked_name).items(), key=lambda item: int(item[0])))
+    names: dict[str, str] = {}
+
+    def different_name(text: str, where: str) -> str:
+        refuse_again(checked_name(text, where), names, where, "every class once")
+        return text
+
+    classes = dict(sorted(rows("classes.txt", different_name).items(), key=lambda item: int(item[0])))
     labels = {number: label for label, number in enumerate(classes, start=1)}
     images = rows("images.txt", one_word)
     tables = {
@@ -72,6 +78,7 @@ def read_cub(
     records, seen = [], {}
     for number, (name, where) in images.items():
         try:
+            refuse_again(folder / "images" / name, seen, where)  # in both splits, it would be tested as it was learned
             of_split, label, box = (joined(number, where, table, file) for file, table in tables.items())
             if of_split[0] != split:
                 continue
@@ -80,7 +87,6 @@ def read_cub(
                     f"{label[1]}: expected the number of a class in classes.txt, got {label[0][:40]!r}"
                 )
             path = checked_path(folder / "images", name, where)
-            refuse_again(path, seen, where)
             record = fill(Record(path, name), [{"box": box[0], "label": labels[label[0]]}])
             mask = (folder / "segmentations" / name).with_suffix(".png")
             record.segmentations = [mask] if mask.is_file() else None
