@@ -22,7 +22,7 @@ from ..autograd import Tensor, no_grad
 from ..device import on_device_of, to_numpy
 from ..heatmaps import resize_map
 from ..heatmaps.formulas import quotient, relu
-from ..heatmaps.scores import as_classes, as_images, at_rest, logits_of
+from ..heatmaps.scores import as_classes, as_images, at_rest, check_finite, logits_of
 
 STEPS = 64  # of a curve. RISE takes one row's pixels a step, 224 of them; the area differs in the third digit
 BLUR = 5 / 224  # of the longer side: the sigma of the blurred image. RISE: 5 at 224, in a kernel of 11 x 11
@@ -135,6 +135,8 @@ def parameter_randomization(
     """
     model, rng = method.model, np.random.default_rng(seed)
     images = to_numpy(as_images(model, images).data)
+    if not len(images):
+        raise ValueError("parameter_randomization: expected at least one image, got none")
     classes = as_classes(class_index, Tensor(_logits(model, images)))
     expected, result = method(images, classes), []
     with _weights_put_back(model):
@@ -227,7 +229,7 @@ def _baseline(image: np.ndarray, baseline: str) -> np.ndarray:
 
 def _inputs(model: nn.Module, images: Any, maps: Any, class_index: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images (N, 3, H, W), maps (N, H, W) and classes (N,), checked, on the CPU."""
-    images, maps = to_numpy(as_images(model, images).data), np.asarray(maps)
+    images, maps = to_numpy(as_images(model, images).data), np.asarray(maps, np.float64)  # -1 of a uint8 is 255
     if maps.ndim != 3 or len(maps) != len(images) or len(maps) == 0:
         raise ValueError(f"expected a map an image, not 0, (N, h, w), got {maps.shape} for images {images.shape}")
     if not np.isfinite(maps).all():
@@ -249,4 +251,4 @@ def _logits(model: nn.Module, images: np.ndarray, batch_size: int = 32) -> np.nd
         for start in range(0, len(images), batch_size):
             logits = logits_of(model, as_images(model, images[start : start + batch_size]))
             parts.append(to_numpy(logits.data).astype(np.float64))
-    return np.concatenate(parts)
+    return check_finite("scores", np.concatenate(parts))

@@ -106,6 +106,14 @@ def test_of_equal_values_the_first_in_reading_order_goes_first() -> None:
     np.testing.assert_allclose(scores, [expected], rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, bool])
+def test_maps_of_whole_numbers_have_the_order_of_their_values(dtype) -> None:
+    images, net = np.random.default_rng(1).random((1, 3, 16, 16)), small_net()
+    maps = np.random.default_rng(2).integers(0, 3, (1, 16, 16)).astype(dtype)
+    expected = deletion_curve(net, images, maps.astype(float))[1]
+    np.testing.assert_array_equal(deletion_curve(net, images, maps)[1], expected)
+
+
 def test_equal_values_are_in_order_on_large_images_too() -> None:
     """NumPy's ordinary sort keeps the order of a few values only."""
     images, net = np.random.default_rng(1).random((1, 3, 16, 16)), small_net()
@@ -289,6 +297,11 @@ def test_weights_are_put_back_after_an_error() -> None:
         (lambda: average_drop(LinearModel(WEIGHT), IMAGE[:0], MAP[:0]), r"not 0, \(N, h, w\), got \(0, 2, 2\)"),
         (lambda: average_drop(LinearModel(WEIGHT), IMAGE, MAP * np.nan), "expected maps that are finite"),
         (lambda: deletion_curve(LinearModel(WEIGHT), IMAGE, MAP, 2), "class_index: expected 0 to 1"),
+        (lambda: deletion_curve(LinearModel(WEIGHT), IMAGE * np.nan, MAP, 0), "expected finite scores, .* image 0 of"),
+        (
+            lambda: parameter_randomization(heatmaps.GradCAM(small_net()), np.zeros((0, 3, 16, 16))),
+            "expected at least one image, got none",
+        ),
         (
             lambda: pointing_game(MAP, []),
             r"expected maps \(N, H, W\) and boxes of each of the N images, got",
