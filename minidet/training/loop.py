@@ -54,7 +54,7 @@ def train(
     when another process trains in the folder, or when config.json is no longer what the run began with.
     """
     run.lock()
-    trainer = Trainer(system, run, dataset, validation, quiet, checkpoint_seconds, device)
+    trainer = Trainer(system, run, dataset, validation, quiet, checkpoint_seconds, device, resume)
     if resume:
         trainer.resume()
     try:
@@ -77,11 +77,12 @@ class Trainer:
         quiet: bool,
         checkpoint_seconds: float,
         device: str,
+        resumed: bool,
     ) -> None:
         self.system, self.run, self.validation = system, run, validation
         self.checkpoint_seconds = checkpoint_seconds
         self.settings, self.classes = run.config["settings"], tuple(run.config["classes"])
-        self.training = Training(system, self.settings, self.classes, dataset, run.config["seed"], device)
+        self.training = Training(system, self.settings, self.classes, dataset, run.config["seed"], device, resumed)
         self.report = Report(self.training.total_steps, quiet)
         self.counted_until = self.saved_at = time.monotonic()
         self.drawn_at = -math.inf
@@ -91,6 +92,8 @@ class Trainer:
         self.run.remove_leftovers()
         found = load_newest(self.run.checkpoints, self.report.line, self.restore)
         if found is None:
+            if self.system.start is not None:
+                self.system.start(self.training.model, self.settings)
             return
         arrays, saved, path = found
         self.report.line(f"continuing from {path}")

@@ -46,7 +46,8 @@ class Progress:
 
 class Training:
     """A model with all that its training carries from step to step. device: "cpu" or "cuda", where it computes; weights
-    and everything else that is drawn are the same on both."""
+    and everything else that is drawn are the same on both. resumed: a checkpoint is to be restored, which has the
+    weights: what `system.start` reads may be gone by then."""
 
     def __init__(
         self,
@@ -56,10 +57,11 @@ class Training:
         dataset: Any,
         seed: int,
         device: str = "cpu",
+        resumed: bool = False,
     ) -> None:
         self.settings = settings
         self.model = system.build(classes, settings, manual_seed(seed))
-        if system.start is not None:
+        if system.start is not None and not resumed:
             system.start(self.model, settings)
         self.model.to(device)
         self.optimizer = make_optimizer(self.model, settings)

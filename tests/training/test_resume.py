@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,26 @@ def test_without_checkpoints_a_run_starts_from_its_beginning(tmp_path, uninterru
     shutil.rmtree(run.checkpoints)
     train_toy(run, resume=True)
     assert outcome(run.folder) == uninterrupted
+
+
+def test_what_a_run_began_with_is_needed_for_its_beginning_only(tmp_path, monkeypatch):
+    """Such as the backbone's weights of `minidet train pose`, which may lie elsewhere by the time it is resumed."""
+    path, folders = tmp_path / "weights", [tmp_path / "whole", tmp_path / "resumed", tmp_path / "anew"]
+
+    def start(model, config):
+        model.box.bias.data[...] = float(path.read_text())
+
+    monkeypatch.setattr(toy_system, "SYSTEM", replace(toy_system.SYSTEM, start=start))
+    path.write_text("3.0")
+    whole, resumed, anew = map(toy_run, folders)
+    train_toy(whole)
+    train_until(4, resumed)
+    train_until(0, anew)
+    shutil.rmtree(folders[2] / "checkpoints")
+    train_toy(anew, resume=True)  # nothing was kept: from its beginning
+    path.unlink()
+    train_toy(resumed, resume=True)
+    assert outcome(folders[1]) == outcome(folders[2]) == outcome(folders[0])
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"damaged")])
