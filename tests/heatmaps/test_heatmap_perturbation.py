@@ -117,7 +117,7 @@ def test_to_score_cam_a_constant_channel_is_the_black_image_in_float32_too() -> 
     x = images(1, 17, np.float32)
     method = heatmaps.ScoreCAM(net, "4")
     with at_rest(net):
-        scores = method.channel_scores(method.look(Tensor(x), 1))
+        scores = method.channel_scores(method.look(Tensor(x), 1), method.logits_of_masked)
     assert scores[0, 2] == net(Tensor(0 * x)).data[0, 1]
 
 
