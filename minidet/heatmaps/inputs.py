@@ -98,9 +98,9 @@ class SmoothGrad(Gradient):
         mean over samples of d y / d image at (image + N(0, sigma^2)),   sigma = noise * (largest - least of the image)
 
     Smilkov et al. 2017, "SmoothGrad"; in their experiments (section 3) noise is 0.1 to 0.2 and samples 50. The copies
-    are drawn from `seed`, so that the same call gives the same map, and go through the network in batches of at most
-    batch_size. The class predicted is that of the image without noise. Cost: `samples` forward and backward passes an
-    image.
+    are drawn from `seed`, anew for each image, so that an image has the same map alone and in any batch, and go through
+    the network in batches of at most batch_size. The class predicted is that of the image without noise. Cost:
+    `samples` forward and backward passes an image.
     """
 
     def __init__(
@@ -124,8 +124,9 @@ class SmoothGrad(Gradient):
         logits = logits_of(self.model, images)
         classes = as_classes(class_index, logits)
         finite_scores(logits, classes)
-        rng, result = np.random.default_rng(self.seed), np.zeros(images.shape)
+        result = np.zeros(images.shape)
         for n, image in enumerate(to_numpy(images.data)):
+            rng = np.random.default_rng(self.seed)
             sigma = self.noise * float(image.max() - image.min())
             for start in range(0, self.samples, self.batch_size):
                 count = min(self.batch_size, self.samples - start)
