@@ -151,7 +151,8 @@ class Dataset:
         for record in self.records:
             digest.update(hashlib.sha256(record.path.read_bytes()).digest())
             objects = (record.boxes, record.labels, record.iscrowd, record.difficult, record.areas)
-            for part in (record.name, *objects, record.keypoints, record.segmentations):
+            heads = [] if record.head_boxes is None else [record.head_boxes]
+            for part in (record.name, *objects, record.keypoints, heads, record.segmentations):
                 digest.update(_as_bytes(part))
         return digest.hexdigest()
 

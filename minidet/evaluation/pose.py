@@ -93,6 +93,8 @@ def pose_metrics(
 ) -> dict[str, float]:
     """The numbers of a run, each a mean over all labelled joints of all people, but for pcp_50.
 
+    MPII's own total leaves out pelvis and thorax; here they count like all others.
+
     pckh_50      within half the head's size: head_segments', or the given head_sizes (P,) where heads have boxes
     pdj_20       within a fifth of the torso's diameter
     pcp_50       limbs, strict: the mean over the four kinds, as in DeepPose's table

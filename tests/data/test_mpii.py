@@ -104,10 +104,10 @@ def test_people_come_with_their_joints_heads_and_places(folder) -> None:
     assert first.boxes[0].tolist() == [10, 20, 30.5, 40]
     assert first.boxes[1].tolist() == [0, 3, 21, 28]
     assert read.records[1].boxes.tolist() == [[0, 3, 21, 28]]
-    assert read.head_boxes["a.png"][0].tolist() == [14.5, 9.5, 17.5, 13.5]
-    assert np.isnan(read.head_boxes["a.png"][1]).all()
+    assert first.head_boxes[0].tolist() == [14.5, 9.5, 17.5, 13.5]
+    assert np.isnan(first.head_boxes[1]).all()
     # As MPII's program: 0.6 times the length of (x2 - x1, y2 - y1), here (3, 4).
-    assert head_box_sizes(read.head_boxes["a.png"]).tolist() == pytest.approx([0.6 * 5, np.nan], nan_ok=True)
+    assert head_box_sizes(first.head_boxes).tolist() == pytest.approx([0.6 * 5, np.nan], nan_ok=True)
     assert read.centers["a.png"].tolist() == [[20, 30], [8, 15]]
     assert read.scales["b.png"].tolist() == [0.125]
 
@@ -141,6 +141,9 @@ def test_it_is_found_in_its_folder_and_mirrored_with_its_sides_swapped(folder) -
     assert len(dataset) == 2
     assert dataset.flip_swap == MPII_SWAP
     assert dataset[0].keypoints.shape == (2, 16, 3)
+    before = dataset.digest()
+    dataset.records[0].head_boxes[0, 0] -= 1
+    assert dataset.digest() != before
     for new, old in enumerate(MPII_SWAP):
         sides = {"right": "left", "left": "right"}
         side, _, rest = MPII_JOINTS[old].partition(" ")

@@ -214,9 +214,11 @@ def test_every_person_is_looked_at_alone_and_found_in_the_pictures_pixels() -> N
 
 def records_of(*samples: Sample, names=LSP_JOINTS) -> SimpleNamespace:
     """What check and evaluate need of a data set."""
-    made = [SimpleNamespace(path=f"{k}.png", boxes=s.boxes, keypoints=s.keypoints) for k, s in enumerate(samples)]
-    data = SimpleNamespace(records=made, joint_names=names, samples=samples)
-    return data
+    made = [
+        SimpleNamespace(path=f"{k}.png", boxes=s.boxes, keypoints=s.keypoints, head_boxes=None)
+        for k, s in enumerate(samples)
+    ]
+    return SimpleNamespace(records=made, joint_names=names, samples=samples)
 
 
 class Listed(list):
@@ -238,6 +240,19 @@ def test_errors_are_measured_in_the_networks_pixels_and_pictures_without_people_
     nobody, found = SYSTEM.evaluate(Middle(), Listed([sample()]), 8)
     assert np.isnan(list(nobody.values())).all()
     assert len(found) == 1
+
+
+def test_heads_are_measured_by_their_boxes_where_the_data_have_them() -> None:
+    group = sample(*(person((10, 20), 20) for _ in range(3)))
+    group.keypoints[:] = predict(Middle(), [group])[0]["keypoints"]  # neck and head top are one place
+    group.keypoints[:2, :, 0] += 2.9
+    data = Listed([group])
+    metrics, _ = SYSTEM.evaluate(Middle(), data, 8)
+    assert np.isnan(metrics["pckh_50"])
+    # Diagonals of 10 and 5, of which 0.6 is the head and half of that is right; the third person's head has no box.
+    data.records[0].head_boxes = np.array([[0, 0, 6, 8], [0, 0, 3, 4], [np.nan] * 4])
+    metrics, _ = SYSTEM.evaluate(Middle(), data, 8)
+    assert metrics["pckh_50"] == 0.5
 
 
 # ---- what cannot be learned

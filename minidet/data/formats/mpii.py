@@ -45,11 +45,8 @@ VALIDATION_STEP = 10
 
 @dataclass
 class MpiiAnnotations(Annotations):
-    """head_boxes: by the image's name (P, 4) x1 y1 x2 y2 in continuous pixels, NaN where a person has none: what
-    evaluation.pose.head_box_sizes measures heads by. centers (P, 2) and scales (P,) likewise, as the file has them but
-    for the counting from 1."""
+    """centers (P, 2) and scales (P,) by the image's name, as the file has them but for the counting from 1."""
 
-    head_boxes: dict[str, np.ndarray] = field(default_factory=dict)
     centers: dict[str, np.ndarray] = field(default_factory=dict)
     scales: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -182,8 +179,8 @@ def _add(result: MpiiAnnotations, name: Any, folder: Path, people: list[dict], w
         boxes.append(box)
     record = fill(Record(path, name, size), [{"box": box, "label": 1} for box in boxes])
     record.keypoints = np.stack([person["keypoints"] for person in people])
+    record.head_boxes = np.stack([person["head"] for person in people])
     result.records.append(record)
-    result.head_boxes[name] = np.stack([person["head"] for person in people])
     result.centers[name] = np.stack([person["center"] for person in people])
     result.scales[name] = np.array([person["scale"] for person in people])
 

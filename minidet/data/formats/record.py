@@ -30,6 +30,7 @@ class Record:
 
     size: (height, width), or None where the file does not say. boxes: (R, 4) float64 x1 y1 x2 y2, continuous
     pixels. labels: (R,) int64 from 1. iscrowd, difficult: (R,) bool. keypoints: (R, J, 3) float64 x, y, v or None.
+    head_boxes: (R, 4) float64 as boxes, NaN where a person has none, or None where the file knows no heads.
     segmentations: for each object (H, W) bool, a list of (n, 2) polygons, a list of run lengths, the Path of a
     picture that is bright there, or None.
     """
@@ -43,6 +44,7 @@ class Record:
     difficult: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
     keypoints: np.ndarray | None = None
+    head_boxes: np.ndarray | None = None
     segmentations: list | None = None
 
 

@@ -17,7 +17,7 @@ from minidet.data.dataset import Dataset, Sample
 from minidet.data.joints import LSP_JOINTS, LSP_LIMBS, MPII_JOINTS, MPII_LIMBS, NOT_LABELLED
 from minidet.data.loader import collate
 from minidet.drawing import draw_pose_errors, error_legend, grid
-from minidet.evaluation.pose import pose_metrics, torso_diameters
+from minidet.evaluation.pose import head_box_sizes, pose_metrics, torso_diameters
 from minidet.models.pose import DeepPose
 from minidet.training.system import System
 
@@ -243,15 +243,21 @@ def gather(found: list[dict]) -> dict:
 
 def evaluate(model: DeepPose, dataset: Dataset, batch_size: int = 64) -> tuple[dict[str, float], list[dict]]:
     """Metrics over all people of a data set, NaN where there are none, and the predictions. Pictures without people do
-    not count."""
+    not count.
+
+    pckh_50 goes by head boxes as MPII does, where the data set has them: people without one are left out of it. Else by
+    the segment from neck to head top.
+    """
     predictions = predict(model, dataset, batch_size)
     nobody = np.zeros((0, len(model.joints), 3))
     shown = [(record, found) for record, found in zip(dataset.records, predictions, strict=True) if len(record.boxes)]
     truth = np.concatenate([nobody, *(record.keypoints for record, _ in shown)])
     predicted = np.concatenate([nobody, *(found["keypoints"] for _, found in shown)])
+    head_boxes = [record.head_boxes for record, _ in shown if record.head_boxes is not None]
+    head_sizes = head_box_sizes(np.concatenate(head_boxes)) if head_boxes else None
     regions = np.concatenate([np.zeros((0, 3)), *(found["regions"] for _, found in shown)])
     scale = model.input_size / regions[:, 2]  # pixels of the network's input in one pixel of the picture
-    return pose_metrics(predicted, truth, model.joints, scale), predictions
+    return pose_metrics(predicted, truth, model.joints, scale, head_sizes), predictions
 
 
 def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
