@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minidet.array_file import write_arrays
 from minidet.backbones import TinyBackbone, load_weights
 from minidet.backbones.tiny import PRETRAINED, PRETRAINED_CHANNELS
 from minidet.cli.common import make_training_data
@@ -25,7 +26,6 @@ from minidet.cli.train import reopen_splits, start_run
 from minidet.data import open_dataset
 from minidet.models.classifier import Classifier
 from minidet.training import Interrupted, load_system, open_run, train
-from minidet.training.checkpoint import write_arrays
 
 SETTINGS = {"width": PRETRAINED_CHANNELS[0], "images": 8000, "epochs": 15}
 QUICK = {"width": PRETRAINED_CHANNELS[0], "images": 64, "val_images": 16, "test_images": 16, "epochs": 1}

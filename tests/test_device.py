@@ -9,13 +9,14 @@ import pytest
 import minidet
 import minidet.functional as F
 from minidet import Tensor, nn, optim
+from minidet.array_file import read_arrays
 from minidet.backbones import TinyBackbone
 from minidet.cli import main
 from minidet.data.dataset import Sample
 from minidet.device import to_numpy
 from minidet.models.wsol import WeakLocalizer
 from minidet.random import manual_seed
-from minidet.training import Training, load_system, read_arrays
+from minidet.training import Training, load_system
 from minidet_kernels import emulator
 from tests.autograd.cases import CASES, Case
 

@@ -64,7 +64,7 @@ class TinyBackbone(nn.Module):
     def pretrained(cls, stride: int | None = None) -> "TinyBackbone":
         """One of PRETRAINED_CHANNELS that has learned to tell miniscene's six classes apart.
 
-        Raises CheckpointError unless its file is, byte for byte, the one that comes with minidet."""
+        Raises ValueError unless its file is, byte for byte, the one that comes with minidet."""
         check_sha256(PRETRAINED, PRETRAINED_SHA256)
         backbone = cls(PRETRAINED_CHANNELS, stride)
         load_weights(backbone, PRETRAINED, prefix="backbone.")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
+from ..array_file import has_checksum, read_arrays
 from ..device import on_device_of
 
 MAX_BYTES = 1 << 30  # VGG19, the largest network here, takes 575 MB
@@ -62,9 +63,6 @@ def load_weights(
 def read_weights(path: Path | str, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file by key. Raises ValueError, as `load_weights`."""
     from safetensors import SafetensorError, safe_open
-
-    # Imported here: minidet.training stands above the backbones, and its recipes import them.
-    from ..training.checkpoint import has_checksum, read_arrays
 
     path = Path(path)
     try:

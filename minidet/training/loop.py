@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from minidet.array_file import CheckpointError, write_arrays
 from minidet.autograd import no_grad
 from minidet.data.files import write_atomic
 from minidet.nn import evaluating
-from minidet.training.checkpoint import CheckpointError, load_newest, save_checkpoint, write_arrays
+from minidet.training.checkpoint import load_newest, save_checkpoint
 from minidet.training.report import Report
 from minidet.training.run import Run
 from minidet.training.state import Training

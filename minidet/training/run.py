@@ -26,8 +26,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+from minidet.array_file import CheckpointError, read_arrays
 from minidet.data.files import read_limited, write_atomic
-from minidet.training.checkpoint import CheckpointError, read_arrays
 from minidet.training.system import SYSTEMS, load_system
 from minidet.version import __version__
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from minidet import optim
+from minidet.array_file import CheckpointError
 from minidet.data.dataset import Sample
 from minidet.data.loader import Loader
 from minidet.random import generator, manual_seed
-from minidet.training.checkpoint import CheckpointError
 from minidet.training.schedules import find_schedule
 from minidet.training.step import take_step
 from minidet.training.system import System

@@ -8,13 +8,13 @@ import pytest
 
 import minidet
 from minidet import Tensor, no_grad
+from minidet.array_file import read_arrays
 from minidet.backbones import TinyBackbone, cut, load_weights, normalize, tiny
 from minidet.backbones.weights import read_weights
 from minidet.data import CLASSES, make_scene
 from minidet.data.miniscene import SCENES
 from minidet.device import to_numpy
 from minidet.models.classifier import Classifier
-from minidet.training import read_arrays
 from minidet_kernels import emulator
 
 UNSEEN = 2026  # seed of pictures that no training used: those of the commands have small ones

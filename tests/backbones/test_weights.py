@@ -1,17 +1,23 @@
 """load_weights: what fits is copied, and of everything else the file's name, the keys and what to do are told."""
 
+import os
 import pickle
 import re
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from minidet import nn
+from minidet.array_file import CheckpointError, write_arrays
 from minidet.backbones import load_weights
 from minidet.backbones.weights import check_sha256
-from minidet.training.checkpoint import CheckpointError, write_arrays
+
+ROOT = Path(__file__).parents[2]
 
 
 def make() -> nn.Sequential:
@@ -171,3 +177,16 @@ def test_another_file_than_the_one_that_was_shipped_is_refused(tmp_path):
     path.write_bytes(b"abd")
     with pytest.raises(ValueError, match="expected the file with SHA-256 ba78"):
         check_sha256(path, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+
+
+def test_reading_weights_needs_nothing_of_training() -> None:
+    """Arrows point down: what trains stands above the networks."""
+    program = (
+        "import sys; from minidet.backbones import TinyBackbone; TinyBackbone.pretrained(); "
+        "print('minidet.training' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert told == "False\n"

@@ -16,9 +16,9 @@ from PIL import Image
 from small_run import SET_OPTIONS
 
 import minidet_kernels
+from minidet.array_file import read_arrays
 from minidet.cli import COMMANDS, demo, doctor, main, predict
 from minidet.cli.predict import look_at, picture_names
-from minidet.training import read_arrays
 from minidet_kernels import emulator
 
 ROOT = Path(__file__).parents[2]

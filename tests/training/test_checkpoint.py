@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from minidet.training.checkpoint import CheckpointError, load_newest, read_arrays, save_checkpoint, write_arrays
+from minidet.array_file import CheckpointError, read_arrays, write_arrays
+from minidet.training.checkpoint import load_newest, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 ARRAYS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "steps": np.array(7), "none": np.zeros((0, 4), np.float32)}
@@ -155,7 +156,7 @@ def test_a_crash_leaves_the_old_file_or_the_new_one(tmp_path, moment):
     script = f"""
 import os
 import numpy as np
-from minidet.training.checkpoint import write_arrays
+from minidet.array_file import write_arrays
 {CRASHES[moment]}
 write_arrays({str(path)!r}, {{"a": np.ones(1000)}}, {{"version": "new"}})
 """

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minidet.array_file import write_arrays
 from minidet.backbones import TinyBackbone
 from minidet.data.dataset import Dataset, Sample
 from minidet.data.formats.record import Annotations, Record
@@ -14,7 +15,7 @@ from minidet.data.transforms import RandomFlip, resize, translate
 from minidet.models.classifier import Classifier
 from minidet.models.pose import DeepPose
 from minidet.random import manual_seed
-from minidet.training import Training, load_system, try_settings, write_arrays
+from minidet.training import Training, load_system, try_settings
 from minidet.training.recipes.pose import MARGIN, augmentation, crop_person, person_region, predict
 
 SYSTEM = load_system("pose")

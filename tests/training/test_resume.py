@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_system import toy_run, train_toy
 
-from minidet.training import Interrupted, RunError, open_run, read_arrays, write_arrays
+from minidet.array_file import read_arrays, write_arrays
+from minidet.training import Interrupted, RunError, open_run
 from minidet.training.loop import Trainer
 
 ROOT = Path(__file__).parents[2]

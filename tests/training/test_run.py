@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from toy_system import CLASSES, SYSTEM, ToyDataset, ToyModel, toy_run, train_toy
 
+from minidet.array_file import read_arrays
 from minidet.training import RunError, load_system, open_run, train, try_settings
-from minidet.training.checkpoint import read_arrays
 from minidet.training.system import TRAINING_DEFAULTS
 
 

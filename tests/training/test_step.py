@@ -7,9 +7,10 @@ from toy_system import SYSTEM, ToyDataset, ToyModel, toy_run, train_toy
 
 from minidet import Tensor, nn, optim
 from minidet import functional as F
+from minidet.array_file import read_arrays
 from minidet.data import Loader
 from minidet.random import manual_seed
-from minidet.training.checkpoint import list_checkpoints, read_arrays
+from minidet.training.checkpoint import list_checkpoints
 from minidet.training.state import Training
 from minidet.training.step import RefusedStepError, clip_gradients, sum_losses, take_step
 
