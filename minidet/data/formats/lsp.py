@@ -6,14 +6,13 @@ Column n belongs to the n-th image in the order of the names.
 """
 
 import io
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from minidet.data.files import AnnotationError, read_limited, write_atomic
+from minidet.data.files import AnnotationError, write_atomic
+from minidet.data.formats.matlab import open_matlab
 from minidet.data.formats.record import BACKGROUND, Annotations, OnProblem, Record, fill, raise_problem
 from minidet.data.images import ImageError, image_size
 from minidet.data.joints import HIDDEN, LSP_JOINTS, NOT_LABELLED, VISIBLE
@@ -46,18 +45,12 @@ def _load(path: Path, max_bytes: int) -> np.ndarray:
     """(N, 14, 3) float64 x, y, v from either layout. scipy reads numbers only here; nothing is executed."""
     from scipy.io import loadmat, whosmat
 
-    data = read_limited(path, max_bytes)
-    try:
-        refuse_bombs(data, path, max_bytes)
-        found = {name: shape for name, shape, _ in whosmat(io.BytesIO(data))}
+    with open_matlab(path, max_bytes) as file:
+        found = {name: shape for name, shape, _ in whosmat(file)}
         shape = found.get("joints")
         if shape is None or len(shape) != 3 or shape[:2] not in ((3, 14), (14, 3)):
             raise AnnotationError(f"{path}: expected the variable joints, 3 x 14 x N or 14 x 3 x N, found {found}")
-        joints = loadmat(io.BytesIO(data), variable_names=["joints"])["joints"].astype(np.float64)
-    except AnnotationError:
-        raise
-    except Exception as error:  # scipy raises many kinds of exceptions on damaged files
-        raise AnnotationError(f"{path}: expected a MATLAB file (version 5), but reading it failed: {error}") from error
+        joints = loadmat(file, variable_names=["joints"])["joints"].astype(np.float64)
     original = shape[0] == 3
     joints = joints.transpose(2, 1, 0) if original else joints.transpose(2, 0, 1)
     flag = np.where(joints[:, :, 2] != 0, 1, 0)
@@ -69,19 +62,6 @@ def _load(path: Path, max_bytes: int) -> np.ndarray:
     visibility = np.where(unlabelled, NOT_LABELLED, visibility)
     places = np.where((visibility > NOT_LABELLED)[..., None], joints[:, :, :2], 0.0)
     return np.concatenate([places, visibility[..., None]], axis=2)
-
-
-def refuse_bombs(data: bytes, path: Path, max_bytes: int) -> None:
-    """Walk over the elements of a MATLAB 5 file (tag: type and length) and try how far the compressed ones expand."""
-    byte_order = "<" if data[126:128] == b"IM" else ">"
-    position = 128  # behind the header
-    while position + 8 <= len(data):
-        kind, length = struct.unpack(byte_order + "II", data[position : position + 8])
-        position += 8
-        compressed = data[position : position + length] if kind == 15 else b""
-        if compressed and len(zlib.decompressobj().decompress(compressed, max_bytes + 1)) > max_bytes:
-            raise AnnotationError(f"{path}: expected at most {max_bytes:,} bytes, but decompressed it has more")
-        position += length
 
 
 def _to_record(image: Path, joints: np.ndarray, where: str) -> Record:

@@ -9,7 +9,6 @@ In images of the test split, and for some people in the background, there is les
 are left out, and so are images without any people.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from minidet.data.files import AnnotationError, read_limited
-from minidet.data.formats.lsp import refuse_bombs
+from minidet.data.files import AnnotationError
+from minidet.data.formats.matlab import open_matlab
 from minidet.data.formats.record import (
     BACKGROUND,
     LARGEST_NUMBER,
@@ -97,16 +96,8 @@ def _load(path: Path, max_bytes: int) -> tuple[list, list]:
     """annolist and img_train, an entry an image. scipy makes plain objects of MATLAB's structs, and runs nothing."""
     from scipy.io import loadmat
 
-    data = read_limited(path, max_bytes)
-    try:
-        refuse_bombs(data, path, max_bytes)
-        release = loadmat(io.BytesIO(data), variable_names=["RELEASE"], struct_as_record=False, squeeze_me=True).get(
-            "RELEASE"
-        )
-    except AnnotationError:
-        raise
-    except Exception as error:  # scipy raises many kinds of exceptions on damaged files
-        raise AnnotationError(f"{path}: expected a MATLAB file (version 5), but reading it failed: {error}") from error
+    with open_matlab(path, max_bytes) as file:
+        release = loadmat(file, variable_names=["RELEASE"], struct_as_record=False, squeeze_me=True).get("RELEASE")
     if release is None:
         raise AnnotationError(f"{path}: expected the variable RELEASE, found none; is it MPII's annotation file?")
     images, in_training = (
