@@ -3,7 +3,7 @@
 Or joints coloured by how far they are from the truth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,10 +14,12 @@ from minidet.drawing.canvas import BLACK, PALETTE, WHITE, draw_line, enlarge, en
 RIGHT_COLOR, LEFT_COLOR, MIDDLE_COLOR = PALETTE[0], PALETTE[1], PALETTE[2]
 
 # Errors in fractions of the torso's diameter, up to which a joint has the colour: the usual range of PDJ curves ends at
-# 0.2, and half a torso away is on another limb. Worse joints are larger too, for eyes that do not see colours.
+# 0.2, and half a torso away is on another limb. Worse joints are larger too, by a pixel for each colour, for eyes that
+# do not see colours.
 ERROR_COLORS = ((0.1, PALETTE[3]), (0.2, PALETTE[2]), (0.5, PALETTE[5]), (np.inf, BLACK))
 NOT_MEASURED_COLOR = (160, 160, 160)  # joints whose truth is not labelled
-ERROR_RADIUS = 4  # pixels of the drawing, of the best joints; one more for each colour
+
+JOINT_RADIUS = 4  # in pixels of the drawing
 
 
 def draw_skeleton(
@@ -76,11 +78,10 @@ def draw_pose_errors(
     sizes = np.where(np.greater(sizes, 0), sizes, np.nan)
     errors = np.linalg.norm(keypoints[..., :2] - truth[..., :2], axis=2) / sizes[:, None]
     errors[truth[..., 2] == NOT_LABELLED] = np.nan
-    for person, of_person in zip(keypoints, errors, strict=True):
-        for (x, y), error in zip((person[:, :2] + 0.5) * factor, of_person, strict=True):
+    for (places, _), of_person in zip(_people(keypoints, factor), errors, strict=True):
+        for place, error in zip(places, of_person, strict=True):
             color, worse = error_color(error)
-            radius = ERROR_RADIUS + worse
-            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=color, outline=WHITE, width=1)
+            _draw_disc(draw, place, JOINT_RADIUS + worse, fill=color, outline=WHITE, width=1)
     return np.array(picture)
 
 
@@ -104,8 +105,7 @@ def error_legend(width: int, text_height: int = 13) -> np.ndarray:
     draw.text((8, 2), title, fill=BLACK, font=font(text_height))
     x = 8 + text_size(title, text_height)[0] + 14
     for place, (text, color) in enumerate(entries):
-        radius, middle = ERROR_RADIUS + place % len(ERROR_COLORS), line // 2
-        draw.ellipse([x - radius, middle - radius, x + radius, middle + radius], fill=color, outline=BLACK)
+        _draw_disc(draw, (x, line // 2), JOINT_RADIUS + place % len(ERROR_COLORS), fill=color, outline=BLACK)
         draw.text((x + 11, 2), text, fill=BLACK, font=font(text_height))
         x += 11 + text_size(text, text_height)[0] + 20
     return np.array(sheet)
@@ -117,11 +117,16 @@ def _side_color(name: str) -> tuple[int, int, int]:
     return LEFT_COLOR if name.startswith("left") else MIDDLE_COLOR
 
 
-def _draw_limbs(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: float, dash: int) -> None:
+def _people(keypoints, factor: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each person the joints' places (J, 2) in the enlarged picture and their v (J,)."""
     keypoints = np.asarray(keypoints, float)
     for person in keypoints.reshape(-1, *keypoints.shape[-2:]):
-        places = (person[:, :2] + 0.5) * factor  # pixel centres -> continuous coordinates of the enlarged picture
-        labelled = person[:, 2] > NOT_LABELLED
+        yield (person[:, :2] + 0.5) * factor, person[:, 2]  # pixel centres -> continuous coordinates
+
+
+def _draw_limbs(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: float, dash: int) -> None:
+    for places, visibility in _people(keypoints, factor):
+        labelled = visibility > NOT_LABELLED
         for a, b in limbs:
             if labelled[a] and labelled[b]:
                 # The outer joint's colour: a hip is right or left, but the neck it leads to is neither.
@@ -129,13 +134,15 @@ def _draw_limbs(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: flo
 
 
 def _draw_people(draw: ImageDraw.ImageDraw, keypoints, limbs, colors, factor: float, dash: int) -> None:
-    keypoints = np.asarray(keypoints, float)
-    for person in keypoints.reshape(-1, *keypoints.shape[-2:]):
-        _draw_limbs(draw, person, limbs, colors, factor, dash)
-        places = (person[:, :2] + 0.5) * factor
-        radius = 4
-        for (x, y), visibility, color in zip(places, person[:, 2], colors, strict=True):
-            if visibility > NOT_LABELLED:
-                inside = None if visibility == HIDDEN else color
-                draw.ellipse([x - radius - 1, y - radius - 1, x + radius + 1, y + radius + 1], outline=BLACK, width=1)
-                draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=inside, outline=color, width=2)
+    _draw_limbs(draw, keypoints, limbs, colors, factor, dash)
+    for places, visibility in _people(keypoints, factor):
+        for place, v, color in zip(places, visibility, colors, strict=True):
+            if v > NOT_LABELLED:
+                _draw_disc(draw, place, JOINT_RADIUS + 1, outline=BLACK, width=1)
+                _draw_disc(draw, place, JOINT_RADIUS, fill=None if v == HIDDEN else color, outline=color, width=2)
+
+
+def _draw_disc(draw: ImageDraw.ImageDraw, place, radius: float, **colors) -> None:
+    """A filled circle or, without a fill, a ring."""
+    x, y = place
+    draw.ellipse([x - radius, y - radius, x + radius, y + radius], **colors)
