@@ -40,6 +40,16 @@ def test_guided_backpropagation_by_hand(module: bool) -> None:
     assert heatmaps.GuidedBackpropagation(net)(PIXELS, 1).tolist() == [[[3, 2]]]
 
 
+def test_guided_backpropagation_adds_to_the_hooks_that_the_network_has() -> None:
+    class Doubling(TwoLayers):
+        def forward(self, x):
+            hidden = F.relu(self.first(x.flatten(1)))
+            hidden.register_hook(lambda gradient: 2 * gradient)
+            return self.second(hidden)
+
+    assert heatmaps.GuidedBackpropagation(Doubling(False))(PIXELS, 0).tolist() == [[[10, 10]]]
+
+
 def test_guided_backpropagation_leaves_the_next_pass_alone() -> None:
     net = flat_net()
     expected = heatmaps.Gradient(net)(X, 1)

@@ -34,6 +34,13 @@ def small_model(size: int = 32) -> WeakLocalizer:
     return model
 
 
+def test_by_default_images_of_64_pixels_have_maps_of_16() -> None:
+    model = SYSTEM.build(("background", "circle", "square"), SYSTEM.configure(), minidet.manual_seed(0))
+    images = np.zeros((1, 3, model.image_size, model.image_size), np.float32)
+    assert images.shape[2:] == (64, 64)
+    assert model.features(minidet.Tensor(images)).shape[2:] == (16, 16)
+
+
 class Boxes:
     """A data set whose boxes are something else."""
 
