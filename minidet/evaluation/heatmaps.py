@@ -41,10 +41,10 @@ def deletion_curve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The score while the pixels of the image give way to the baseline, the largest value of the map first.
 
-    Petsiuk et al. 2018, "RISE", section 4.3 and algorithm 1. baseline: "mean", the image's mean colour, or "blur", the
-    blurred image (`BLUR`). Of equal values the first in reading order goes first. Returns the fractions of pixels that
-    are gone (steps + 1,), 0 to 1, and the scores (N, steps + 1). `area` sums up: small is good. Cost: steps + 1 forward
-    passes an image.
+    Petsiuk et al. 2018, "RISE", the deletion metric. baseline: "mean", the image's mean colour, or "blur", the blurred
+    image (`BLUR`). Of equal values the first in reading order goes first. Returns the fractions of pixels that are gone
+    (steps + 1,), 0 to 1, and the scores (N, steps + 1). `area` sums up: small is good. Cost: steps + 1 forward passes
+    an image.
     """
     return _curve(model, images, maps, class_index, baseline, steps, batch_size, inserting=False)
 
