@@ -152,9 +152,9 @@ class Module:
         missing = [key for key in mine if key not in state]
         extra = [key for key in state if key not in mine]
         misshapen = [
-            f"{key}: expected {mine[key].shape}, got {np.shape(array)}"
-            for key, array in state.items()
-            if key in mine and mine[key].shape != np.shape(array)
+            f"{key}: expected {array.shape}, got {np.shape(state[key])}"
+            for key, array in mine.items()
+            if key in state and array.shape != np.shape(state[key])
         ]
         if misshapen or (strict and (missing or extra)):
             problems = [("missing keys", missing), ("unexpected keys", extra), ("wrong shapes", misshapen)]

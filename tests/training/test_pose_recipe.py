@@ -316,6 +316,19 @@ def test_a_training_may_start_from_a_classifiers_backbone_and_its_result_needs_i
     SYSTEM.build(("", "person"), settings(f"backbone={path}"), manual_seed(0))  # as `minidet eval` does
 
 
+def test_a_backbone_of_other_channels_is_refused_from_its_stem_on(tmp_path) -> None:
+    path = tmp_path / "best.safetensors"
+    narrow = Classifier(TinyBackbone((16, 32, 64, 64)), 6).state_dict()
+    write_arrays(path, dict(reversed(narrow.items())), {})
+    message = (
+        r"backbone: .*best\.safetensors: .* does not fit this TinyBackbone: wrong shapes: stem\.0\.weight: expected "
+        r"\(32, 3, 3, 3\), got \(16, 3, 3, 3\), .*; expected a TinyBackbone of channels 32, 64, 128, 128, as `minidet "
+        "train classifier` trains"
+    )
+    with pytest.raises(ValueError, match=message):
+        try_settings(SYSTEM, settings(f"backbone={path}"))
+
+
 def test_a_cascade_for_mpiis_joints_has_sixteen() -> None:
     model = SYSTEM.build(("__background__", "person"), settings("joints=mpii"), manual_seed(0))
     assert isinstance(model, DeepPose)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from minidet import Tensor, no_grad
 from minidet.backbones import TinyBackbone, load_weights
+from minidet.backbones.tiny import CHANNELS
 from minidet.backbones.weights import read_weights
 from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
@@ -164,7 +165,10 @@ def start(model: DeepPose, config: dict[str, Any]) -> None:
         of_a_run = any(key.startswith(prefix) for key in read_weights(path))
         load_weights(model.backbone, path, prefix=prefix if of_a_run else "")
     except ValueError as error:
-        raise ValueError(f"backbone: {error}") from error
+        channels = ", ".join(map(str, CHANNELS))
+        raise ValueError(
+            f"backbone: {error}; expected a TinyBackbone of channels {channels}, as `minidet train classifier` trains"
+        ) from error
 
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
