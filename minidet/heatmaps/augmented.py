@@ -27,7 +27,7 @@ from .resize import resize_map
 from .scores import as_classes, as_images, at_rest, check_finite, logits_of
 
 # Angles U(-0.5, 0.5) rad and shifts U(-30, 30) pixels at 224 x 224 (section 3 of the paper). Larger ones see the object
-# from more places, until it leaves the picture.
+# from more places, until it leaves the picture or lies as the network has never seen it.
 MAX_ANGLE, MAX_SHIFT = 0.5, 30 / 224
 
 # lambda = 0.001 L and mu = 0.0001 L: they grow with L, as the first term does. More lambda makes the map flatter in
@@ -38,7 +38,7 @@ TV_WEIGHT, L2_WEIGHT = 0.001, 0.0001
 class AugmentedCAM:
     """A heat-map method, made sharp: AugmentedCAM(GradCAM(model))(images, class_index) -> (N, H, W), as the images.
 
-    method      any of minidet.heatmaps whose maps are smaller than the image
+    method      any of minidet.heatmaps; one whose maps are smaller than the image gains
     copies      L >= 1, the first of which is the image itself. Cost: L/batch_size times the method, and the solver
     max_angle   in radians; max_shift in pixels, None for 30/224 of the shorter side
     tv_weight, l2_weight   lambda and mu per copy
@@ -47,8 +47,8 @@ class AugmentedCAM:
     iterations  of the solver; None for its own default
     seed        of the augmentations: the same for each image
 
-    Raises ValueError for copies below 1, negative angles, shifts and weights, an unknown `combine`, and images that are
-    not larger than the shift.
+    Raises ValueError for copies, batch_size and iterations below 1, negative angles, shifts and weights, an unknown
+    `combine`, and images that are not larger than the shift.
     """
 
     def __init__(
@@ -66,14 +66,12 @@ class AugmentedCAM:
     ) -> None:
         if combine not in COMBINE:
             raise ValueError(f"AugmentedCAM: expected combine among {', '.join(COMBINE)}, got {combine!r}")
-        if copies < 1 or batch_size < 1:
-            raise ValueError(
-                f"AugmentedCAM: expected copies and batch_size of 1 or more, got {copies} and {batch_size}"
-            )
-        if not (tv_weight >= 0 and l2_weight >= 0):
-            raise ValueError(
-                f"AugmentedCAM: expected tv_weight and l2_weight of 0 or more, got {tv_weight} and {l2_weight}"
-            )
+        for name, number in (("copies", copies), ("batch_size", batch_size), ("iterations", iterations)):
+            if number is not None and not (isinstance(number, int | np.integer) and number >= 1):
+                raise ValueError(f"AugmentedCAM: expected {name} as an integer of 1 or more, got {number!r}")
+        for name, weight in (("tv_weight", tv_weight), ("l2_weight", l2_weight)):
+            if not 0 <= weight < np.inf:
+                raise ValueError(f"AugmentedCAM: expected {name} of 0 or more, and finite, got {weight}")
         self.method, self.copies, self.max_angle, self.max_shift = method, copies, max_angle, max_shift
         self.tv_weight, self.l2_weight = tv_weight, l2_weight
         self.combine, self.iterations, self.batch_size, self.seed = combine, iterations, batch_size, seed

@@ -249,10 +249,13 @@ def test_on_the_gpu_it_is_the_cpus_map() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"copies": 0}, "expected copies and batch_size of 1 or more, got 0"),
-        ({"batch_size": 0}, "copies and batch_size of 1 or more, got 100 and 0"),
-        ({"tv_weight": -1.0}, "expected tv_weight and l2_weight of 0 or more, got -1.0"),
-        ({"l2_weight": float("nan")}, "expected tv_weight and l2_weight of 0 or more, got 0.001 and nan"),
+        ({"copies": 0}, "expected copies as an integer of 1 or more, got 0"),
+        ({"copies": 2.5}, "expected copies as an integer of 1 or more, got 2.5"),
+        ({"batch_size": 0}, "expected batch_size as an integer of 1 or more, got 0"),
+        ({"iterations": 0}, "expected iterations as an integer of 1 or more, got 0"),
+        ({"tv_weight": -1.0}, "expected tv_weight of 0 or more, and finite, got -1.0"),
+        ({"l2_weight": float("nan")}, "expected l2_weight of 0 or more, and finite, got nan"),
+        ({"l2_weight": float("inf")}, "expected l2_weight of 0 or more, and finite, got inf"),
         ({"combine": "median"}, "expected combine among subgradient, adam, primal_dual, single, average, max"),
     ],
 )
