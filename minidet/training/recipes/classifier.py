@@ -1,4 +1,4 @@
-"""How a backbone learns to tell classes apart: what the lecture's other systems start from."""
+"""How a backbone learns to tell classes apart, before it is asked where things are."""
 
 from collections.abc import Sequence
 from typing import Any
