@@ -92,7 +92,7 @@ def draw(path: Path, methods: dict, test: Dataset, images: np.ndarray, labels: n
     samples = [test[i] for i in range(len(images))]
     names = [test.classes[int(sample.labels[0])] for sample in samples]
     layer = methods["gradcam"].layer_name
-    title = f"Heat maps of the layer {layer}, of the true class; under each its largest value"
+    title = f"Heat maps of the layer {layer}, of the true class; under each the range of its colours"
     save_png(path, compare_heatmaps([s.image for s in samples], maps, names, None, [s.boxes for s in samples], title))
 
 

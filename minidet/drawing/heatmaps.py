@@ -92,9 +92,9 @@ def compare_heatmaps(
 ) -> np.ndarray:
     """A sheet with each image and, beside it, what every method makes of it.
 
-    images: N of (H, W, 3). maps: by the method's name N maps (h, w), each in its own colours (`value_range`); its
-    largest value is written under it. names: written under each image. columns: of the sheet; by default one row an
-    image. boxes: (R, 4) of each image. Returns (height, width, 3) uint8.
+    images: N of (H, W, 3). maps: by the method's name N maps (h, w), each in its own colours; the values of the first
+    and last colour (`value_range`) are written under it. names: written under each image. columns: of the sheet; by
+    default one row an image. boxes: (R, 4) of each image. Returns (height, width, 3) uint8.
     """
     pictures, captions = [], []
     for n, image in enumerate(images):
@@ -103,7 +103,7 @@ def compare_heatmaps(
         captions.append(names[n] if names is not None else "image")
         for method, heats in maps.items():
             pictures.append(overlay(image, heats[n], boxes=None if boxes is None else boxes[n], factor=factor))
-            captions.append(f"{method}  {number(float(np.max(heats[n])))}")
+            captions.append(f"{method}  {_range_text(heats[n])}")
     return _with_legend(grid(pictures, columns or 1 + len(maps), captions, title))
 
 
@@ -112,12 +112,15 @@ def _with_legend(sheet: np.ndarray) -> np.ndarray:
     line = text_size("Ag", TEXT_SIZE)[1] + 4
     strip = Image.new("RGB", (sheet.shape[1], line + GAP), PAPER)
     draw = ImageDraw.Draw(strip)
-    draw.text((GAP, 0), "0", fill=INK, font=font(TEXT_SIZE))
-    left = 2 * GAP + text_size("0", TEXT_SIZE)[0]
-    strip.paste(_bar(LEGEND_WIDTH).rotate(-90, expand=True), (left, 1))
-    text = "largest value, written under each map"
-    draw.text((left + LEGEND_WIDTH + GAP, 0), text, fill=INK, font=font(TEXT_SIZE))
+    strip.paste(_bar(LEGEND_WIDTH).rotate(-90, expand=True), (GAP, 1))
+    text = "from the first to the second value under each map"
+    draw.text((GAP + LEGEND_WIDTH + GAP, 0), text, fill=INK, font=font(TEXT_SIZE))
     return np.concatenate([sheet, np.array(strip)])
+
+
+def _range_text(heat: np.ndarray) -> str:
+    low, high = value_range(np.asarray(heat))
+    return f"{number(low)} to {number(high)}" if high > low else "0 everywhere"
 
 
 def value_range(heat: np.ndarray) -> tuple[float, float]:

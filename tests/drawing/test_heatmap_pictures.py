@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minidet.drawing import compare_heatmaps, draw_heatmap, overlay
+from minidet.drawing import heatmaps as heatmap_pictures
 from minidet.drawing.heatmaps import number, value_range
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -86,6 +87,25 @@ def test_a_comparison_has_a_row_an_image_and_a_column_a_method():
     assert (legend[:, 2] - legend[:, 0]).argmax() < (legend[:, 0] - legend[:, 2]).argmax()
     narrow = compare_heatmaps([GRAY], {"one": [corner()], "two": [corner()]}, columns=1, title="title")
     assert narrow.shape[1] == gap + 192 + gap
+
+
+def test_under_each_map_stands_the_range_of_its_colours(monkeypatch):
+    written = []
+    grid = heatmap_pictures.grid
+    monkeypatch.setattr(heatmap_pictures, "grid", lambda *given: written.extend(given[2]) or grid(*given))
+    spike = np.ones((64, 64))
+    spike[3, 4] = 1000
+    signed = np.array([[-4.99, 0], [1, 5.19]])
+    maps = {"cam": signed, "positive": corner() + 1, "negative": -corner() - 1, "zero": corner() * 0, "gradient": spike}
+    compare_heatmaps([GRAY], {name: [heat] for name, heat in maps.items()}, ["star"])
+    assert written == [
+        "star",
+        "cam  -4.99 to 5.19",
+        "positive  0 to 3",
+        "negative  -3 to 0",
+        "zero  0 everywhere",
+        "gradient  0 to 1",
+    ]
 
 
 def test_values_are_written_short():
