@@ -62,22 +62,24 @@ def draw_heatmap(
     picture = overlay(image, heat, limits, boxes)
     height, width = picture.shape[:2]
     line = text_size("Ag", TEXT_SIZE)[1] + 4
-    labels = [number(value) for value in np.linspace(*limits, 5)]
+    bar_height = max(height, 2 * line)  # of a flat picture: two labels must fit beside it
+    count = min(bar_height // line, 5) if limits[1] > limits[0] else 1
+    labels = [number(value) for value in np.linspace(*limits, count)]
     labels[-1] = ("> " if heat.max() > limits[1] else "") + labels[-1]
     room = BAR_WIDTH + 8 + max(text_size(label, TEXT_SIZE)[0] for label in labels)
     sheet_width = max(width + 2 * GAP + room, *(text_size(text, TEXT_SIZE)[0] for text in lines or ("",))) + 2 * GAP
     top = GAP + line * len(lines) + (4 if lines else 0)
-    sheet = Image.new("RGB", (sheet_width, top + height + GAP), PAPER)
+    sheet = Image.new("RGB", (sheet_width, top + bar_height + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     for index, text in enumerate(lines):
         draw.text((GAP, GAP - 2 + index * line), text, fill=INK, font=font(TEXT_SIZE))
     sheet.paste(Image.fromarray(picture), (GAP, top))
     x = GAP + width + GAP
-    sheet.paste(_bar(height), (x, top))
+    sheet.paste(_bar(bar_height), (x, top))
     for index, label in enumerate(labels):
-        y = top + (height - 1) * (1 - index / 4)
+        y = top + (bar_height - 1) * (1 - index / max(count - 1, 1))
         draw.line([(x + BAR_WIDTH, y), (x + BAR_WIDTH + 3, y)], fill=INK)
-        place = min(max(y - line / 2, top - 2), top + height - line + 2)
+        place = min(max(y - line / 2, top - 2), top + bar_height - line + 2)
         draw.text((x + BAR_WIDTH + 7, place), label, fill=INK, font=font(TEXT_SIZE))
     return np.array(sheet)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import ImageDraw
 
 from minidet.drawing import compare_heatmaps, draw_heatmap, overlay
 from minidet.drawing import heatmaps as heatmap_pictures
@@ -70,6 +71,35 @@ def test_the_picture_has_room_for_lines_and_a_bar():
     assert (picture[top:, 8 + width + 8 + 20 :] < 100).any()  # values beside it
     long = draw_heatmap(IMAGE, corner(), ["a line that is much longer than the picture below it is wide " * 2])
     assert long.shape[1] > picture.shape[1]
+
+
+def labels_of(monkeypatch, image: np.ndarray, heat: np.ndarray) -> dict[str, float]:
+    """The labels beside the bar, and at what height each is written."""
+    written = {}
+    write = ImageDraw.ImageDraw.text
+
+    def text(draw, place, label, **options):
+        written[label] = place[1]
+        write(draw, place, label, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    picture = draw_heatmap(image, heat)
+    assert max(written.values()) + 16 <= picture.shape[0]
+    return written
+
+
+@pytest.mark.parametrize(("height", "expected"), [(200, 5), (60, 3), (12, 2)])
+def test_labels_beside_a_short_bar_do_not_overlap(monkeypatch, height: int, expected: int):
+    heights = sorted(labels_of(monkeypatch, np.zeros((height, 900, 3), np.uint8), corner()).values())
+    assert len(heights) == expected
+    assert np.diff(heights).min() >= 16  # the height of the text
+
+
+def test_beside_a_map_that_is_zero_everywhere_stands_one_zero(monkeypatch):
+    written = []
+    monkeypatch.setattr(heatmap_pictures, "number", lambda value: written.append(value) or number(value))
+    draw_heatmap(GRAY, corner() * 0)
+    assert written == [0]
 
 
 def test_a_comparison_has_a_row_an_image_and_a_column_a_method():
