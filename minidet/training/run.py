@@ -194,6 +194,10 @@ def open_run(folder: Path | str) -> Run:
     """The run in a folder. Raises RunError if there is none."""
     folder = Path(folder)
     path = folder / "config.json"
+    if folder.is_file():
+        raise RunError(
+            f"{folder}: expected the folder of a run, got a file; name the folder that `minidet train` wrote"
+        )
     if not path.is_file():
         raise RunError(f"{folder}: expected the folder of a run, with a config.json; make one with `minidet train`")
     try:

@@ -129,6 +129,8 @@ def test_bad_input_is_told_in_one_line(trained, pictures, tmp_path, monkeypatch,
 def test_a_folder_that_is_no_run_is_refused(pictures, tmp_path, capsys):
     assert main(["heatmap", str(pictures[0]), "--weights", str(tmp_path)]) == 2
     assert "expected the folder of a run" in capsys.readouterr().err
+    assert main(["heatmap", str(pictures[0]), "--weights", str(pictures[1])]) == 2
+    assert "expected the folder of a run, got a file; name the folder" in capsys.readouterr().err
 
 
 def test_the_commands_names_are_those_of_the_methods():
