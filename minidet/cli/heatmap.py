@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"  layer {result['layer']}, written to {out / name}")
     finally:
         write_atomic(out / "heatmaps.json", json.dumps(told, indent=2) + "\n")
-    print(f"\nto look at: {out}")
+    if told:
+        print(f"\nto look at: {out}")
     return 2 if broken else 0
 
 

@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
                 print(f"{path}: {thing['class']} {thing['score']:.2f}{place}")
     finally:  # also after Ctrl-C: the list says which of the pictures are these images'
         write_atomic(out / "predictions.json", json.dumps(found, indent=2) + "\n")
-    print(f"\nto look at: {out}")
+    if found:
+        print(f"\nto look at: {out}")
     return 2 if broken else 0
 
 

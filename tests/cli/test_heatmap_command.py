@@ -96,6 +96,14 @@ def test_a_broken_image_is_passed_over(trained, pictures, tmp_path, capsys):
     told = capsys.readouterr()
     assert "broken.png: expected a PNG or JPEG" in told.err
     assert [entry["image"] for entry in json.loads((tmp_path / "maps/heatmaps.json").read_text())] == images[1:]
+    assert "to look at" in told.out
+
+
+@pytest.mark.parametrize("command", ["heatmap {} --weights {} --out {}", "predict {1} {0} --out {2}"])
+def test_without_a_picture_nothing_is_to_be_looked_at(trained, tmp_path, capsys, command):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert main(command.format(tmp_path / "broken.png", trained, tmp_path / "maps").split()) == 2
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
