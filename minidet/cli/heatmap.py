@@ -18,7 +18,7 @@ EPILOG = """example:
 
 Of each image a picture: the map in colour over the image in grey, with class, score, method and layer. `--method all`
 puts all methods side by side. `--copies` makes the maps sharp out of those of many rotated and shifted copies
-(Augmented Grad-CAM). maps/heatmaps.json holds scores and layers."""
+(Augmented Grad-CAM). maps/heatmaps.json holds scores, layers and the number of copies."""
 
 # minidet.heatmaps.METHODS has the classes; the names are written again because `--help` is to import nothing slow.
 METHODS = (
@@ -26,6 +26,7 @@ METHODS = (
     "gradient", "guided", "smoothgrad",
 )  # fmt: skip
 OF_THE_IMAGE = ("gradient", "guided", "smoothgrad")  # these have no layer
+COPIES_HELP = "sharp maps out of L copies (default: coarse ones); few, as 20, leave speckles, the article takes 100"
 COLUMNS = 5  # of the sheet of all methods
 
 
@@ -39,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="class to explain (default: the predicted)")
     parser.add_argument("--layer", metavar="PATH", help="layer to look at, as backbone.stages.1 (default: found)")
-    parser.add_argument("--copies", type=int, metavar="L", help="sharp maps out of L copies (default: coarse ones)")
+    parser.add_argument("--copies", type=int, metavar="L", help=COPIES_HELP)
     add_out_option(parser, "RUN/heatmaps", "pictures and heatmaps.json")
     add_machine_options(parser)
 
@@ -79,10 +80,15 @@ def run(args: argparse.Namespace) -> int:
                 print(f"error: {error}", file=sys.stderr)
                 broken += 1
                 continue
-            told.append({"image": str(path), "picture": name} | result)
-            print(f"{path}: {result['class']} {result['score']:.2f}")
+            copies = {} if args.copies is None else {"copies": args.copies}
+            told.append({"image": str(path), "picture": name} | result | copies)
+            asked = "" if class_index is None else ", the class asked for"
+            print(f"{path}: {result['class']} {result['score']:.2f}{asked}")
             for method, reason in result["left_out"].items():
                 print(f"  {method} left out: {reason}")
+            for method in result["empty"]:
+                where = "the image" if method in OF_THE_IMAGE else f"layer {result['layer']}"
+                print(f"  {method}: nothing in {where} speaks for {result['class']}")
             print(f"  layer {result['layer']}, written to {out / name}")
     finally:
         write_atomic(out / "heatmaps.json", json.dumps(told, indent=2) + "\n")
@@ -150,6 +156,7 @@ def look_at(
     layer = next((methods[name].layer_name for name in maps if name not in OF_THE_IMAGE), "image")
     class_name, score = config["classes"][1 + index], float(probabilities[index])
     result = {"class": class_name, "score": score, "layer": layer, "methods": list(maps), "left_out": left_out}
+    result["empty"] = [name for name, heat in maps.items() if heat.max() <= 0]
     headline = f"{class_name} {score:.2f}"
     if len(methods) == 1:
         (name,) = maps

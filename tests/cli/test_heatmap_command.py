@@ -35,7 +35,7 @@ def test_every_image_gets_a_picture_and_an_entry(trained, pictures, tmp_path, ca
     assert f"to look at: {tmp_path / 'maps'}" in told
 
 
-def test_the_score_is_that_of_predict_and_another_class_may_be_asked_for(trained, pictures, tmp_path):
+def test_the_score_is_that_of_predict_and_another_class_may_be_asked_for(trained, pictures, tmp_path, capsys):
     image, out = str(pictures[0]), tmp_path / "maps"
     assert main(["predict", str(trained), image, "--out", str(tmp_path / "found")]) == 0
     (found,) = json.loads((tmp_path / "found/predictions.json").read_text())[0]["objects"]
@@ -45,7 +45,9 @@ def test_the_score_is_that_of_predict_and_another_class_may_be_asked_for(trained
     assert entry["score"] == pytest.approx(found["score"], rel=1e-5)
     before = (out / "photo.png").read_bytes()
     other = "ring" if found["class"] != "ring" else "star"
+    assert "asked for" not in capsys.readouterr().out
     assert main(["heatmap", image, "--weights", str(trained), "--class", other, "--out", str(out)]) == 0
+    assert ", the class asked for" in capsys.readouterr().out
     (entry,) = json.loads((out / "heatmaps.json").read_text())
     assert entry["class"] == other
     assert entry["score"] < found["score"]
@@ -67,6 +69,8 @@ def test_copies_make_another_map_and_leave_maps_of_the_image_alone(trained, pict
     command = ["heatmap", str(pictures[0]), "--weights", str(trained)]
     assert main([*command, "--out", str(tmp_path / "coarse")]) == 0
     assert main([*command, "--copies", "3", "--out", str(tmp_path / "sharp")]) == 0
+    told = [json.loads((tmp_path / folder / "heatmaps.json").read_text()) for folder in ("coarse", "sharp")]
+    assert [entry.get("copies") for (entry,) in told] == [None, 3]
     assert (tmp_path / "coarse/photo.png").read_bytes() != (tmp_path / "sharp/photo.png").read_bytes()
     methods = heatmap.make_methods(nn.Sequential(nn.Conv2d(3, 2, 3)), ("gradcam", "gradient"), None, 3)
     assert (type(methods["gradcam"]), methods["gradcam"].copies) == (AugmentedCAM, 3)
@@ -104,6 +108,17 @@ def test_without_a_picture_nothing_is_to_be_looked_at(trained, tmp_path, capsys,
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert main(command.format(tmp_path / "broken.png", trained, tmp_path / "maps").split()) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_a_map_of_zeros_is_told(trained, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(METHODS["gradcam"], "finish", lambda self, maps: 0 * maps)
+    monkeypatch.setattr(METHODS["gradient"], "__call__", lambda self, images, index: np.zeros((1, 64, 64), np.float32))
+    for method, where in (("gradcam", "layer backbone"), ("gradient", "the image")):
+        command = ["heatmap", str(pictures[0]), "--weights", str(trained), "--class", "star", "--method", method]
+        assert main([*command, "--out", str(tmp_path / "maps")]) == 0
+        assert f"  {method}: nothing in {where} speaks for star\n" in capsys.readouterr().out
+        (entry,) = json.loads((tmp_path / "maps/heatmaps.json").read_text())
+        assert entry["empty"] == [method]
 
 
 @pytest.mark.parametrize(
