@@ -96,7 +96,8 @@ class LayerMap:
             logits = self.score(images)
         if not leaves:
             raise ValueError(
-                f"{self.title}: the layer did not run when the scores were computed; name one that does, or None"
+                f"{self.title}: the layer did not run when the scores were computed; name one that does, or leave the "
+                "layer out to have it found"
             )
         if not logits.requires_grad:
             raise ValueError(
@@ -111,8 +112,8 @@ class LayerMap:
         if not isinstance(output, Tensor) or output.ndim != 4 or max(output.shape[2:]) <= 1:
             got = output.shape if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
-                f"{self.title}: expected a layer with a map (N, C, h, w) larger than 1 x 1, got {got}; name one below "
-                "the pooling or flattening, or None to have it found"
+                f"{self.title}: expected a layer with a map (N, C, h, w) larger than 1 x 1, got {got}; name one before "
+                "the pooling or flattening, or leave the layer out to have it found"
             )
 
     @property

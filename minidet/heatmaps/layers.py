@@ -14,7 +14,8 @@ def find_layer(model: nn.Module, layer: nn.Module | str) -> tuple[str, nn.Module
     if isinstance(layer, str):
         if layer not in paths:
             near = get_close_matches(layer, paths, n=5, cutoff=0.4)
-            advice = f"near it are {', '.join(map(repr, near))}" if near else "model.named_modules() lists them all"
+            parts = [path for path in paths if path and "." not in path]
+            advice = f"{'near it are' if near else 'its parts are'} {', '.join(map(repr, near or parts))}"
             raise ValueError(f"layer: {type(model).__name__} has no layer {layer!r}; {advice}")
         return layer, paths[layer]
     for path, module in paths.items():

@@ -232,9 +232,16 @@ class TwoHeads(nn.Module):
     ("layer", "words"),
     [
         ("body.5", r"'body.5': expected a layer with a map \(N, C, h, w\) larger than 1 x 1, got \(3, 6\)"),
-        ("body.6", r"'body.6': expected a layer with a map .*, got \(3, 4\); name one below the pooling"),
+        (
+            "body.6",
+            r"'body.6': expected a layer with a map .*, got \(3, 4\); name one before the pooling or "
+            "flattening, or leave the layer out to have it found",
+        ),
         ("other", "'other': the scores do not depend on the layer"),
-        ("unused", "'unused': the layer did not run when the scores were computed"),
+        (
+            "unused",
+            "'unused': the layer did not run when the scores were computed; .*, or leave the layer out",
+        ),
     ],
 )
 def test_a_layer_that_cannot_be_looked_at_is_refused(name: str, layer: str, words: str) -> None:
@@ -253,7 +260,7 @@ def test_a_layer_that_is_not_in_the_model_is_refused_with_those_near_it() -> Non
     model = Classifier(TinyBackbone((4, 8, 8)), 3)
     with pytest.raises(ValueError, match=r"has no layer 'backbone.stage.1'; near it are 'backbone.stages.1', "):
         heatmaps.GradCAM(model, "backbone.stage.1")
-    with pytest.raises(ValueError, match=r"has no layer 'xyz'; model.named_modules\(\) lists them all"):
+    with pytest.raises(ValueError, match=r"has no layer 'xyz'; its parts are 'backbone', 'fc'$"):
         heatmaps.GradCAM(model, "xyz")
     with pytest.raises(ValueError, match="expected a part of the Classifier or its path, got Linear, which is none"):
         heatmaps.GradCAM(model, nn.Linear(2, 2))
