@@ -69,7 +69,7 @@ def read_arrays(path: Path | str, max_bytes: int = MAX_BYTES) -> tuple[dict[str,
         metadata = json.loads(header["__metadata__"][_ENTRY][len(_MARK) + _DIGITS :])
         if not isinstance(metadata, dict):
             raise TypeError(f"its description is of type {type(metadata).__name__}")
-        return load(content), metadata
+        return dict(sorted(load(content).items())), metadata  # load's order is another one each time
     except Exception as error:  # a checksum anybody can compute; the parsers' errors have nothing else in common
         told = f"{type(error).__name__}: {error}"  # a KeyError alone says no more than a word
         raise CheckpointError(f"{path}: expected a file as minidet writes it, but {told}") from error

@@ -104,6 +104,22 @@ def test_what_does_not_fit_is_told_with_what_to_do(tmp_path, state, change, opti
     assert_loaded(model, before)
 
 
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "unexpected keys: x.1, x.2, x.3, x.4, x.5, x.6$"),
+        ({"prefix": "y."}, "expected keys that begin with 'y.', got 0.bias, 0.weight, 1.bias, ...$"),
+    ],
+)
+def test_keys_are_told_in_order(tmp_path, state, ours, options, message):
+    path = tmp_path / "weights.safetensors"
+    state |= {f"x.{i}": np.ones(1) for i in (4, 2, 6, 1, 3, 5)}
+    write_arrays(path, state, {}) if ours else save_file(state, path)
+    with pytest.raises(ValueError, match=message):
+        load_weights(make(), path, **options)
+
+
 def test_weights_of_a_part_of_the_model_are_told_where_they_belong(tmp_path, state):
     class Whole(nn.Module):
         def __init__(self) -> None:
