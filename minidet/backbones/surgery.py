@@ -43,6 +43,8 @@ def cut(network: nn.Module, layer: str) -> FeatureExtractor:
     Raises ValueError for a layer that is not there (with the names alike), that the parts in
     their order do not lead to, as within a residual block, or that gives no map that grows with the image.
     """
+    if not isinstance(layer, str):
+        raise TypeError(f"cut: expected a layer's path, as 'features.29', got {type(layer).__name__} {layer!r:.40}")
     modules = {name: module for name, module in network.named_modules() if name}
     if layer not in modules:
         near = get_close_matches(layer, modules, n=5, cutoff=0.5) or [name for name, _ in children(network)]

@@ -75,4 +75,6 @@ def draw_rectangle(draw: ImageDraw.ImageDraw, box: np.ndarray, color, width: int
 
 def save_png(path, image: np.ndarray) -> None:
     """Write a drawing (H, W, 3) uint8 as PNG."""
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"save_png: expected a path and then an image, an array, got {type(image).__name__} for it")
     Image.fromarray(image).save(path, format="PNG")

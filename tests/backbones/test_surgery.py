@@ -157,6 +157,12 @@ def test_what_cannot_be_cut_is_refused(make, layer, message):
         cut(make(), layer)
 
 
+@pytest.mark.parametrize("layer", [1, nn.ReLU()])
+def test_a_layer_that_is_no_path_is_refused(layer):
+    with pytest.raises(TypeError, match=f"cut: expected a layer's path, as 'features.29', got {type(layer).__name__} "):
+        cut(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), layer)
+
+
 def test_tiny_backbones_map_can_stay_larger():
     minidet.manual_seed(0)
     usual = TinyBackbone((4, 8, 8, 8))

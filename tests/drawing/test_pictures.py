@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minidet.drawing import draw_boxes, draw_localization, draw_masks, draw_skeleton, grid
+from minidet.drawing import draw_boxes, draw_localization, draw_masks, draw_skeleton, grid, save_png
 from minidet.drawing.canvas import PALETTE, enlargement
 from minidet.drawing.localization import ESTIMATED, TRUE
 
@@ -181,3 +181,8 @@ def test_a_map_that_is_not_finite_is_drawn_as_one_of_zeros() -> None:
         np.testing.assert_array_equal(
             draw_localization(image, np.zeros(4), None, heat_map), draw_localization(image, np.zeros(4), None, zeros)
         )
+
+
+def test_a_path_in_the_place_of_the_image_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="save_png: expected a path and then an image, an array, got str for it"):
+        save_png(np.zeros((4, 4, 3), np.uint8), str(tmp_path / "picture.png"))
