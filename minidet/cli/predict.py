@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     if any(path.resolve().is_relative_to(out.resolve()) for path in args.images):
         raise ValueError(f"--out: expected a folder without the images to look at, got {out}; name another")
     claim_folder(out, "predict")
+    if system.predict_note:
+        print(f"note: {system.predict_note}")
     found, broken = [], 0
     try:
         for path, name in zip(args.images, picture_names(args.images), strict=True):
@@ -51,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
                 continue
             found.append({"image": str(path), "picture": name, "objects": objects})
             for thing in objects:
+                score = f" {thing['score']:.2f}" if "score" in thing else ""
                 place = " at " + ", ".join(f"{value:.1f}" for value in thing["box"]) if "box" in thing else ""
-                print(f"{path}: {thing['class']} {thing['score']:.2f}{place}")
+                print(f"{path}: {thing['class']}{score}{place}")
     finally:  # also after Ctrl-C: the list says which of the pictures are these images'
         write_atomic(out / "predictions.json", json.dumps(found, indent=2) + "\n")
     if found:
@@ -87,10 +90,9 @@ def picture_names(paths: list[Path]) -> list[str]:
 
 
 def as_json(prediction: dict, classes: tuple[str, ...]) -> list[dict]:
-    """One dictionary an object: class, score, and what the system finds of it: box, a person's joints as x, y, v."""
-    columns = zip(prediction["labels"], prediction["scores"], strict=True)
-    objects = [{"class": classes[int(label)], "score": float(score)} for label, score in columns]
-    for found, name in (("boxes", "box"), ("keypoints", "keypoints")):
-        for thing, places in zip(objects, prediction.get(found, ()), strict=found in prediction):
-            thing[name] = np.asarray(places, float).tolist()
+    """One dictionary an object: class, and what the system says of it: score, box, a person's joints as x, y, v."""
+    objects = [{"class": classes[int(label)]} for label in prediction["labels"]]
+    for found, name in (("scores", "score"), ("boxes", "box"), ("keypoints", "keypoints")):
+        for thing, value in zip(objects, prediction.get(found, ()), strict=found in prediction):
+            thing[name] = np.asarray(value, float).tolist()
     return objects

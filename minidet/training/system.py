@@ -60,6 +60,7 @@ class System:
                                                cannot learn; the data set is verified, so every image's size is known
     start(model, config)                       the weights that a training begins with, where they are not build's
                                                random ones; trained models do without
+    predict_note: what `minidet predict` says first, where pictures have to be prepared
     masks: whether the model looks at the data set's masks; painting them takes time
     metric: the one of evaluate's metrics by which the best weights are chosen; larger is better
     """
@@ -73,6 +74,7 @@ class System:
     predict: Callable[[Any, Sequence[Sample], int], list[dict]]
     start: Callable[[Any, dict[str, Any]], None] | None = None
     task: str = "localization"
+    predict_note: str = ""
     masks: bool = False
     metric: str = "mean_iou"
     defaults: dict[str, Any] = field(default_factory=dict)

@@ -29,13 +29,17 @@ def test_a_run_has_the_metrics_of_poses_and_a_picture_with_a_legend(run) -> None
     assert open_dataset(run / "data", "train").flip_swap is None  # figures wear their sides as colours
 
 
-def test_eval_and_predict_find_joints_in_the_pictures_pixels(run, tmp_path) -> None:
+def test_eval_and_predict_find_joints_in_the_pictures_pixels(run, tmp_path, capsys) -> None:
     assert main(["eval", str(run), "--out", str(tmp_path / "eval")]) == 0
     again, before = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "eval", run))
     assert {name: again[name] for name in METRICS} == {name: before[name] for name in METRICS}
-    image = next((run / "data").rglob("test/*.png"))
-    assert main(["predict", str(run), str(image), "--out", str(tmp_path / "found")]) == 0
-    ((person,),) = [entry["objects"] for entry in json.loads((tmp_path / "found/predictions.json").read_text())]
+    image, other = list((run / "data").rglob("test/*.png"))[:2]
+    assert main(["predict", str(run), str(image), str(other), "--out", str(tmp_path / "found")]) == 0
+    told = capsys.readouterr().out
+    assert told.count("the whole picture is taken as a person's box, so cut it to one person") == 1
+    assert f"{image}: person at 0.0, 0.0, 64.0, 64.0\n" in told  # and no score, which DeepPose does not give
+    ((person,), (_,)) = [entry["objects"] for entry in json.loads((tmp_path / "found/predictions.json").read_text())]
+    assert person.keys() == {"class", "box", "keypoints"}
     assert person["class"] == "person"
     assert person["box"] == [0, 0, 64, 64]  # nobody says where the person is: the whole picture
     assert np.shape(person["keypoints"]) == (14, 3)
