@@ -4,9 +4,9 @@ from minidet.drawing.boxes import draw_boxes, draw_masks, save_png
 from minidet.drawing.grid import grid
 from minidet.drawing.heatmaps import compare_heatmaps, draw_heatmap, overlay
 from minidet.drawing.localization import draw_localization
-from minidet.drawing.skeletons import draw_pose_errors, draw_skeleton, error_legend
+from minidet.drawing.skeletons import draw_pose_errors, draw_skeleton, error_legend, side_legend
 
 __all__ = [
     "compare_heatmaps", "draw_boxes", "draw_heatmap", "draw_localization", "draw_masks", "draw_pose_errors",
-    "draw_skeleton", "error_legend", "grid", "overlay", "save_png",
+    "draw_skeleton", "error_legend", "grid", "overlay", "save_png", "side_legend",
 ]  # fmt: skip

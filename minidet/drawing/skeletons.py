@@ -94,20 +94,30 @@ def error_color(error: float) -> tuple[tuple[int, int, int], int]:
 
 
 def error_legend(width: int, text_height: int = 13) -> np.ndarray:
-    """What the colours mean, a line for under a sheet of drawings: (h, width, 3) uint8."""
+    """What draw_pose_errors' colours mean, a line for under a sheet: (h, width or what the text needs, 3) uint8."""
     below = [f"up to {most:g}" for most, _ in ERROR_COLORS[:-1]]
     entries = list(zip([*below, f"> {ERROR_COLORS[-2][0]:g}"], ERROR_COLORS, strict=True))
     entries = [(text, color) for text, (_, color) in entries] + [("truth not labelled", NOT_MEASURED_COLOR)]
-    title = "error / torso diameter:"
+    radii = [JOINT_RADIUS + place % len(ERROR_COLORS) for place in range(len(entries))]
+    return _legend("error / torso diameter:", entries, radii, width, text_height)
+
+
+def side_legend(width: int, text_height: int = 13) -> np.ndarray:
+    """What draw_skeleton's colours mean, as error_legend."""
+    entries = [("right", RIGHT_COLOR), ("left", LEFT_COLOR), ("middle", MIDDLE_COLOR)]
+    return _legend("the person's side:", entries, [JOINT_RADIUS] * 3, width, text_height)
+
+
+def _legend(title: str, entries, radii: Sequence[int], width: int, text_height: int) -> np.ndarray:
     line = text_height + 9
-    sheet = Image.new("RGB", (width, line), WHITE)
+    title_end = 8 + text_size(title, text_height)[0] + 14
+    ends = title_end + np.cumsum([11 + text_size(text, text_height)[0] + 20 for text, _ in entries])
+    sheet = Image.new("RGB", (max(width, ends[-1]), line), WHITE)
     draw = ImageDraw.Draw(sheet)
     draw.text((8, 2), title, fill=BLACK, font=font(text_height))
-    x = 8 + text_size(title, text_height)[0] + 14
-    for place, (text, color) in enumerate(entries):
-        _draw_disc(draw, (x, line // 2), JOINT_RADIUS + place % len(ERROR_COLORS), fill=color, outline=BLACK)
+    for (text, color), radius, x in zip(entries, radii, [title_end, *ends[:-1]], strict=True):
+        _draw_disc(draw, (x, line // 2), radius, fill=color, outline=BLACK)
         draw.text((x + 11, 2), text, fill=BLACK, font=font(text_height))
-        x += 11 + text_size(text, text_height)[0] + 20
     return np.array(sheet)
 
 

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from minidet.data.joints import MPII_JOINTS, MPII_LIMBS
-from minidet.drawing import draw_pose_errors, draw_skeleton, error_legend
-from minidet.drawing.skeletons import ERROR_COLORS, NOT_MEASURED_COLOR, error_color
+from minidet.drawing import draw_pose_errors, draw_skeleton, error_legend, side_legend
+from minidet.drawing.skeletons import (
+    ERROR_COLORS,
+    LEFT_COLOR,
+    MIDDLE_COLOR,
+    NOT_MEASURED_COLOR,
+    RIGHT_COLOR,
+    error_color,
+)
 
 GRAY = np.full((32, 48, 3), 128, np.uint8)
 GOOD, FAIR, BAD, WRONG = (color for _, color in ERROR_COLORS)
@@ -80,3 +87,17 @@ def test_the_legend_shows_every_colour_and_fits_the_sheet() -> None:
     assert legend.shape[1:] == (700, 3)
     for color in (GOOD, FAIR, BAD, NOT_MEASURED_COLOR):
         assert count(legend, color) > 30
+
+
+def test_a_legend_of_a_narrow_sheet_is_wider_than_the_sheet_and_not_cut_off() -> None:
+    narrow, wide = error_legend(100), error_legend(2000)
+    assert (wide[:, narrow.shape[1] :] == 255).all()
+    np.testing.assert_array_equal(narrow, wide[:, : narrow.shape[1]])
+    assert (narrow[:, -8:] == 255).all()
+
+
+def test_joints_coloured_by_their_side_have_a_legend_of_sides() -> None:
+    legend = side_legend(400)
+    assert legend.shape[1:] == (400, 3)
+    assert all(count(legend, color) > 30 for color in (RIGHT_COLOR, LEFT_COLOR, MIDDLE_COLOR))
+    assert count(legend, GOOD) == count(legend, BAD) == count(legend, NOT_MEASURED_COLOR) == 0

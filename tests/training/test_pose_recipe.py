@@ -12,6 +12,7 @@ from minidet.data.formats.record import Annotations, Record
 from minidet.data.images import write_image
 from minidet.data.joints import LSP_JOINTS, LSP_SWAP, MPII_JOINTS
 from minidet.data.transforms import RandomFlip, resize, translate
+from minidet.drawing import error_legend, side_legend
 from minidet.models.classifier import Classifier
 from minidet.models.pose import DeepPose
 from minidet.random import manual_seed
@@ -212,6 +213,14 @@ def test_every_person_is_looked_at_alone_and_found_in_the_pictures_pixels() -> N
     # A picture without boxes is looked at as a whole, as one person's.
     assert nobody["boxes"].tolist() == [[0, 0, 64, 64]]
     assert nobody["regions"].tolist() == [[32, 32, 64 * (1 + 2 * MARGIN)]]
+
+
+def test_pictures_say_errors_where_the_truth_is_known_and_else_sides() -> None:
+    group = sample(person((10, 20), 20), person((30, 4), 20))
+    for one, legend in ((group, error_legend), (sample(), side_legend)):
+        picture = SYSTEM.draw([one], predict(Middle(), [one]), ("", "person"))
+        expected = legend(picture.shape[1])
+        np.testing.assert_array_equal(picture[-len(expected) :], expected)
 
 
 def records_of(*samples: Sample, names=LSP_JOINTS) -> SimpleNamespace:

@@ -17,7 +17,7 @@ from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
 from minidet.data.joints import LSP_JOINTS, LSP_LIMBS, MPII_JOINTS, MPII_LIMBS, NOT_LABELLED
 from minidet.data.loader import collate
-from minidet.drawing import draw_pose_errors, error_legend, grid
+from minidet.drawing import draw_pose_errors, error_legend, grid, side_legend
 from minidet.evaluation.pose import head_box_sizes, pose_metrics, torso_diameters
 from minidet.models.pose import DeepPose
 from minidet.training.system import System
@@ -264,7 +264,8 @@ def evaluate(model: DeepPose, dataset: Dataset, batch_size: int = 64) -> tuple[d
 
 
 def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
-    """Skeletons with joints coloured by their error, the true skeleton dashed beside them."""
+    """Skeletons with joints coloured by their error, the true skeleton dashed beside them; by their side, where no
+    truth is known."""
     joints = predictions[0]["keypoints"].shape[1]
     names, limbs = next(pair for pair in JOINTS.values() if len(pair[0]) == joints)
     pictures = []
@@ -274,7 +275,9 @@ def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str,
         sizes = None if truth is None else torso_diameters(truth, names)
         pictures.append(draw_pose_errors(sample.image, prediction["keypoints"], truth, sizes, limbs, names))
     sheet = grid(pictures)
-    return np.concatenate([sheet, error_legend(sheet.shape[1])])
+    legend = (error_legend if any(len(sample.boxes) for sample in samples) else side_legend)(sheet.shape[1])
+    wider = legend.shape[1] - sheet.shape[1]
+    return np.concatenate([np.pad(sheet, ((0, 0), (0, wider), (0, 0)), constant_values=255), legend])
 
 
 SYSTEM = System(
