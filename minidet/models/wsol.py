@@ -4,6 +4,7 @@ Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning Deep Features for Discriminat
 is the k-th map of the last convolution, w_k^c the weight of the only fully connected layer from map k to class c.
 
     F_k = mean over x, y of f_k(x, y)                        global average pooling (GAP)
+                                                             (the lecture sums: a factor h w)
     S_c = sum_k w_k^c F_k + b_c                              the class's score, before the softmax
     M_c(x, y) = sum_k w_k^c f_k(x, y)                        the class activation map (CAM)
 
