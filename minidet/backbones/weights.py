@@ -13,7 +13,7 @@ They expect images as `normalize` makes them.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +110,21 @@ def normalize(images: Any) -> Any:
     return (images - mean) / std
 
 
-def _advice(mine: Iterable[str], theirs: Iterable[str]) -> str:
+def _advice(my_arrays: Mapping[str, Any], their_arrays: Mapping[str, Any]) -> str:
     """What to do about keys that do not fit, if that can be told."""
-    mine, theirs = set(mine), set(theirs)
+    mine, theirs = set(my_arrays), set(their_arrays)
     missing = mine - theirs
     if missing and not theirs - mine and all(key.endswith(".num_batches_tracked") for key in missing):
         return "; files of old programs lack num_batches_tracked, which only counts: strict=False leaves it as it is"
     in_file, in_model = _common_prefix(mine - theirs, theirs - mine), _common_prefix(theirs - mine, mine - theirs)
     if in_file:
+        for key, array in my_arrays.items():
+            found = np.shape(their_arrays.get(in_file + key, array))
+            if found != array.shape:
+                return (
+                    f"; the file's keys begin with {in_file!r}, but prefix={in_file!r} will not do for a network of "
+                    f"other sizes: {key}: expected {array.shape}, got {found}"
+                )
         return f"; the file's keys begin with {in_file!r}: use prefix={in_file!r}"
     if in_model:
         return f"; the model's keys begin with {in_model!r}: load them into model.{in_model[:-1]}"

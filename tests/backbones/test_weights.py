@@ -89,6 +89,9 @@ def without(state, *keys):
         (lambda s: {f"module.model.{k}": a for k, a in s.items()} | {"x.weight": np.ones(2)}, {},
          "use prefix='module.model.'"),
         (lambda s: {f"module.{k}": a for k, a in s.items()}, {"strict": False}, "use prefix='module.'"),
+        (lambda s: {f"module.{k}": a for k, a in s.items()} | {"module.3.weight": np.ones((3, 4, 1, 1))}, {},
+         "but prefix='module.' will not do for a network of other sizes: "
+         r"3.weight: expected \(2, 4, 1, 1\), got \(3, 4, 1, 1\)$"),
         (lambda s: {"conv.kernel": np.ones(2)}, {}, "no key fits, are they another network's weights"),
         (lambda s: s, {"prefix": "backbone."}, "expected keys that begin with 'backbone.', got "),
     ],

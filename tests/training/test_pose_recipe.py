@@ -333,10 +333,14 @@ def test_a_backbone_of_other_channels_is_refused_from_its_stem_on(tmp_path) -> N
     message = (
         r"backbone: .*best\.safetensors: .* does not fit this TinyBackbone: wrong shapes: stem\.0\.weight: expected "
         r"\(32, 3, 3, 3\), got \(16, 3, 3, 3\), .*; expected a TinyBackbone of channels 32, 64, 128, 128, as `minidet "
-        "train classifier` trains"
+        "train classifier` trains; after `minidet train classifier --out RUN` it is --set backbone=RUN/best.safetensors"
     )
     with pytest.raises(ValueError, match=message):
         try_settings(SYSTEM, settings(f"backbone={path}"))
+    with pytest.raises(
+        ValueError, match=r"expected a file, got the folder .*; a run's weights are .*best\.safetensors$"
+    ):
+        try_settings(SYSTEM, settings(f"backbone={tmp_path}"))
 
 
 def test_a_cascade_for_mpiis_joints_has_sixteen() -> None:

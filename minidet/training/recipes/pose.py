@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,13 +162,18 @@ def start(model: DeepPose, config: dict[str, Any]) -> None:
     path, prefix = config["backbone"], "backbone."
     if not path:
         return
+    if Path(path).is_dir():
+        raise ValueError(
+            f"backbone: expected a file, got the folder {path}; a run's weights are {Path(path) / 'best.safetensors'}"
+        )
     try:
         of_a_run = any(key.startswith(prefix) for key in read_weights(path))
         load_weights(model.backbone, path, prefix=prefix if of_a_run else "")
     except ValueError as error:
         channels = ", ".join(map(str, CHANNELS))
         raise ValueError(
-            f"backbone: {error}; expected a TinyBackbone of channels {channels}, as `minidet train classifier` trains"
+            f"backbone: {error}; expected a TinyBackbone of channels {channels}, as `minidet train classifier` trains; "
+            "after `minidet train classifier --out RUN` it is --set backbone=RUN/best.safetensors"
         ) from error
 
 
