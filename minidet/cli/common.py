@@ -153,8 +153,10 @@ def claim_folder(folder: Path, command: str) -> None:
     mark.touch()
 
 
-def print_table(values: Mapping[str, Any]) -> None:
-    """Names and values, one a line, numbers aligned."""
+def print_table(values: Mapping[str, Any], note: str = "") -> None:
+    """Names and values, one a line, numbers aligned; under them the note."""
     width = max(map(len, values), default=0)
     for name, value in values.items():
         print(f"  {name:<{width}}  {f'{value:.4f}' if isinstance(value, float) else value}")
+    if note:
+        print(f"  ({note})")

@@ -54,6 +54,6 @@ def run(args: argparse.Namespace) -> int:
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     write_atomic(out / "predictions.png", encode_png(picture))
     print(f"{args.run_folder} on {len(dataset)} images of {data} ({split}):")
-    print_table(metrics)
+    print_table(metrics, system.metrics_note)
     print(f"\nto look at:\n  {out / 'predictions.png'}\n  {out / 'metrics.json'}")
     return 0

@@ -145,8 +145,9 @@ def train_and_tell(system, run, splits, resume: bool, device: str) -> int:
         print(str(stop) or "stopped at once; the state of the last checkpoint is kept")
         print(f"continue with: minidet train {system.name} --out {shlex.quote(str(run.folder))} --resume")
         return 130
-    print(f"\nthe best weights, on the {len(splits[metrics['split']])} images of {metrics['split']}:")
-    print_table(metrics)
+    images = len(splits[metrics["split"]])
+    print(f"\nthe best weights by val_{system.metric}, on the {images} images of {metrics['split']}:")
+    print_table(metrics, system.metrics_note)
     print("\nto look at:")
     for name in ("predictions.png", "losses.png"):
         print(f"  {run.path(name)}")

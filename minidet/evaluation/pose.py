@@ -98,7 +98,10 @@ def pose_metrics(
     pckh_50      within half the head's size: head_segments', or the given head_sizes (P,) where heads have boxes
     pdj_20       within a fifth of the torso's diameter
     pcp_50       limbs, strict: the mean over the four kinds, as in DeepPose's table
-    mean_error   in pixels times scale (P,): crops of one size make people of all sizes count alike
+    mean_error   in pixels times scale (P,). A run's scale makes them pixels of the network's input, 64 a side by
+                 default: crops of one size make people of all sizes count alike
+
+    A run's best weights are those of the best pdj_20.
     """
     errors = joint_errors(predicted, truth)
     heads = head_segments(truth, names) if head_sizes is None else np.asarray(head_sizes, np.float64)
@@ -121,7 +124,10 @@ def pdj_curve(predicted: Any, truth: Any, fractions: Sequence[float], names: Seq
 def joint_table(
     predicted: Any, truth: Any, names: Sequence[str] = LSP_JOINTS, scale: Any = 1.0, head_sizes: Any = None
 ) -> dict[str, dict[str, float]]:
-    """{joint without its side: {"pckh_50", "pdj_20", "mean_error", "labelled"}}: which joints are hard."""
+    """{joint without its side: {"pckh_50", "pdj_20", "mean_error", "labelled"}}: which joints are hard.
+
+    The numbers as pose_metrics has them; labelled: how many joints they are of.
+    """
     errors = joint_errors(predicted, truth)
     heads = head_segments(truth, names) if head_sizes is None else np.asarray(head_sizes, np.float64)
     diameters, scale = torso_diameters(truth, names), np.broadcast_to(scale, len(errors))[:, None]

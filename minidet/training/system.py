@@ -63,6 +63,7 @@ class System:
     predict_note: what `minidet predict` says first, where pictures have to be prepared
     masks: whether the model looks at the data set's masks; painting them takes time
     metric: the one of evaluate's metrics by which the best weights are chosen; larger is better
+    metrics_note: what their names do not say, printed under them
     """
 
     name: str
@@ -77,6 +78,7 @@ class System:
     predict_note: str = ""
     masks: bool = False
     metric: str = "mean_iou"
+    metrics_note: str = ""
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def configure(self, overrides: Iterable[str] = ()) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def test_a_run_has_the_metrics_of_poses_and_a_picture_with_a_legend(run) -> None
 
 def test_eval_and_predict_find_joints_in_the_pictures_pixels(run, tmp_path, capsys) -> None:
     assert main(["eval", str(run), "--out", str(tmp_path / "eval")]) == 0
+    assert "mean_error is in pixels of the network's input" in capsys.readouterr().out
     again, before = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "eval", run))
     assert {name: again[name] for name in METRICS} == {name: before[name] for name in METRICS}
     image, other = list((run / "data").rglob("test/*.png"))[:2]

@@ -59,6 +59,7 @@ def test_it_learns_two_classes_and_names_them_in_images_of_any_size() -> None:
 def test_the_command_line_trains_measures_and_asks_it(tmp_path, capsys) -> None:
     run = tmp_path / "run"
     assert main(["train", "classifier", "--out", str(run), *SET_OPTIONS]) == 0
+    assert "the best weights by val_accuracy, on the " in capsys.readouterr().out
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 <= metrics["accuracy"] <= 1
     assert main(["eval", str(run)]) == 0

@@ -254,8 +254,9 @@ def evaluate(model: DeepPose, dataset: Dataset, batch_size: int = 64) -> tuple[d
     """Metrics over all people of a data set, NaN where there are none, and the predictions. Pictures without people do
     not count.
 
-    pckh_50 goes by head boxes as MPII does, where the data set has them: people without one are left out of it. Else by
-    the segment from neck to head top.
+    mean_error is in pixels of stage 1's input, input_size a side, so that people of all sizes count alike. pckh_50 goes
+    by head boxes as MPII does, where the data set has them: people without one are left out of it. Else by the segment
+    from neck to head top.
     """
     predictions = predict(model, dataset, batch_size)
     nobody = np.zeros((0, len(model.joints), 3))
@@ -298,5 +299,6 @@ SYSTEM = System(
     task="pose",
     predict_note="DeepPose finds no people: the whole picture is taken as a person's box, so cut it to one person",
     metric="pdj_20",  # PCKh@0.5 hardly moves in the last epochs, while joints are still hit closer
+    metrics_note="mean_error is in pixels of the network's input, which has input_size a side, 64 by default",
     defaults=DEFAULTS,
 )
