@@ -10,7 +10,7 @@ from .heatmaps import (
     rank_correlation,
 )
 from .localization import localization_metrics
-from .pose import pose_metrics
+from .pose import joint_table, pcp, pdj_curve, pose_metrics
 from .weak_localization import (
     best_threshold,
     box_accuracy,
@@ -26,10 +26,13 @@ __all__ = [
     "box_accuracy",
     "deletion_curve",
     "insertion_curve",
+    "joint_table",
     "localization_metrics",
     "max_box_acc",
     "max_box_acc_v2",
     "parameter_randomization",
+    "pcp",
+    "pdj_curve",
     "pointing_game",
     "pose_metrics",
     "rank_correlation",

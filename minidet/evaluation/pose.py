@@ -30,9 +30,10 @@ def joint_errors(predicted: Any, truth: Any) -> np.ndarray:
     Raises ValueError for other shapes."""
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if truth.ndim != 3 or truth.shape[2] != 3 or predicted.ndim != 3 or predicted.shape[:2] != truth.shape[:2]:
+        advice = "; add v to the truth: 2 = visible" if truth.shape[2:] == (2,) else ""
         raise ValueError(
             f"joint_errors: expected predicted (P, J, 2 or more) and truth (P, J, 3), got {predicted.shape} and "
-            f"{truth.shape}"
+            f"{truth.shape}{advice}"
         )
     distances = np.linalg.norm(predicted[..., :2] - truth[..., :2], axis=2)
     distances = np.where(np.isnan(distances), np.inf, distances)
@@ -104,9 +105,9 @@ def pose_metrics(
     A run's best weights are those of the best pdj_20.
     """
     errors = joint_errors(predicted, truth)
-    heads = head_segments(truth, names) if head_sizes is None else np.asarray(head_sizes, np.float64)
+    heads = head_segments(truth, names) if head_sizes is None else _by_person("head_sizes", head_sizes, len(errors))
     parts = pcp(predicted, truth, names)
-    scaled = errors * np.broadcast_to(scale, len(errors))[:, None]
+    scaled = errors * _by_person("scale", scale, len(errors))[:, None]
     return {
         "pckh_50": fraction_within(errors, heads, PCKH_FRACTION),
         "pdj_20": fraction_within(errors, torso_diameters(truth, names), PDJ_FRACTION),
@@ -129,8 +130,8 @@ def joint_table(
     The numbers as pose_metrics has them; labelled: how many joints they are of.
     """
     errors = joint_errors(predicted, truth)
-    heads = head_segments(truth, names) if head_sizes is None else np.asarray(head_sizes, np.float64)
-    diameters, scale = torso_diameters(truth, names), np.broadcast_to(scale, len(errors))[:, None]
+    heads = head_segments(truth, names) if head_sizes is None else _by_person("head_sizes", head_sizes, len(errors))
+    diameters, scale = torso_diameters(truth, names), _by_person("scale", scale, len(errors))[:, None]
     table = {}
     for kind in dict.fromkeys(name.removeprefix("right ").removeprefix("left ") for name in names):
         columns = [k for k, name in enumerate(names) if name in (kind, f"right {kind}", f"left {kind}")]
@@ -154,6 +155,14 @@ def _of_joints(truth: Any, names: Sequence[str]) -> np.ndarray:
             f"{truth.shape}; MPII's have names=MPII_JOINTS"
         )
     return truth
+
+
+def _by_person(name: str, values: Any, people: int) -> np.ndarray:
+    """(P,), float64, of a number for each person or of one for all. Raises ValueError for another count."""
+    values = np.asarray(values, np.float64)
+    if values.shape not in ((), (people,)):
+        raise ValueError(f"{name}: expected a number for each of {people} people, or one for all, got {values.shape}")
+    return np.broadcast_to(values, people)
 
 
 def _both_sides(ends: tuple[str, str], names: Sequence[str]) -> list[tuple[int, int]]:

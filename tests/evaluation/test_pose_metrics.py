@@ -152,8 +152,21 @@ def test_people_of_no_size_count_nowhere_and_other_joints_have_metrics_too() -> 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"truth \(P, J, 3\), got \(1, 14, 2\) and \(1, 14, 2\)"):
         joint_errors(np.zeros((1, 14, 2)), np.zeros((1, 14, 2)))
-    with pytest.raises(ValueError, match=r"got \(2, 14, 3\) and \(1, 14, 3\)"):
+    with pytest.raises(ValueError, match=r"and \(1, 14, 2\); add v to the truth: 2 = visible$"):
+        pose_metrics(np.zeros((1, 14, 2)), np.zeros((1, 14, 2)))
+    with pytest.raises(ValueError, match=r"got \(2, 14, 3\) and \(1, 14, 3\)$"):
         joint_errors(np.zeros((2, 14, 3)), np.zeros((1, 14, 3)))
+
+
+@pytest.mark.parametrize("measure", [pose_metrics, joint_table])
+@pytest.mark.parametrize("name", ["scale", "head_sizes"])
+def test_numbers_of_other_people_are_refused(measure, name) -> None:
+    people = np.stack([figure()] * 2)
+    for numbers in (np.ones(3), np.ones(1), np.ones((2, 1))):
+        expected = rf"{name}: expected a number for each of 2 people, or one for all, got \({numbers.shape[0]},"
+        with pytest.raises(ValueError, match=expected):
+            measure(people, people, **{name: numbers})
+    assert measure(people, people, **{name: 3.0}) == measure(people, people, **{name: [3.0, 3.0]})
 
 
 @pytest.mark.parametrize("measure", [pose_metrics, pcp, joint_table, lambda *pair: pdj_curve(*pair, [0.2])])
