@@ -106,13 +106,13 @@ def best_position(accuracy: np.ndarray) -> int:
 
 
 def box_accuracy_metrics(overlaps: dict[str, np.ndarray], thresholds: Any = THRESHOLDS) -> dict[str, float]:
-    """max_box_acc with its best_threshold ("minmax"), and max_box_acc_v2, from `box_overlaps`: for data sets whose maps
+    """max_box_acc with its best_threshold_minmax, and max_box_acc_v2, from `box_overlaps`: for data sets whose maps
     do not fit into memory together."""
     accuracy = (overlaps["largest"] >= CORRECT_IOU).mean(axis=0)
     return {
         "max_box_acc": float(accuracy.max()),
         "max_box_acc_v2": float(np.mean([(overlaps["all"] >= iou).mean(axis=0).max() for iou in V2_IOUS])),
-        "best_threshold": float(np.asarray(thresholds)[best_position(accuracy)]),
+        "best_threshold_minmax": float(np.asarray(thresholds)[best_position(accuracy)]),
     }
 
 

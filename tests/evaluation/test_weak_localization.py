@@ -130,7 +130,7 @@ def test_metrics_in_pieces_are_those_of_the_whole() -> None:
     assert box_accuracy_metrics(together) == {
         "max_box_acc": max_box_acc(maps, truth),
         "max_box_acc_v2": max_box_acc_v2(maps, truth),
-        "best_threshold": best_threshold(maps, truth),
+        "best_threshold_minmax": best_threshold(maps, truth),
     }
 
 

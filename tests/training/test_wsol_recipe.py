@@ -109,7 +109,7 @@ def test_the_metrics_are_those_of_the_maps_of_the_true_classes(dataset) -> None:
     np.testing.assert_array_equal(truth, [record.boxes[0] for record in dataset.records])
     curve = box_accuracy(maps, truth)[0]
     assert metrics["max_box_acc"] == curve.max()
-    assert curve[round(metrics["best_threshold"] * 100)] == curve.max()
+    assert curve[round(metrics["best_threshold_minmax"] * 100)] == curve.max()
     assert metrics["gt_known_loc"] == box_accuracy(maps, truth, [0.2], mode="fraction_of_max")[0, 0]
     assert metrics["gt_known_error"] == pytest.approx(1 - metrics["gt_known_loc"])
     labels = [record.labels[0] for record in dataset.records]

@@ -123,7 +123,7 @@ def true_class_maps(
 def evaluate(model: WeakLocalizer, dataset: Dataset, batch_size: int = 64) -> tuple[dict[str, float], list[dict]]:
     """Metrics on a data set with one object an image, and the predictions. The model is left in evaluation mode.
 
-    To those of weak_localization_metrics come max_box_acc, max_box_acc_v2, and best_threshold, the one ("minmax") that
+    To those of weak_localization_metrics come max_box_acc, max_box_acc_v2, and best_threshold_minmax, the one that
     gives the former. These three choose it on this very data set.
     """
     model.eval()
