@@ -1,6 +1,7 @@
 """The classifier as a system: trained, measured and asked from the command line; its pictures and its errors."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -112,6 +113,17 @@ def test_images_with_no_object_or_two_are_refused(tmp_path) -> None:
 
     with pytest.raises(ValueError, match=r"two.png: expected one object an image, got 2; the classifier names one"):
         SYSTEM.check(Two, SYSTEM.configure())
+
+
+@pytest.mark.parametrize(("name", "learns"), [("classifier", False), ("wsol", False), ("localizer", True)])
+def test_labels_of_one_class_teach_nothing_but_boxes_do(name, learns) -> None:
+    class OneClass:
+        classes = CLASSES[:2]
+        records = (Record("one.png", "one.png", (10, 10), np.array([[0.0, 0, 9, 9]]), np.array([1])),)
+
+    system = load_system(name)
+    with nullcontext() if learns else pytest.raises(ValueError, match="got smooth; one class: nothing to tell apart"):
+        system.check(OneClass, system.configure())
 
 
 def test_a_width_of_nothing_is_refused() -> None:

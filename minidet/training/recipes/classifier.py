@@ -12,7 +12,7 @@ from minidet.data.dataset import Dataset, Sample
 from minidet.drawing import grid
 from minidet.drawing.canvas import PALETTE, WHITE, draw_tag, enlarge, enlargement
 from minidet.models.classifier import Classifier
-from minidet.training.recipes.one_object import augmentation, batches, check_one_object
+from minidet.training.recipes.one_object import augmentation, batches, check_classes, check_one_object
 from minidet.training.system import System
 
 DEFAULTS = {
@@ -39,8 +39,9 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
 
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
-    """Every image shows one object."""
+    """Every image shows one object, of one class or another."""
     check_one_object(dataset, "the classifier names one")
+    check_classes(dataset)
 
 
 def predict(model: Classifier, samples: Sequence[Sample], batch_size: int = 64) -> list[dict]:

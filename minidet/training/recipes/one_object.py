@@ -33,6 +33,12 @@ def check_one_object(dataset: Dataset, reason: str) -> None:
             )
 
 
+def check_classes(dataset: Dataset) -> None:
+    """Raises ValueError for data of one class: a classifier would be right about every image without looking."""
+    if len(dataset.classes) == 2:  # the background is one
+        raise ValueError(f"expected two classes or more, got {dataset.classes[1]}; one class: nothing to tell apart")
+
+
 def as_images(samples: Sequence[Sample], size: int) -> np.ndarray:
     """Samples of any size -> (N, 3, size, size) float32 in [0, 1]."""
     resized = [transforms.resize(replace(sample, masks=None), size, size) for sample in samples]

@@ -18,7 +18,7 @@ from minidet.evaluation.weak_localization import (
     weak_localization_metrics,
 )
 from minidet.models.wsol import WeakLocalizer
-from minidet.training.recipes.one_object import batches, check_one_object, in_pixels_of
+from minidet.training.recipes.one_object import batches, check_classes, check_one_object, in_pixels_of
 from minidet.training.system import System
 
 DEFAULTS = {
@@ -74,8 +74,9 @@ def augmentation(config: dict[str, Any]) -> transforms.Compose:
 
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
-    """Every image shows one object."""
+    """Every image shows one object, of one class or another."""
     check_one_object(dataset, "its label is all that is learned from")
+    check_classes(dataset)
 
 
 def true_boxes(batch: Sequence[Sample], size: int) -> np.ndarray:
