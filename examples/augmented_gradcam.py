@@ -232,10 +232,13 @@ def draw_energy(path: Path, coarse: np.ndarray, matrices: np.ndarray, size: int)
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("augmented-gradcam-example"), help="folder for the results")
+    name = "augmented-gradcam-example"
+    parser.add_argument("--out", type=Path, help=f"folder for the results (default: {name}, with --quick {name}-quick)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="small images, few copies, one epoch: shows that it runs")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
+    return arguments
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The backbone that comes with minidet, made anew: a small network learns to tell miniscene's six classes apart.
 
-    python examples/pretraining.py --out pretraining-example      # three minutes; started again it goes on
+    python examples/pretraining.py --out pretraining-example      # two and a half minutes; again: it goes on
     python examples/pretraining.py --quick                        # seconds, to see it run
 
 It is `minidet train classifier` with the settings below, and then the best epoch's weights in one small file: those of
@@ -38,6 +38,8 @@ def main() -> None:
     folder = arguments.out / "run"
     if (folder / "config.json").is_file():
         run = open_run(folder)
+        if run.config["settings"] != system.configure(settings):
+            sys.exit(f"--out: {folder} is a run with other settings, one of --quick perhaps; name another folder")
         splits, resume = reopen_splits(system, run), True
     else:
         data = make_training_data(arguments.out / "data", system, system.configure(settings))
@@ -66,11 +68,18 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("pretraining-example"), help="folder for data, run and file")
+    name = "pretraining-example"
+    parser.add_argument(
+        "--out", type=Path, help=f"folder for data, run and file (default: {name}, with --quick {name}-quick)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="few images, one epoch: shows that it runs")
     parser.add_argument("--install", action="store_true", help="put the file in the place of the one in minidet")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.quick and arguments.install:
+        parser.error("--install: expected the weights of a full training, without --quick")
+    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
+    return arguments
 
 
 if __name__ == "__main__":

@@ -152,10 +152,13 @@ def draw_ways(axes, runs: dict[str, Run], certified: Solution) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("total-variation-example"), help="folder for the picture")
+    name = "total-variation-example"
+    parser.add_argument("--out", type=Path, help=f"folder for the picture (default: {name}, with --quick {name}-quick)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a smaller map and few iterations: shows that it runs")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
+    return arguments
 
 
 if __name__ == "__main__":

@@ -212,10 +212,15 @@ def pointed_at(maps: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("weak-localization-example"), help="folder for data, pictures")
+    name = "weak-localization-example"
+    parser.add_argument(
+        "--out", type=Path, help=f"folder for data, pictures (default: {name}, with --quick {name}-quick)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
+    return arguments
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ INCHES, DOTS_PER_INCH = (11.0, 4.2), 100  # 1100 x 420 pixels: two panels side b
 def draw_training(rows: list[dict[str, Any]]) -> np.ndarray:
     """Losses (left) and validation metrics (right) of log.csv's rows as (H, W, 3) uint8.
 
-    Losses come from the rows whose event is "step", metrics from the columns val_... of those whose event is "epoch".
-    The last value of each curve is written at its end.
+    Losses come from the rows whose event is "step", or "epoch" where a training is too short for those; metrics from
+    the columns val_... of those whose event is "epoch". Metrics that are errors are left out: they mirror a fraction
+    that is drawn, or are in pixels, beside which fractions are a flat line. The last value of each curve is written at
+    its end.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -23,9 +25,10 @@ def draw_training(rows: list[dict[str, Any]]) -> np.ndarray:
     left, right = figure.subplots(1, 2)
     steps = [row for row in rows if row["event"] == "step"]
     epochs = [row for row in rows if row["event"] == "epoch"]
-    losses = _columns(steps, lambda name: name not in _NOT_LOSSES)
-    metrics = _columns(epochs, lambda name: name.startswith("val_"))
-    _plot(left, [row["step"] for row in steps], losses, "training losses", "step", "loss (mean since the last point)")
+    trained = steps or epochs
+    losses = _columns(trained, lambda name: name not in _NOT_LOSSES and not name.startswith("val_"))
+    metrics = _columns(epochs, lambda name: name.startswith("val_") and not name.endswith("_error"))
+    _plot(left, [row["step"] for row in trained], losses, "training losses", "step", "loss (mean since the last point)")
     metrics = {name.removeprefix("val_"): values for name, values in metrics.items()}
     _plot(right, [row["epoch"] for row in epochs], metrics, "validation", "epoch", "metric")
     if losses and all(min(values) > 0 for values in losses.values()):
@@ -75,7 +78,8 @@ def _plot(axes: Any, x: list[int], curves: dict[str, list[float]], title: str, x
     else:
         axes.set_xlim(right=x[-1] + 0.15 * (x[-1] - x[0]))  # room for the last values
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(loc="best")
+    # Nine curves leave no room for a legend among them.
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
 
 
 def _part_last_values(axes: Any) -> None:
