@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 _NOT_LOSSES = ("event", "epoch", "step", "seconds", "learning_rate")
+# The mirror image of gt_known_loc; and pixels, beside which fractions would be a flat line.
+_NOT_DRAWN = ("val_gt_known_error", "val_mean_error")
 INCHES, DOTS_PER_INCH = (11.0, 4.2), 100  # 1100 x 420 pixels: two panels side by side, legible without zooming
 
 
@@ -13,9 +15,7 @@ def draw_training(rows: list[dict[str, Any]]) -> np.ndarray:
     """Losses (left) and validation metrics (right) of log.csv's rows as (H, W, 3) uint8.
 
     Losses come from the rows whose event is "step", or "epoch" where a training is too short for those; metrics from
-    the columns val_... of those whose event is "epoch". Metrics that are errors are left out: they mirror a fraction
-    that is drawn, or are in pixels, beside which fractions are a flat line. The last value of each curve is written at
-    its end.
+    the columns val_... of those whose event is "epoch". The last value of each curve is written at its end.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def draw_training(rows: list[dict[str, Any]]) -> np.ndarray:
     epochs = [row for row in rows if row["event"] == "epoch"]
     trained = steps or epochs
     losses = _columns(trained, lambda name: name not in _NOT_LOSSES and not name.startswith("val_"))
-    metrics = _columns(epochs, lambda name: name.startswith("val_") and not name.endswith("_error"))
+    metrics = _columns(epochs, lambda name: name.startswith("val_") and name not in _NOT_DRAWN)
     _plot(left, [row["step"] for row in trained], losses, "training losses", "step", "loss (mean since the last point)")
     metrics = {name.removeprefix("val_"): values for name, values in metrics.items()}
     _plot(right, [row["epoch"] for row in epochs], metrics, "validation", "epoch", "metric")
@@ -76,7 +76,7 @@ def _plot(axes: Any, x: list[int], curves: dict[str, list[float]], title: str, x
     if len(x) == 1:
         axes.set_xlim(x[0] - 1, x[0] + 1)
     else:
-        axes.set_xlim(right=x[-1] + 0.15 * (x[-1] - x[0]))  # room for the last values
+        axes.set_xlim(right=x[-1] + 0.2 * (x[-1] - x[0]))  # room for the last values
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     # Nine curves leave no room for a legend among them.
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")

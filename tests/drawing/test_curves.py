@@ -51,3 +51,32 @@ def test_every_log_can_be_drawn_one_that_diverged_too(value, count):
     rows = [{"event": "step", "step": 10 * i, "class": value, "box": 0.5} for i in range(1, count + 1)]
     rows += [{"event": "epoch", "epoch": i, "step": 10 * i, "val_a": value, "val_b": 0.5} for i in range(1, count + 1)]
     assert curves.draw_training(rows).shape == (420, 1100, 3)
+
+
+@pytest.fixture
+def panels(monkeypatch) -> dict:
+    """What draw_training plots: {title: (x, curves by name)}."""
+    drawn, plot = {}, curves._plot
+
+    def spy(axes, x, values, title, *labels):
+        drawn[title] = (x, values)
+        plot(axes, x, values, title, *labels)
+
+    monkeypatch.setattr(curves, "_plot", spy)
+    return drawn
+
+
+def test_a_training_too_short_for_rows_of_steps_shows_the_losses_of_its_epochs(panels):
+    curves.draw_training([{"event": "epoch", "epoch": 1, "step": 2, "class": 0.7, "val_accuracy": 0.5}])
+    assert panels["training losses"] == ([2], {"class": [0.7]})
+
+
+def test_neither_mirror_images_nor_pixels_are_drawn_among_the_fractions(panels):
+    metrics = {"val_gt_known_loc": 0.7, "val_gt_known_error": 0.3, "val_mean_error": 12.0, "val_top1_error": 0.4}
+    curves.draw_training([{"event": "epoch", "epoch": 1, "step": 2} | metrics])
+    assert panels["validation"] == ([1], {"gt_known_loc": [0.7], "top1_error": [0.4]})
+
+
+def test_the_legend_covers_no_curve():
+    axes = panel([1, 2], {f"metric {i}": [0.0, i / 9] for i in range(9)})
+    assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
