@@ -104,7 +104,7 @@ def main() -> None:
     model = fit(system, splits["train"], settings, seed=arguments.seed, title="training the classifier").eval()
     matrices = random_augmentations(scale.copies, (scale.size, scale.size), MAX_ANGLE, seed=arguments.seed)
     method = GradCAM(model)
-    coarse = {name: all_maps(method, splits[name], matrices) for name in ("val", "test")}
+    coarse = {name: all_maps(method, splits[name], matrices, name) for name in ("val", "test")}
 
     of_val = {weight: combined(coarse["val"], matrices, scale.size, tv_weight=weight) for weight in TV_WEIGHTS}
     tv_weight = max(of_val, key=lambda weight: localized(of_val[weight], splits["val"], THRESHOLDS).max())
@@ -150,13 +150,14 @@ def boxes_of(dataset: Dataset) -> np.ndarray:
     return np.concatenate([record.boxes for record in dataset.records])
 
 
-def all_maps(method: GradCAM, dataset: Dataset, matrices: np.ndarray) -> np.ndarray:
+def all_maps(method: GradCAM, dataset: Dataset, matrices: np.ndarray, name: str) -> np.ndarray:
     """The coarse maps (N, L, h, w) of all copies of all images, for their true classes."""
     start = time.perf_counter()
     images = as_images(dataset, dataset[0].image.shape[0])
     pairs = zip(images, labels_of(dataset), strict=True)
     maps = np.stack([maps_of_copies(method, image, matrices, int(label)) for image, label in pairs])
-    print(f"  {(time.perf_counter() - start) / len(images):.2f} s an image for its {len(matrices)} copies", flush=True)
+    seconds = (time.perf_counter() - start) / len(images)
+    print(f"  {len(images)} images of {name}: {seconds:.2f} s an image for its {len(matrices)} copies", flush=True)
     return maps
 
 
