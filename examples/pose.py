@@ -98,7 +98,7 @@ def draw_curves(path: Path, curves: list[np.ndarray]) -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for stage, curve in enumerate(curves, start=1):
         axes.plot(FRACTIONS, curve, marker="o", label=f"after stage {stage}")
-    axes.set(xlabel="fraction of the torso's diameter", ylabel="detected joints", title="The second stage hits closer")
+    axes.set(xlabel="fraction of the torso's diameter", ylabel="detected joints", title="Joints detected by each stage")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
