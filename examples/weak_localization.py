@@ -26,11 +26,12 @@ from minidet.boxes import paired_iou
 from minidet.data import CLASSES, make_dataset, open_dataset
 from minidet.data.background import CUE_SIDE
 from minidet.drawing import draw_localization, grid, save_png
+from minidet.drawing.localization import BOX_COLORS
 from minidet.evaluation import best_threshold, box_accuracy
 from minidet.evaluation.weak_localization import THRESHOLDS
 from minidet.heatmaps.boxes import ZHOU_THRESHOLD
 from minidet.training.fit import fit
-from minidet.training.recipes.wsol import SYSTEM, evaluate, predict, true_class_maps
+from minidet.training.recipes.wsol import SYSTEM, caption, evaluate, predict, true_class_maps
 
 NETWORKS = {  # settings that differ from the recipe's
     "GAP, 16x16": {},
@@ -137,8 +138,8 @@ def draw_networks(path: Path, models: dict, test) -> None:
     for name, model in models.items():
         for sample, found in zip(samples, predict(model, samples), strict=True):
             pictures.append(draw_localization(sample.image, found["boxes"][0], sample.boxes[0], found["maps"][0]))
-            captions.append(f"{name}: {test.classes[found['labels'][0]]} {found['scores'][0]:.2f}")
-    save_png(path, grid(pictures, columns=6, captions=captions))
+            captions.append(f"{name}: {caption(sample, found, test.classes)}")
+    save_png(path, grid(pictures, columns=6, captions=captions, title=BOX_COLORS))
 
 
 # ---- 4 ---------------------------------------------------------------------------------------------------------------
@@ -188,12 +189,11 @@ def look_at_the_cue(path: Path, honest, data: dict, epochs: int, seed: int) -> d
             f"images, in the object in {places['object']:.0%}"
         )
     samples = [data["test"][i] for i in range(PICTURES)]
-    pictures = [
-        draw_localization(sample.image, found["boxes"][0], sample.boxes[0], found["maps"][0])
-        for sample, found in zip(samples, predict(fooled, samples), strict=True)
-    ]
-    captions = [f"shown: {data['test'].classes[sample.labels[0]]}" for sample in samples]
-    title = "Trained where the patch goes with the class: the map is on the patch, and so is the box"
+    pictures, captions = [], []
+    for sample, found in zip(samples, predict(fooled, samples), strict=True):
+        pictures.append(draw_localization(sample.image, found["boxes"][0], sample.boxes[0], found["maps"][0]))
+        captions.append(caption(sample, found, data["test"].classes))
+    title = f"Trained with a patch that goes with the class; shown where it says nothing: {BOX_COLORS}"
     save_png(path, grid(pictures, columns=4, captions=captions, title=title))
     return results
 

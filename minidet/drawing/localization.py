@@ -9,6 +9,7 @@ from minidet.drawing.heatmaps import overlay
 
 # The lecture's green and red, in the shades that colour-blind readers can tell apart (Okabe and Ito).
 TRUE, ESTIMATED = PALETTE[3], PALETTE[5]
+BOX_COLORS = "true box green, estimated red"  # to be written over a sheet
 
 
 def draw_localization(

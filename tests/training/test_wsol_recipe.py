@@ -1,6 +1,7 @@
 """How weakly supervised localization is trained: without boxes, and measured by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,6 +157,14 @@ def test_the_picture_has_a_place_for_each_sample(dataset) -> None:
     picture = SYSTEM.draw(samples, predict(small_model(), samples), dataset.classes)
     assert picture.dtype == np.uint8
     assert picture.shape[1] > 3 * 2 * 160  # image and map of each, side by side
+
+
+def test_a_caption_names_what_is_told_and_what_is_true(dataset) -> None:
+    prediction = {"labels": np.array([1]), "scores": np.array([0.75])}
+    of_two = replace(dataset[0], labels=np.array([2]))
+    assert wsol.caption(of_two, prediction, ("__background__", "disc", "ring")) == "disc 0.75, true ring"
+    unknown = replace(of_two, labels=np.zeros(0, int))
+    assert wsol.caption(unknown, prediction, ("__background__", "disc", "ring")) == "disc 0.75"
 
 
 @pytest.mark.parametrize(

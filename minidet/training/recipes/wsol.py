@@ -12,6 +12,7 @@ from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
 from minidet.device import to_numpy
 from minidet.drawing import draw_localization, grid
+from minidet.drawing.localization import BOX_COLORS
 from minidet.evaluation.weak_localization import (
     box_accuracy_metrics,
     box_overlaps,
@@ -161,8 +162,14 @@ def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str,
     for sample, prediction in zip(samples, predictions, strict=True):
         truth = sample.boxes[0] if len(sample.boxes) else None
         pictures.append(draw_localization(sample.image, prediction["boxes"][0], truth, prediction["maps"][0]))
-        captions.append(f"{classes[prediction['labels'][0]]} {prediction['scores'][0]:.2f}")
-    return grid(pictures, captions=captions)
+        captions.append(caption(sample, prediction, classes))
+    return grid(pictures, captions=captions, title=BOX_COLORS)
+
+
+def caption(sample: Sample, prediction: dict, classes: tuple[str, ...]) -> str:
+    """The predicted class with its probability, and the true one where it is known."""
+    told = f"{classes[prediction['labels'][0]]} {prediction['scores'][0]:.2f}"
+    return f"{told}, true {classes[sample.labels[0]]}" if len(sample.labels) else told
 
 
 SYSTEM = System(
