@@ -35,7 +35,11 @@ def add_seed_option(parser: argparse.ArgumentParser, default: int | None = 0) ->
 
 def add_set_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; a wrong key lists them all"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting; a wrong key lists them all with their defaults",
     )
 
 

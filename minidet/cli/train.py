@@ -16,8 +16,15 @@ from minidet.cli.common import (
     use_machine,
 )
 
-EPILOG = """example:
+EPILOG = """systems:
+  localizer    the class of an image's one object, and its box, learned from true boxes
+  classifier   the class of an image's one object: pretraining for a backbone
+  pose         the joints of people, in their boxes
+  wsol         as localizer, but learned from the classes alone, without boxes
+
+example:
   minidet train localizer --out runs/first
+  minidet train wsol --set help=                            no such setting: lists those of wsol with their defaults
   minidet data make scenes --task localization --images 5000        data of your own look like these
   minidet train localizer --data scenes --set epochs=30 --set learning_rate=0.001 --out runs/longer
   minidet train localizer --out runs/longer --resume        after Ctrl-C, a crash or a power cut

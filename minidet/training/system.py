@@ -84,7 +84,7 @@ class System:
     def configure(self, overrides: Iterable[str] = ()) -> dict[str, Any]:
         """All settings, after `key=value` overrides, each converted to the type of its default.
 
-        Raises ValueError for an unknown key (listing the known ones) and for a value that cannot be.
+        Raises ValueError for an unknown key (with the known ones and their defaults) and for a value that cannot be.
         """
         config = TRAINING_DEFAULTS | self.defaults
         for override in overrides:
@@ -92,7 +92,9 @@ class System:
             if not equals:
                 raise ValueError(f"--set: expected key=value, got {override!r}")
             if key not in config:
-                raise ValueError(f"--set: {self.name} has no setting {key!r}; it has {', '.join(sorted(config))}")
+                defaults = sorted((TRAINING_DEFAULTS | self.defaults).items())
+                known = ", ".join(f"{name}={_shown(value)}" for name, value in defaults)
+                raise ValueError(f"--set: {self.name} has no setting {key!r}; it has {known}")
             config[key] = _parse(key, text, type(config[key]))
         self.validate(config)
         return config
@@ -117,6 +119,11 @@ def load_system(name: str) -> System:
     if name not in SYSTEMS:
         raise ValueError(f"expected one of the systems {', '.join(SYSTEMS)}, got {name!r}")
     return import_module(SYSTEMS[name]).SYSTEM
+
+
+def _shown(value: Any) -> str:
+    """A setting as it is typed after --set."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _parse(key: str, text: str, kind: type) -> Any:

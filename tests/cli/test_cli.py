@@ -19,6 +19,7 @@ import minidet_kernels
 from minidet.array_file import read_arrays
 from minidet.cli import COMMANDS, demo, doctor, main, predict
 from minidet.cli.predict import look_at, picture_names
+from minidet.training.system import SYSTEMS
 from minidet_kernels import emulator
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,13 @@ def test_the_package_runs_as_a_module():
     result = subprocess.run([*MINIDET, "--version"], env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0
     assert result.stdout.startswith("minidet ")
+
+
+def test_the_help_of_train_says_what_each_system_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    systems = capsys.readouterr().out.partition("systems:\n")[2].partition("\n\n")[0]
+    assert [line.split()[0] for line in systems.splitlines()] == list(SYSTEMS)
 
 
 def test_help_imports_nothing_slow():
@@ -424,7 +432,7 @@ def test_a_demo_that_was_stopped_is_continued(tmp_path, monkeypatch, capsys):
     ("command", "message"),
     [
         ("train localiser", "expected one of the systems localizer, classifier, pose, wsol, got 'localiser'"),
-        ("train localizer --set epoch=3", "localizer has no setting 'epoch'; it has alpha, augment, batch_size"),
+        ("train localizer --set epoch=3", "localizer has no setting 'epoch'; it has alpha=0.5, augment=true, batch_"),
         ("train localizer --set epochs=three", "expected a value of type int, got 'three'"),
         ("train localizer --set optimizer=sdg", "optimizer: expected sgd, adam, adamw, got 'sdg'"),
         ("train localizer --set alpha=2", "expected alpha between 0 and 1, got 2.0"),

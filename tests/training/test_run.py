@@ -153,7 +153,7 @@ def test_settings_are_overridden_in_the_type_of_their_default():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("epoch=7", "toy has no setting 'epoch'; it has batch_size, clip_norm, epochs"),
+        ("epoch=7", "toy has no setting 'epoch'; it has batch_size=4, clip_norm=10.0, epochs="),
         ("epochs", "expected key=value, got 'epochs'"),
         ("epochs=many", "epochs: expected a value of type int, got 'many'"),
         ("epochs=1.5", "epochs: expected a value of type int, got '1.5'"),
