@@ -100,8 +100,7 @@ class DeepPose(nn.Module):
     sigma         side of a refiner's box in torso diagonals. Smaller sees more detail and cannot reach as far
     refiner_size  pixels of a refiner's input
     loss          "l2" (the paper's and the lecture's), "l1" or "smooth_l1", over labelled joints only. l2 looks at
-                  the largest errors most: trained plainly at this size, l1 reached PCKh@0.5 0.972 and 1.05 pixels of
-                  mean error, l2 PCKh@0.5 0.958
+                  the largest errors most, l1 at all alike: joints that are nearly right become exact
     hidden        units of stage 1's hidden layer
 
     Training: model(images, targets) -> {"stage1": ..., "stage2": ...}, every stage's loss; their sum is minimised, and

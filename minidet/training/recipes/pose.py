@@ -38,7 +38,7 @@ DEFAULTS = {
     "refiner_size": 24,  # pixels of the refiners' sub-images
     "stages": 2,
     "sigma": 1.0,  # side of the sub-images in torso diagonals
-    "pose_loss": "l1",  # l2 (the paper's), l1, smooth_l1; what they reach: see DeepPose
+    "pose_loss": "l1",  # l2 (the paper's), l1, smooth_l1: see DeepPose
     "backbone": "",  # a file with the weights that stage 1's backbone starts from; none: random ones
     "augment": True,
 }
