@@ -137,7 +137,9 @@ def augment(image: Any, matrices: np.ndarray) -> Any:
     has, and many networks look at edges.
     """
     mean = image.mean(axis=(1, 2), keepdims=True)
-    return kernels.affine_warp((image - mean)[None], matrices) + mean
+    copies = kernels.affine_warp((image - mean)[None], matrices)
+    copies += mean
+    return copies
 
 
 def maps_of_copies(method: Any, image: Any, matrices: np.ndarray, label: int, batch_size: int = 32) -> np.ndarray:
