@@ -12,6 +12,10 @@ A small VGG looks at images of 224 x 224 with one object each; its last map has 
     python examples/augmented_gradcam.py --out augmented-gradcam-example    # a quarter of an hour on two cores
     python examples/augmented_gradcam.py --quick     # small and short, to see it run; too short for good numbers
 
+Copies show the network an object from all sides, and what combines them localizes better than the image's own map. The
+average blurs what eq. (1) keeps sharp. The maximum keeps each place that any copy saw: at a high threshold that
+outlines an object well, but the largest value may be anywhere.
+
 The network is trained on one split; the share of the maximum, and lambda, are fixed on a second; all numbers are of a
 third.
 """
