@@ -56,6 +56,7 @@ MAX_ANGLE = np.pi
 # lambda, per copy: the article's, and more. A larger one joins what the copies see of an object in different places.
 TV_WEIGHTS = (TV_WEIGHT, 3 * TV_WEIGHT, 10 * TV_WEIGHT)
 
+BASELINES = {"Grad-CAM": "single", "average": "average", "maximum": "max"}
 THRESHOLDS = np.arange(1, 20) / 20  # shares of a map's maximum
 USUAL_THRESHOLD = 0.15  # Grad-CAM's own, Selvaraju et al. 2017, section 4.1
 DRAWN = 6
@@ -76,25 +77,22 @@ FULL = Scale(224, 100, {"train": 2400, "val": 100, "test": 300}, 9, 20)
 QUICK = Scale(64, 10, {"train": 64, "val": 4, "test": 4}, 1, 4)
 
 
-class SmallVGG(nn.Module):
+class SmallVGG(nn.Sequential):
     """images (N, 3, H, W) -> features (N, 128, H/16, W/16): VGG11's blocks up to where its map is 14 x 14, with a
     quarter of its channels and with batch norm. Pooling of 2 x 2 keeps each cell in the middle of its pixels, where a
     convolution of stride 2 would not: see `resize_map`."""
 
+    out_channels = 128
+
     def __init__(self) -> None:
-        super().__init__()
-        self.out_channels, self.stride = 128, 16
-        self.layers = nn.Sequential(
+        super().__init__(
             Centring(),
             *(ConvBlock(3, 16), nn.MaxPool2d(2)),
             *(ConvBlock(16, 32), nn.MaxPool2d(2)),
             *(ConvBlock(32, 64), ConvBlock(64, 64), nn.MaxPool2d(2)),
             *(ConvBlock(64, 128), ConvBlock(128, 128), nn.MaxPool2d(2)),
-            *(ConvBlock(128, 128), ConvBlock(128, 128)),
+            *(ConvBlock(128, 128), ConvBlock(128, self.out_channels)),
         )
-
-    def forward(self, images: Any) -> Any:
-        return self.layers(images)
 
 
 def main() -> None:
@@ -110,36 +108,31 @@ def main() -> None:
     method = GradCAM(model)
     coarse = {name: all_maps(method, splits[name], matrices, name) for name in ("val", "test")}
 
-    of_val = {weight: combined(coarse["val"], matrices, scale.size, tv_weight=weight) for weight in TV_WEIGHTS}
-    tv_weight = max(of_val, key=lambda weight: localized(of_val[weight], splits["val"], THRESHOLDS).max())
-    ways = {
-        "Grad-CAM": {"combine": "single"},
-        "average": {"combine": "average"},
-        "maximum": {"combine": "max"},
-        "augmented, article": {},
-        "augmented": {"tv_weight": tv_weight},
+    val = {name: combined(coarse["val"], matrices, scale.size, combine=way) for name, way in BASELINES.items()}
+    val |= {weight: combined(coarse["val"], matrices, scale.size, tv_weight=weight) for weight in TV_WEIGHTS}
+    thresholds = {
+        name: best_threshold(maps, boxes_of(splits["val"]), THRESHOLDS, "fraction_of_max") for name, maps in val.items()
     }
-    maps = {
-        split: {name: combined(coarse[split], matrices, scale.size, **options) for name, options in ways.items()}
-        for split in coarse
-    }
+    tv_weight = max(TV_WEIGHTS, key=lambda weight: localized(val[weight], splits["val"], THRESHOLDS).max())
+
+    sharp = {"augmented, article": TV_WEIGHT, "augmented": tv_weight}
+    test = {name: combined(coarse["test"], matrices, scale.size, combine=way) for name, way in BASELINES.items()}
+    test |= {name: combined(coarse["test"], matrices, scale.size, tv_weight=weight) for name, weight in sharp.items()}
     print(f"\n1. Maps of the layer {method.layer_name}, sharp from {scale.copies} copies: 1-maps.png")
-    draw_maps(out / "1-maps.png", splits["test"], maps["test"])
+    draw_maps(out / "1-maps.png", splits["test"], test)
 
     print("\n2. The energy of eq. (1) and its certified optimum: 2-energy.png")
     draw_energy(out / "2-energy.png", coarse["test"][0], matrices, scale.size)
 
     print(f"\n3. Which is better, on {len(splits['test'])} held-out images\n")
-    thresholds = {
-        name: best_threshold(of_way, boxes_of(splits["val"]), THRESHOLDS, "fraction_of_max")
-        for name, of_way in maps["val"].items()
+    images = as_images(splits["test"], scale.size)
+    table = {
+        name: measure(model, images, maps, splits["test"], thresholds[sharp.get(name, name)], scale.steps)
+        for name, maps in test.items()
     }
-    results = {
-        name: measure(model, of_way, splits["test"], thresholds[name], scale.steps)
-        for name, of_way in maps["test"].items()
-    }
-    results = {"accuracy": system.evaluate(model, splits["test"])[0]["accuracy"], "lambda": tv_weight} | results
-    print_table(results, ways)
+    accuracy = system.evaluate(model, splits["test"])[0]["accuracy"]
+    print_table(table, accuracy, tv_weight)
+    results = {"accuracy": accuracy, "lambda": tv_weight} | table
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nThe pictures and results.json are in {out}")
 
@@ -176,9 +169,10 @@ def localized(maps: np.ndarray, dataset: Dataset, thresholds: Any) -> np.ndarray
     return box_accuracy(maps, boxes_of(dataset), thresholds, mode="fraction_of_max")[0]
 
 
-def measure(model: Classifier, maps: np.ndarray, dataset: Dataset, threshold: float, steps: int) -> dict[str, float]:
+def measure(
+    model: Classifier, images: np.ndarray, maps: np.ndarray, dataset: Dataset, threshold: float, steps: int
+) -> dict[str, float]:
     usual, chosen = localized(maps, dataset, (USUAL_THRESHOLD, threshold))
-    images = as_images(dataset, maps.shape[1])
     inserted = insertion_curve(model, images, maps, labels_of(dataset), "mean", steps)
     return {
         f"localized at {USUAL_THRESHOLD}": float(usual),
@@ -189,13 +183,13 @@ def measure(model: Classifier, maps: np.ndarray, dataset: Dataset, threshold: fl
     }
 
 
-def print_table(results: dict[str, Any], ways: dict[str, Any]) -> None:
-    print(f"{'':20}" + "".join(f"{column:>20}" for column in results["Grad-CAM"]))
-    for name in ways:
-        print(f"{name:20}" + "".join(f"{value:20.3f}" for value in results[name].values()))
+def print_table(table: dict[str, dict[str, float]], accuracy: float, tv_weight: float) -> None:
+    print(f"{'':20}" + "".join(f"{column:>20}" for column in table["Grad-CAM"]))
+    for name, values in table.items():
+        print(f"{name:20}" + "".join(f"{value:20.3f}" for value in values.values()))
     print(
-        f"\nThe classifier's accuracy is {results['accuracy']:.3f}. localized: at the threshold that was best on other "
-        f"images.\nlambda, {results['lambda']:g} a copy, was chosen there too; `article` has {TV_WEIGHT:g}. Large is "
+        f"\nThe classifier's accuracy is {accuracy:.3f}. localized: at the threshold that was best on other images.\n"
+        f"lambda, {tv_weight:g} a copy, was chosen there too; `article` has {TV_WEIGHT:g}. Large is "
         "good in all but the threshold."
     )
 
