@@ -105,7 +105,7 @@ def pose_metrics(
     A run's best weights are those of the best pdj_20.
     """
     errors = joint_errors(predicted, truth)
-    heads = head_segments(truth, names) if head_sizes is None else _by_person("head_sizes", head_sizes, len(errors))
+    heads = _heads(truth, names, head_sizes)
     parts = pcp(predicted, truth, names)
     scaled = errors * _by_person("scale", scale, len(errors))[:, None]
     return {
@@ -130,7 +130,7 @@ def joint_table(
     The numbers as pose_metrics has them; labelled: how many joints they are of.
     """
     errors = joint_errors(predicted, truth)
-    heads = head_segments(truth, names) if head_sizes is None else _by_person("head_sizes", head_sizes, len(errors))
+    heads = _heads(truth, names, head_sizes)
     diameters, scale = torso_diameters(truth, names), _by_person("scale", scale, len(errors))[:, None]
     table = {}
     for kind in dict.fromkeys(name.removeprefix("right ").removeprefix("left ") for name in names):
@@ -155,6 +155,11 @@ def _of_joints(truth: Any, names: Sequence[str]) -> np.ndarray:
             f"{truth.shape}; MPII's have names=MPII_JOINTS"
         )
     return truth
+
+
+def _heads(truth: Any, names: Sequence[str], head_sizes: Any) -> np.ndarray:
+    """(P,) the given sizes of heads, or else those of head_segments."""
+    return head_segments(truth, names) if head_sizes is None else _by_person("head_sizes", head_sizes, len(truth))
 
 
 def _by_person(name: str, values: Any, people: int) -> np.ndarray:
