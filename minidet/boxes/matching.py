@@ -1,0 +1,40 @@
+"""The matcher: which object each anchor, or proposal, is trained to find.
+
+    best IoU >= high               the object that it overlaps with most
+    low <= best IoU < high         BETWEEN: neither an object nor background, and not trained on
+    best IoU < low                 BELOW: background
+
+With allow_low_quality an object takes its best anchor, or all of them where several are equally good, whatever their
+IoU, so that no object is left without (Ren et al. 2015, section 3.1.2).
+"""
+
+import numpy as np
+
+BELOW, BETWEEN = -1, -2  # in place of an object's index
+
+
+def match_boxes(iou: np.ndarray, high: float, low: float, allow_low_quality: bool = False) -> np.ndarray:
+    """For each of A anchors the index of its object, BELOW or BETWEEN: (A,) int64.
+
+    iou (R, A) of R objects with the anchors. Of equally good objects the first is taken. An object that no anchor
+    overlaps with at all matches none: its best IoU is 0, and so is that of all background. An anchor that an object
+    takes with allow_low_quality is for the object which *it* overlaps with most, as in the authors' code and
+    torchvision's.
+    """
+    if iou.ndim != 2:
+        raise ValueError(f"match_boxes: expected iou (R, A) of objects with anchors, got {iou.shape}")
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"match_boxes: expected 0 <= low <= high <= 1, got low {low} and high {high}")
+    objects, anchors = iou.shape
+    if objects == 0:
+        return np.full(anchors, BELOW, np.int64)
+    best_object = iou.argmax(axis=0)
+    best_iou = iou[best_object, np.arange(anchors)]
+    matched = best_object.copy()
+    matched[best_iou < high] = BETWEEN
+    matched[best_iou < low] = BELOW
+    if allow_low_quality and anchors:
+        best_of_object = iou.max(axis=1, keepdims=True)
+        taken = ((iou == best_of_object) & (best_of_object > 0)).any(axis=0)
+        matched[taken] = best_object[taken]
+    return matched

@@ -1,0 +1,65 @@
+"""From what a network says of very many boxes to the few that go on: proposals, and detections."""
+
+import numpy as np
+
+import minidet_kernels as kernels
+
+from .geometry import clip_boxes_to_image, remove_small_boxes
+
+
+def filter_proposals(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    size: tuple[int, int],
+    pre_nms: int,
+    post_nms: int,
+    nms_threshold: float,
+    min_size: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The proposals among boxes (A, 4) with scores (A,): boxes (P, 4) and scores (P,), P <= post_nms, best first.
+
+    The pre_nms best are cut to the image of size (height, width), those with a side below min_size are dropped, of
+    those that overlap by more than nms_threshold the best stays, and of these the post_nms best (Ren et al. 2015,
+    section 3.3: 0.7, and 2000 in training, 300 at test). Equal scores: the lower index comes first.
+    """
+    order = best_first(scores, pre_nms)
+    boxes, scores = clip_boxes_to_image(boxes[order], size), scores[order]
+    large = remove_small_boxes(boxes, min_size)
+    boxes, scores = boxes[large], scores[large]
+    kept = kernels.nms(boxes, scores, nms_threshold)[:post_nms]
+    return boxes[kept], scores[kept]
+
+
+def filter_detections(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    score_threshold: float,
+    nms_threshold: float,
+    limit: int,
+    min_size: float = 0.0,
+) -> dict[str, np.ndarray]:
+    """The detections among R boxes with scores for K classes: dict of boxes (D, 4), labels (D,) from 1, and scores (D,)
+    D <= limit, best first.
+
+    boxes (R, K, 4), one a class, or (R, 4) for all classes; scores (R, K), without the background. What scores more
+    than score_threshold and has both sides of min_size stays, of each class the best of those that overlap by more than
+    nms_threshold. Equal scores: the lower box, then the lower class comes first.
+    """
+    rows, classes = np.nonzero(scores > score_threshold)
+    boxes = boxes[rows] if boxes.ndim == 2 else boxes[rows, classes]
+    scores = scores[rows, classes]
+    if min_size > 0:
+        large = remove_small_boxes(boxes, min_size)
+        boxes, scores, classes = boxes[large], scores[large], classes[large]
+    kept = kernels.batched_nms(boxes, scores, classes, nms_threshold)[:limit]
+    return {"boxes": boxes[kept], "labels": classes[kept] + 1, "scores": scores[kept]}
+
+
+def best_first(scores: np.ndarray, count: int) -> np.ndarray:
+    """Indices (min(count, A),) of the best scores (A,), descending; equal ones by index, as in suppression."""
+    if len(scores) > count:
+        # Of all that could be among the best, so that sorting costs no more than it must: equal ones are all kept here.
+        least = np.partition(scores, len(scores) - count)[len(scores) - count]
+        candidates = np.flatnonzero(scores >= least)
+        return candidates[np.argsort(-scores[candidates], kind="stable")[:count]]
+    return np.argsort(-scores, kind="stable")
