@@ -1,5 +1,5 @@
-"""Boxes as arrays or Tensors (R, 4): conversions, areas, overlaps, suppression; and as arrays what detectors choose with:
-anchors, the box coder, the matcher, the balanced sampler, proposals and detections."""
+"""Boxes as arrays or Tensors (R, 4): conversions, areas, overlaps, suppression; and as arrays all that detectors choose
+with: anchors, the box coder, the matcher, the balanced sampler, proposals and detections."""
 
 from .anchors import base_anchors, classic_base_anchors, grid_anchors
 from .coder import decode_boxes, encode_boxes

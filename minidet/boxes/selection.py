@@ -10,23 +10,22 @@ from .geometry import clip_boxes_to_image, remove_small_boxes
 def filter_proposals(
     boxes: np.ndarray,
     scores: np.ndarray,
+    levels: np.ndarray,
     size: tuple[int, int],
-    pre_nms: int,
-    post_nms: int,
+    limit: int,
     nms_threshold: float,
     min_size: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The proposals among boxes (A, 4) with scores (A,): boxes (P, 4) and scores (P,), P <= post_nms, best first.
+    """The proposals among boxes (A, 4) with scores (A,): boxes (P, 4) and scores (P,), P <= limit, best first.
 
-    The pre_nms best are cut to the image of size (height, width), those with a side below min_size are dropped, of
-    those that overlap by more than nms_threshold the best stays, and of these the post_nms best (Ren et al. 2015,
-    section 3.3: 0.7, and 2000 in training, 300 at test). Equal scores: the lower index comes first.
+    Boxes are cut to the image of size (height, width), those with a side below min_size are dropped, of those of one
+    level of levels (A,), integers, that overlap by more than nms_threshold the best stays, and of these the best
+    (Ren et al. 2015, section 3.3: 0.7, and 2000 in training, 300 at test). Equal scores: the lower index comes first.
     """
-    order = best_first(scores, pre_nms)
-    boxes, scores = clip_boxes_to_image(boxes[order], size), scores[order]
+    boxes = clip_boxes_to_image(boxes, size)
     large = remove_small_boxes(boxes, min_size)
     boxes, scores = boxes[large], scores[large]
-    kept = kernels.nms(boxes, scores, nms_threshold)[:post_nms]
+    kept = kernels.batched_nms(boxes, scores, levels[large], nms_threshold)[:limit]
     return boxes[kept], scores[kept]
 
 

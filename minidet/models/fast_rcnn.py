@@ -1,0 +1,241 @@
+"""Fast R-CNN (Girshick 2015): the image goes through the network once, its regions are cut out of the feature map.
+
+    image -> backbone -> feature map ----.
+    proposals (Selective Search) ---------+-> RoI pooling -> fully connected layers -> class, box
+                                          (projection)
+
+The whole is trained end to end by one multi-task loss. Of a region with true class u and true box v, a softmax over
+K + 1 classes p and boxes t of each class,
+
+    L(p, u, t^u, v) = -log p_u + lambda [u >= 1] smooth_l1(t^u - v)          (equation 1, lambda = 1)
+
+so background regions, u = 0, have no box. The lecture calls it a convex combination of the two: it is their sum.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from .. import nn, watch
+from ..autograd import Tensor
+from ..boxes import (
+    BELOW,
+    box_iou,
+    clip_boxes_to_image,
+    decode_boxes,
+    encode_boxes,
+    filter_detections,
+    match_boxes,
+    sample_balanced,
+)
+from ..device import on_device_of, to_numpy
+from ..random import generator
+from .image_batch import ImageBatch, batch_images, centred, detection_targets
+from .roi_pooling import RoIPooling
+
+# One over the usual standard deviations of dx, dy, dw, dh, 0.1 and 0.2: targets that vary by 1 make the box loss count
+# as much as the class loss (section 2.3's normalization, with the numbers that Faster R-CNN's code has for all data).
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+# A region inside a crowd by at least this part of its own area is no background (Mask R-CNN's code).
+IN_CROWD = 0.5
+
+
+class TwoLayerHead(nn.Module):
+    """Regions (R, C, S, S) -> (R, hidden), through two fully connected layers: VGG's fc6 and fc7."""
+
+    def __init__(self, in_features: int, hidden: int) -> None:
+        super().__init__()
+        self.fc6 = nn.Linear(in_features, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+
+    def forward(self, regions: Any) -> Any:
+        return F.relu(self.fc7(F.relu(self.fc6(regions.flatten(1)))))
+
+
+class BoxPredictor(nn.Module):
+    """Features (R, hidden) -> logits (R, K + 1) and deltas (R, 4 (K + 1)), a box for each class."""
+
+    def __init__(self, hidden: int, num_classes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(hidden, num_classes)
+        self.bbox_pred = nn.Linear(hidden, 4 * num_classes)
+        # Section 2.3: small enough that all classes and the proposals themselves are the first answer.
+        nn.init.normal_(self.cls_score.weight, std=0.01)
+        nn.init.normal_(self.bbox_pred.weight, std=0.001)
+        for layer in (self.cls_score, self.bbox_pred):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Any) -> tuple[Any, Any]:
+        return self.cls_score(features), self.bbox_pred(features)
+
+
+class RoIHeads(nn.Module):
+    """What is done with each region: feature maps and proposals -> losses, or detections.
+
+    pooling                   cuts regions out of the maps
+    box_head, box_predictor   regions -> features -> logits and deltas
+    num_classes               K + 1, with the background, class 0
+    batch_size_per_image      regions of each image that are trained on (section 2.3: 64)
+    positive_fraction         of these at most this part are objects (a quarter)
+    fg_iou                    a region is an object's from this IoU on
+    bg_iou                    and background below fg_iou, but not below this: what overlaps a little teaches more than
+                              what does not at all (0.1 in Fast R-CNN, 0 in Faster R-CNN)
+    beta                      where smooth-l1 becomes a line
+    box_loss                  whether boxes are learned; without, the class alone is, and proposals stay as they are
+    score_threshold, nms_threshold, detections_per_image   of what is found
+    """
+
+    def __init__(
+        self,
+        pooling: RoIPooling,
+        box_head: nn.Module,
+        box_predictor: nn.Module,
+        num_classes: int,
+        batch_size_per_image: int = 64,
+        positive_fraction: float = 0.25,
+        fg_iou: float = 0.5,
+        bg_iou: float = 0.1,
+        beta: float = 1.0,
+        box_loss: bool = True,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.3,
+        detections_per_image: int = 100,
+    ) -> None:
+        super().__init__()
+        self.pooling, self.num_classes = pooling, num_classes
+        self.box_head, self.box_predictor = box_head, box_predictor
+        self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction
+        self.fg_iou, self.bg_iou, self.beta, self.box_loss = fg_iou, bg_iou, beta, box_loss
+        self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
+        self.detections_per_image = detections_per_image
+
+    def forward(
+        self, maps: Sequence[Any], proposals: list[np.ndarray], batch: ImageBatch, targets: list[dict] | None = None
+    ) -> Any:
+        """proposals: (P_i, 4) of each image, in pixels of the batch; targets: as detection_targets makes them."""
+        if targets is not None:
+            chosen = [self.sample(boxes, target) for boxes, target in zip(proposals, targets, strict=True)]
+            proposals = [boxes for boxes, _, _ in chosen]
+        watch.emit("roi.boxes", proposals)
+        regions = self.pooling(maps, proposals, batch.padded_size)  # (R, C, S, S)
+        watch.emit("roi.regions", regions)
+        logits, deltas = self.box_predictor(self.box_head(regions))  # (R, K + 1), (R, 4 (K + 1))
+        watch.emit("roi.logits", logits)
+        watch.emit("roi.deltas", deltas)
+        if targets is None:
+            return self.detections(logits, deltas, proposals, batch)
+        labels = np.concatenate([labels for _, labels, _ in chosen])
+        goals = np.concatenate([goals for _, _, goals in chosen])
+        return self.losses(logits, deltas, labels, goals)
+
+    def sample(self, proposals: np.ndarray, target: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Regions of one image to train on: boxes (S, 4), labels (S,) with 0 for background, and the deltas (S, 4) to
+        their objects' boxes, zeros for background. The true boxes are proposals, too."""
+        boxes = np.concatenate([proposals, target["boxes"]]).astype(np.float32, copy=False)
+        iou = box_iou(target["boxes"], boxes)  # (R, P)
+        matched = match_boxes(iou, self.fg_iou, self.fg_iou)
+        background = (matched == BELOW) & ~inside_crowds(boxes, target["crowds"])
+        hard = background & (iou.max(axis=0, initial=0) >= self.bg_iou)
+        if hard.any():  # an image without objects has none
+            background = hard
+        positives, negatives = sample_balanced(
+            matched >= 0, background, self.batch_size_per_image, self.positive_fraction, generator()
+        )
+        kept = np.concatenate([positives, negatives])
+        labels, deltas = np.zeros(len(kept), np.int64), np.zeros((len(kept), 4), np.float32)
+        objects = matched[positives]
+        labels[: len(positives)] = target["labels"][objects]
+        deltas[: len(positives)] = encode_boxes(target["boxes"][objects], boxes[positives], BOX_WEIGHTS)
+        watch.emit("roi.labels", labels)
+        return boxes[kept], labels, deltas
+
+    def losses(self, logits: Any, deltas: Any, labels: np.ndarray, goals: np.ndarray) -> dict[str, Any]:
+        """Both terms of equation 1, over all sampled regions: background counts in the divisor of the box loss."""
+        losses = {"loss_classifier": F.cross_entropy(logits, labels)}
+        if self.box_loss:
+            (positives,) = np.nonzero(labels)
+            of_class = deltas.reshape(len(labels), self.num_classes, 4)[positives, labels[positives]]  # (P, 4)
+            goals = on_device_of(goals[positives].astype(deltas.dtype, copy=False), deltas.data)
+            loss = F.smooth_l1_loss(of_class, goals, reduction="sum", beta=self.beta)
+            losses["loss_box_reg"] = loss * (1 / max(len(labels), 1))
+        return losses
+
+    def detections(self, logits: Any, deltas: Any, proposals: list[np.ndarray], batch: ImageBatch) -> list[dict]:
+        """Of each image boxes (D, 4) in its own pixels, labels (D,) and scores (D,), best first."""
+        scores = F.softmax(to_numpy(logits.data), dim=1)[:, 1:]  # (R, K)
+        deltas = to_numpy(deltas.data).reshape(len(scores), self.num_classes, 4)[:, 1:]
+        if not self.box_loss:
+            deltas = np.zeros_like(deltas)
+        found, start = [], 0
+        for image, boxes in enumerate(proposals):
+            these = slice(start, start := start + len(boxes))
+            refined = clip_boxes_to_image(decode_boxes(deltas[these], boxes, BOX_WEIGHTS), batch.sizes[image])
+            kept = filter_detections(
+                refined, scores[these], self.score_threshold, self.nms_threshold, self.detections_per_image, LEAST_SIDE
+            )
+            found.append(kept | {"boxes": batch.to_original(kept["boxes"], image)})
+        return found
+
+
+LEAST_SIDE = 1e-2  # pixels; a box that the image's border has cut to less is none (torchvision)
+
+
+def inside_crowds(boxes: np.ndarray, crowds: np.ndarray) -> np.ndarray:
+    """Whether each box (R, 4) lies in one of the crowds (C, 4) by IN_CROWD of its own area: (R,) bool."""
+    top_left = np.maximum(boxes[:, None, :2], crowds[:, :2])
+    sides = np.maximum(np.minimum(boxes[:, None, 2:], crowds[:, 2:]) - top_left, 0)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return (sides.prod(axis=2) >= IN_CROWD * area[:, None]).any(axis=1) & (area > 0)
+
+
+class FastRCNN(nn.Module):
+    """images and proposals -> detections.
+
+    backbone      images (N, 3, H, W) -> a feature map, with out_channels and stride
+    num_classes   K + 1, with the background
+    hidden        units of the two fully connected layers
+    pooling       7 x 7 as in the paper, RoIPool or RoIAlign
+    options       RoIHeads'
+
+    Training: model(images, targets) -> {"loss_classifier", "loss_box_reg"}. Evaluation: model(images, targets) too, of
+    which only the proposals are read, -> a dict an image with boxes (D, 4), labels (D,) and scores (D,), on the CPU.
+    targets: dicts with proposals (P, 4), for training boxes (R, 4), labels (R,) and iscrowd (R,), on the CPU, in pixels
+    of their image.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        hidden: int = 256,
+        pooling: RoIPooling | None = None,
+        normalize: Callable[[Any], Any] = centred,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        pooling = pooling or RoIPooling()
+        self.normalize, self.min_size, self.max_size = normalize, min_size, max_size
+        self.backbone = backbone
+        box_head = TwoLayerHead(backbone.out_channels * pooling.output_size**2, hidden)
+        self.roi_heads = RoIHeads(pooling, box_head, BoxPredictor(hidden, num_classes), num_classes, **options)
+
+    def forward(self, images: Any, targets: list[dict]) -> Any:
+        batch = batch_images(images, self.normalize, self.min_size, self.max_size, self.backbone.stride)
+        maps = as_levels(self.backbone(batch.tensor))
+        proposals = [
+            clip_boxes_to_image(batch.from_original(np.asarray(target["proposals"], np.float32), i), batch.sizes[i])
+            for i, target in enumerate(targets)
+        ]
+        proposals = [boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)] for boxes in proposals]
+        if not self.training:
+            return self.roi_heads(maps, proposals, batch)
+        return self.roi_heads(maps, proposals, batch, detection_targets(targets, batch, self.roi_heads.num_classes - 1))
+
+
+def as_levels(maps: Any) -> list[Any]:
+    """A backbone's maps, finest first, also where it has only one."""
+    return [maps] if isinstance(maps, Tensor) else list(maps)

@@ -1,0 +1,249 @@
+"""Faster R-CNN (Ren et al. 2015): a network proposes the regions, on the very feature map that they are cut out of.
+
+    image -> backbone -> feature map -+-> RPN: 3 x 3 convolution -> at each cell, for each of k anchors,
+                                      |        object or not (2k scores) and how to move it (4k offsets) -> proposals
+                                      |                                                                        |
+                                      `-----------------------> RoI pooling <----------------------------------'
+                                                                    `-> Fast R-CNN: class and box
+
+Four losses: the RPN's two, of object against no object and of its boxes, and Fast R-CNN's two. They are trained
+jointly, as here, by their sum, or alternately (training/four_steps.py).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from .. import nn, watch
+from ..boxes import (
+    BELOW,
+    best_first,
+    box_iou,
+    decode_boxes,
+    encode_boxes,
+    filter_proposals,
+    grid_anchors,
+    match_boxes,
+    sample_balanced,
+)
+from ..device import on_device_of, to_numpy
+from ..random import generator
+from .fast_rcnn import BoxPredictor, RoIHeads, TwoLayerHead, as_levels, inside_crowds
+from .image_batch import ImageBatch, batch_images, centred, detection_targets
+from .roi_pooling import RoIPooling
+
+RPN_BETA = 1 / 9  # where the RPN's smooth-l1 becomes a line (the authors' code: sigma = 3)
+
+
+class RPNHead(nn.Module):
+    """Maps (N, C, H, W) of each level -> objectness (N, H * W * k) and deltas (N, H * W * k, 4) of their anchors.
+
+    scores: 2 a cell and anchor, "no object" and "object", as in the paper, or their difference alone, 1. The softmax of
+    two scores is the sigmoid of their difference, so both train the same function; torchvision's layout has 1.
+    """
+
+    def __init__(self, in_channels: int, anchors: int, channels: int = 256, scores: int = 2) -> None:
+        super().__init__()
+        self.anchors, self.scores = anchors, scores
+        self.conv = nn.Sequential(nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU()))
+        self.cls_logits = nn.Conv2d(channels, scores * anchors, 1)
+        self.bbox_pred = nn.Conv2d(channels, 4 * anchors, 1)
+        for layer in (self.conv[0][0], self.cls_logits, self.bbox_pred):  # section 3.1.3
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        objectness, deltas = [], []
+        for level in maps:
+            x = self.conv(level)  # (N, 256, H, W)
+            scores, count = self.cls_logits(x), len(level)
+            if self.scores == 2:
+                scores = scores[:, self.anchors :] - scores[:, : self.anchors]
+            objectness.append(scores.transpose(0, 2, 3, 1).reshape(count, -1))  # (N, H * W * k)
+            deltas.append(self.bbox_pred(x).transpose(0, 2, 3, 1).reshape(count, -1, 4))  # (N, H * W * k, 4)
+        return objectness, deltas
+
+
+class RegionProposalNetwork(nn.Module):
+    """Feature maps -> proposals (P_i, 4) of each image, best first, and in training two losses.
+
+    head                  says of each anchor whether it is an object's, and how to move it
+    base_anchors          of each level, (k, 4), around the point from which cells are counted: boxes.anchors
+    inside_only           anchors that cross the image's border are not trained on, as in the paper (section 3.1.3)
+    fg_iou, bg_iou        an anchor is an object's from fg_iou on, or if it is an object's best, background below bg_iou
+    batch_size_per_image, positive_fraction   anchors of an image that are trained on
+    pre_nms, post_nms     (training, evaluation): how many go into suppression, of each level, and how many come out
+    min_size              proposals with a shorter side are dropped, pixels of the batch
+    """
+
+    def __init__(
+        self,
+        head: RPNHead,
+        base_anchors: Sequence[np.ndarray],
+        inside_only: bool = True,
+        fg_iou: float = 0.7,
+        bg_iou: float = 0.3,
+        batch_size_per_image: int = 256,
+        positive_fraction: float = 0.5,
+        pre_nms: tuple[int, int] = (12000, 6000),
+        post_nms: tuple[int, int] = (2000, 300),
+        nms_threshold: float = 0.7,
+        min_size: float = 16.0,
+    ) -> None:
+        super().__init__()
+        self.head, self.base_anchors, self.inside_only = head, list(base_anchors), inside_only
+        self.fg_iou, self.bg_iou = fg_iou, bg_iou
+        self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction
+        self.pre_nms, self.post_nms = pre_nms, post_nms
+        self.nms_threshold, self.min_size = nms_threshold, min_size
+
+    def forward(
+        self, maps: Sequence[Any], batch: ImageBatch, targets: list[dict] | None = None
+    ) -> tuple[list[np.ndarray], dict[str, Any]]:
+        objectness, deltas = self.head(maps)
+        anchors = [
+            grid_anchors(base, level.shape[2:], strides(level, batch.padded_size))
+            for base, level in zip(self.base_anchors, maps, strict=True)
+        ]
+        watch.emit("rpn.objectness", objectness)
+        watch.emit("rpn.deltas", deltas)
+        watch.emit("rpn.anchors", anchors)
+        proposals = self.proposals(objectness, deltas, anchors, batch)
+        watch.emit("rpn.proposals", proposals)
+        if targets is None:
+            return proposals, {}
+        chosen = [self.sample(np.concatenate(anchors), batch.sizes[i], target) for i, target in enumerate(targets)]
+        return proposals, rpn_losses(F.concatenate(objectness, 1), F.concatenate(deltas, 1), chosen)
+
+    def proposals(
+        self, objectness: list[Any], deltas: list[Any], anchors: list[np.ndarray], batch: ImageBatch
+    ) -> list[np.ndarray]:
+        """Proposals (P_i, 4) of each image. They are constants: no gradient flows through their coordinates."""
+        scores = [to_numpy(level.data) for level in objectness]
+        moves = [to_numpy(level.data) for level in deltas]
+        before, after = (counts[0 if self.training else 1] for counts in (self.pre_nms, self.post_nms))
+        chosen = []
+        for image, size in enumerate(batch.sizes):
+            best = [best_first(level[image], before) for level in scores]
+            boxes = [
+                decode_boxes(move[image][kept], anchor[kept])
+                for move, anchor, kept in zip(moves, anchors, best, strict=True)
+            ]
+            of_level = np.repeat(np.arange(len(best)), [len(kept) for kept in best])
+            of_box = np.concatenate([level[image][kept] for level, kept in zip(scores, best, strict=True)])
+            chosen.append(
+                filter_proposals(
+                    np.concatenate(boxes), of_box, of_level, size, after, self.nms_threshold, self.min_size
+                )[0]
+            )
+        return chosen
+
+    def sample(
+        self, anchors: np.ndarray, size: tuple[int, int], target: dict
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Anchors of one image to train on: indices of those with an object, the deltas (P, 4) to its box, and indices
+        of background."""
+        usable = np.arange(len(anchors))
+        if self.inside_only:
+            (usable,) = np.nonzero((anchors[:, :2] >= 0).all(axis=1) & (anchors[:, 2:] <= size[::-1]).all(axis=1))
+        candidates = anchors[usable]
+        matched = match_boxes(box_iou(target["boxes"], candidates), self.fg_iou, self.bg_iou, allow_low_quality=True)
+        background = (matched == BELOW) & ~inside_crowds(candidates, target["crowds"])
+        positives, negatives = sample_balanced(
+            matched >= 0, background, self.batch_size_per_image, self.positive_fraction, generator()
+        )
+        deltas = encode_boxes(target["boxes"][matched[positives]], candidates[positives])
+        return usable[positives], deltas, usable[negatives]
+
+
+def strides(level: Any, padded_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of pixels from one cell of a map (N, C, H, W) to the next."""
+    return padded_size[0] // level.shape[2], padded_size[1] // level.shape[3]
+
+
+def rpn_losses(objectness: Any, deltas: Any, chosen: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """The RPN's two losses (equation 1), both over the number of sampled anchors.
+
+    objectness (N, A), deltas (N, A, 4); chosen: of each image what RegionProposalNetwork.sample says.
+    """
+    positives = np.concatenate([i * objectness.shape[1] + positive for i, (positive, _, _) in enumerate(chosen)])
+    negatives = np.concatenate([i * objectness.shape[1] + negative for i, (_, _, negative) in enumerate(chosen)])
+    goals = np.concatenate([goals for _, goals, _ in chosen]).astype(deltas.dtype, copy=False)
+    sampled = np.concatenate([positives, negatives])
+    is_object = np.zeros(len(sampled), objectness.dtype)
+    is_object[: len(positives)] = 1
+    scores = objectness.reshape(-1)[sampled]
+    boxes = deltas.reshape(-1, 4)[positives]
+    box_loss = F.smooth_l1_loss(boxes, on_device_of(goals, boxes.data), reduction="sum", beta=RPN_BETA)
+    return {
+        "loss_objectness": F.binary_cross_entropy_with_logits(scores, on_device_of(is_object, scores.data)),
+        "loss_rpn_box_reg": box_loss * (1 / max(len(sampled), 1)),
+    }
+
+
+class FasterRCNN(nn.Module):
+    """images -> detections.
+
+    backbone       images (N, 3, H, W) -> one map or several, finest first, with out_channels and stride, the coarsest's
+    rpn            proposes regions
+    roi_heads      says what they are: Fast R-CNN's second half
+    normalize, min_size, max_size   how images are prepared: batch_images
+
+    Training: model(images, targets) -> the four losses. targets: dicts with boxes (R, 4), labels (R,) in 1..K and
+    iscrowd (R,), on the CPU, in pixels of their image; R may be 0. Evaluation: model(images) -> a dict an image with
+    boxes (D, 4), labels (D,) and scores (D,), on the CPU.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        rpn: RegionProposalNetwork,
+        roi_heads: RoIHeads,
+        normalize: Callable[[Any], Any] = centred,
+        min_size: int | None = None,
+        max_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalize, self.min_size, self.max_size = normalize, min_size, max_size
+        self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
+
+    def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
+        batch = batch_images(images, self.normalize, self.min_size, self.max_size, self.backbone.stride)
+        if targets is not None:
+            targets = detection_targets(targets, batch, self.roi_heads.num_classes - 1)
+        maps = as_levels(self.backbone(batch.tensor))
+        watch.emit("backbone.maps", maps)
+        proposals, rpn_losses = self.rpn(maps, batch, targets)
+        found = self.roi_heads(maps, proposals, batch, targets)
+        return found if targets is None else rpn_losses | found
+
+
+def small_faster_rcnn(
+    backbone: nn.Module,
+    num_classes: int,
+    base_anchors: np.ndarray,
+    hidden: int = 256,
+    min_size: int | None = None,
+    max_size: int | None = None,
+) -> FasterRCNN:
+    """A Faster R-CNN on one map of a small backbone."""
+    pooling = RoIPooling(7, "align", sampling_ratio=2)
+    rpn = RegionProposalNetwork(
+        RPNHead(backbone.out_channels, len(base_anchors)),
+        [base_anchors],
+        pre_nms=(1000, 1000),
+        post_nms=(300, 300),
+        min_size=2.0,
+    )
+    roi_heads = RoIHeads(
+        pooling,
+        TwoLayerHead(backbone.out_channels * pooling.output_size**2, hidden),
+        BoxPredictor(hidden, num_classes),
+        num_classes,
+        bg_iou=0.0,
+        beta=RPN_BETA,
+        nms_threshold=0.5,
+    )
+    return FasterRCNN(backbone, rpn, roi_heads, min_size=min_size, max_size=max_size)

@@ -1,0 +1,120 @@
+"""Images of any size as one batch, and boxes there and back.
+
+Detectors look at images of different sizes. Each is normalised, resized so that its shorter side is min_size, unless
+its longer one would be more than max_size then, and put into the upper left corner of one array that holds the largest.
+The rest of the array is 0, which after normalisation is the usual colour (torchvision's GeneralizedRCNNTransform).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..autograd import Tensor
+from ..autograd.tensor import array_of
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """tensor (N, 3, H, W): all images. sizes: (height, width) of each within it; original_sizes: as they came."""
+
+    tensor: Any
+    sizes: list[tuple[int, int]]
+    original_sizes: list[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        return tuple(self.tensor.shape[2:])
+
+    def from_original(self, boxes: np.ndarray, image: int) -> np.ndarray:
+        """Boxes (..., 4) in the pixels of that image as it came -> in the batch's."""
+        return boxes * self._ratio(image)
+
+    def to_original(self, boxes: np.ndarray, image: int) -> np.ndarray:
+        """Boxes (..., 4) in the batch's pixels -> in those of the image as it came."""
+        return boxes / self._ratio(image)
+
+    def _ratio(self, image: int) -> np.ndarray:
+        """Of the sides; each axis has its own, because sizes are whole numbers."""
+        (height, width), (old_height, old_width) = self.sizes[image], self.original_sizes[image]
+        return np.float32([width / old_width, height / old_height] * 2)
+
+
+def batch_images(
+    images: Any, normalize: Callable[[Any], Any], min_size: int | None, max_size: int | None, divisor: int
+) -> ImageBatch:
+    """Images, a Tensor (N, 3, H, W) or a list of (3, H_i, W_i), all float32 in [0, 1], as an ImageBatch.
+
+    normalize: what is done to each image first. min_size: None leaves the sizes as they are. divisor: both sides of the
+    batch are multiples of it, the stride of the backbone's coarsest map.
+    """
+    for position, image in enumerate(images):
+        if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or image.dtype.kind != "f":
+            raise ValueError(
+                f"expected images (3, H, W) of floats in [0, 1], got {image.dtype} {image.shape} at position {position}"
+            )
+    original_sizes = [tuple(image.shape[1:]) for image in images]
+    sizes = [resized(size, min_size, max_size) for size in original_sizes]
+    height, width = (-(-max(sides) // divisor) * divisor for sides in zip(*sizes, strict=True))
+    if isinstance(images, Tensor) and sizes == original_sizes and (height, width) == sizes[0]:
+        return ImageBatch(normalize(images), sizes, original_sizes)  # all of one size: nothing to move
+    placed = []
+    for image, size, original_size in zip(images, sizes, original_sizes, strict=True):
+        image = normalize(image[None])  # (1, 3, h, w)
+        if size != original_size:
+            image = F.interpolate(image, size, mode="bilinear")
+        placed.append(F.pad(image, ((0, 0), (0, 0), (0, height - size[0]), (0, width - size[1]))))
+    return ImageBatch(F.concatenate(placed, 0), sizes, original_sizes)
+
+
+def resized(size: tuple[int, int], min_size: int | None, max_size: int | None) -> tuple[int, int]:
+    """The (height, width) that an image of that size gets."""
+    if min_size is None:
+        return size
+    # In float32, as torchvision does: at the edge of a pixel the last bit decides.
+    scale = np.float32(min_size) / np.float32(min(size))
+    if max_size is not None:
+        scale = min(scale, np.float32(max_size) / np.float32(max(size)))
+    return tuple(max(int(side * float(scale)), 1) for side in size)
+
+
+def centred(images: Any) -> Any:
+    """Images (..., 3, H, W) less their own mean colour: how a TinyBackbone likes them. It centres what it is given
+    once more, which then changes nothing, also where zeros lie around an image."""
+    return images - images.mean(axis=(-2, -1), keepdims=True)
+
+
+def detection_targets(targets: Sequence[dict], batch: ImageBatch, classes: int) -> list[dict]:
+    """What an image is trained on: dicts with boxes (R, 4) float32 in the batch's pixels, labels (R,) in 1..classes,
+    and crowds (C, 4), the boxes around groups, which are neither objects nor background.
+
+    targets: as the data sets give them, with boxes in pixels of the images as they came. Raises ValueError, with the
+    positions in the batch, for boxes without area and labels that are not there.
+    """
+    if len(targets) != len(batch):
+        raise ValueError(f"expected a target for each of {len(batch)} images, got {len(targets)}")
+    prepared = []
+    for position, target in enumerate(targets):
+        boxes = np.asarray(array_of(target["boxes"]), np.float32).reshape(-1, 4)
+        labels = np.asarray(array_of(target["labels"])).reshape(-1)
+        good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        if not good.all():
+            worst = int(good.argmin())
+            raise ValueError(
+                f"expected boxes x1 < x2, y1 < y2, got {boxes[worst].tolist()}, box {worst} of image {position} of a "
+                "batch; `minidet data check` names the file"
+            )
+        if len(labels) != len(boxes) or (len(labels) and not 1 <= labels.min() <= labels.max() <= classes):
+            raise ValueError(
+                f"expected a label from 1 to {classes} for each of {len(boxes)} boxes, got {labels.tolist()[:20]} in "
+                f"image {position} of a batch"
+            )
+        crowd = np.asarray(target.get("iscrowd", np.zeros(len(boxes))), bool)
+        boxes = batch.from_original(boxes, position)
+        prepared.append({"boxes": boxes[~crowd], "labels": labels[~crowd], "crowds": boxes[crowd]})
+    return prepared
