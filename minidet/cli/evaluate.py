@@ -47,13 +47,18 @@ def run(args: argparse.Namespace) -> int:
     others = f"-{data.resolve().name}" if args.data else ""  # so that the run's own evaluation is kept
     out = args.out or trained.path(f"eval{others}-{split}")
     claim_folder(out, "eval")
+    if system.prepare is not None:
+        system.prepare(dataset, settings, trained.folder, split)
     metrics, predictions = evaluate(system, model, dataset, settings["batch_size"])
     result = metrics | {"split": split, "images": len(dataset), "weights": args.weights}
     samples = dataset.subset(range(min(SAMPLES_DRAWN, len(dataset))))
     picture = system.draw(samples, predictions[: len(samples)], dataset.classes)
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     write_atomic(out / "predictions.png", encode_png(picture))
+    plots = [] if system.report is None else system.report(dataset, predictions, dataset.classes, out)
     print(f"{args.run_folder} on {len(dataset)} images of {data} ({split}):")
     print_table(metrics, system.metrics_note)
-    print(f"\nto look at:\n  {out / 'predictions.png'}\n  {out / 'metrics.json'}")
+    print("\nto look at:")
+    for path in (out / "predictions.png", *plots, out / "metrics.json"):
+        print(f"  {path}")
     return 0

@@ -17,7 +17,15 @@ from minidet.data.formats.cub import read_cub
 from minidet.data.formats.lsp import read_lsp
 from minidet.data.formats.mpii import SPLITS as MPII_SPLITS
 from minidet.data.formats.mpii import read_mpii
-from minidet.data.formats.record import Annotations, OnProblem, Record, raise_problem, refuse_again, set_size
+from minidet.data.formats.record import (
+    Annotations,
+    OnProblem,
+    Record,
+    checked_proposals,
+    raise_problem,
+    refuse_again,
+    set_size,
+)
 from minidet.data.formats.voc import read_voc
 from minidet.data.formats.yolo import read_classes, read_yolo
 from minidet.data.images import MAX_PIXELS, ImageError, read_image
@@ -37,8 +45,8 @@ class Sample:
 
     image: (H, W, 3) uint8 RGB. boxes: (R, 4) float64 x1 y1 x2 y2, continuous pixel coordinates. labels: (R,) int64
     from 1. masks: (R, H, W) bool or None. keypoints: (R, J, 3) float64 x, y, v or None; a whole number is the centre
-    of a pixel. iscrowd, difficult: (R,) bool. areas: (R,) float64. name: the image's name in the data set. flip_swap:
-    of the data set, for transforms.flip.
+    of a pixel. iscrowd, difficult: (R,) bool. areas: (R,) float64. proposals: (P, 4) float64 as boxes, where something
+    might be, or None. name: the image's name in the data set. flip_swap: of the data set, for transforms.flip.
     """
 
     image: np.ndarray
@@ -49,6 +57,7 @@ class Sample:
     iscrowd: np.ndarray | None = None
     difficult: np.ndarray | None = None
     areas: np.ndarray | None = None
+    proposals: np.ndarray | None = None
     name: str = ""
     flip_swap: tuple[int, ...] | None = None
 
@@ -119,6 +128,7 @@ class Dataset:
             iscrowd=record.iscrowd.copy(),
             difficult=record.difficult.copy(),
             areas=record.areas.copy(),
+            proposals=_proposals_of(record, image.shape[:2]),
             name=record.name,
             flip_swap=self.flip_swap,
         )
@@ -146,7 +156,8 @@ class Dataset:
         return part
 
     def digest(self) -> str:
-        """SHA-256 over the classes, every annotation and every image file: equal for equal data, wherever they lie."""
+        """SHA-256 over the classes, every annotation and every image file: equal for equal data, wherever they lie.
+        Proposals do not count: they are made from the images."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for record in self.records:
             digest.update(hashlib.sha256(record.path.read_bytes()).digest())
@@ -181,6 +192,13 @@ def _as_bytes(part: Any) -> bytes:
     if isinstance(part, Path):  # a mask in a file of its own
         return hashlib.sha256(part.read_bytes()).digest()
     return b"".join(map(_as_bytes, part)) if isinstance(part, list) else repr(part).encode()
+
+
+def _proposals_of(record: Record, size: tuple[int, int]) -> np.ndarray | None:
+    """(P, 4) float64, a copy, or None where the record has none."""
+    if record.proposals is None:
+        return None
+    return checked_proposals(record.proposals, size, f"{record.path}: proposals")
 
 
 def _paint_masks(record: Record, size: tuple[int, int]) -> np.ndarray | None:

@@ -50,11 +50,12 @@ _short_switch_interval = _ShortSwitchInterval()
 
 @dataclass
 class Batch:
-    """images: (N, 3, H, W) float32 in [0, 1], channels last in memory. targets: one dict a sample with boxes (R, 4)
-    float32, labels (R,) int64, iscrowd (R,) bool, and where the data set has them masks (R, H, W) bool and keypoints
-    (R, J, 3) float32. names: of the images. indices: (N,) int64 positions in the data set."""
+    """images: (N, 3, H, W) float32 in [0, 1], channels last in memory; of collate_list a list of (3, H, W). names: of
+    the images. indices: (N,) int64 positions in the data set. targets: one dict a sample with boxes (R, 4) float32,
+    labels (R,) int64, iscrowd (R,) bool, and where the data set has them masks (R, H, W) bool, keypoints (R, J, 3)
+    float32, proposals (P, 4) float32."""
 
-    images: np.ndarray
+    images: np.ndarray | list[np.ndarray]
     targets: list[dict]
     names: list[str]
     indices: np.ndarray
@@ -71,6 +72,8 @@ def make_target(sample: Sample) -> dict:
         target["masks"] = sample.masks
     if sample.keypoints is not None:
         target["keypoints"] = sample.keypoints.astype(np.float32)
+    if sample.proposals is not None:
+        target["proposals"] = sample.proposals.astype(np.float32)
     return target
 
 

@@ -1,4 +1,4 @@
-"""Augmentations. Boxes, masks and joints move along with the picture.
+"""Augmentations. Boxes, proposals, masks and joints move along with the picture.
 
 Two kinds of coordinates: boxes are continuous, pixel i covers [i, i + 1], so a mirrored box has x' = W - x. Joints
 name pixels by their centres, so a mirrored joint has x' = W - 1 - x; the joint at x is the continuous place x + 0.5.
@@ -16,9 +16,11 @@ from PIL import Image
 from minidet.data.dataset import Sample
 from minidet.data.joints import NOT_LABELLED
 
-# A box that is cut by the border stays if this fraction of its area, and a pixel on each side, is left inside.
-# Higher forgets objects which can still be recognised; lower teaches the network to find slivers.
+# A box that is cut by the border stays if this fraction of its area, and LEAST_SIDE pixels each way, are left inside.
+# Higher forgets objects which can still be recognised; lower teaches the network to find slivers. A proposal, which
+# need not show anything, stays by its sides alone.
 MIN_VISIBLE = 0.3
+LEAST_SIDE = 1.0
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # grey value of an RGB colour (ITU-R BT.601)
 
@@ -27,15 +29,23 @@ def flip(sample: Sample, swap: Sequence[int] | None = None) -> Sample:
     """Mirror left and right. swap: new joint k is old joint swap[k], because a mirrored right hand is a left hand
     (joints.LSP_SWAP; Dataset.flip_swap); None keeps the joints' names."""
     width = sample.image.shape[1]
-    boxes = sample.boxes.copy()
-    boxes[:, [0, 2]] = width - sample.boxes[:, [2, 0]]  # the right edge becomes the left one: x1 < x2 stays true
+    boxes = _flipped(sample.boxes, width)
+    proposals = None if sample.proposals is None else _flipped(sample.proposals, width)
     keypoints = sample.keypoints
     if keypoints is not None:
         keypoints = keypoints.copy() if swap is None else keypoints[:, list(swap)]
         labelled = keypoints[..., 2] > NOT_LABELLED
         keypoints[labelled, 0] = width - 1 - keypoints[labelled, 0]
     masks = None if sample.masks is None else sample.masks[:, :, ::-1]
-    return replace(sample, image=sample.image[:, ::-1], boxes=boxes, masks=masks, keypoints=keypoints)
+    return replace(
+        sample, image=sample.image[:, ::-1], boxes=boxes, masks=masks, keypoints=keypoints, proposals=proposals
+    )
+
+
+def _flipped(boxes: np.ndarray, width: int) -> np.ndarray:
+    flipped = boxes.copy()
+    flipped[:, [0, 2]] = width - boxes[:, [2, 0]]  # the right edge becomes the left one: x1 < x2 stays true
+    return flipped
 
 
 def translate(sample: Sample, dx: int, dy: int, fill: Sequence[int] | None = None) -> Sample:
@@ -129,14 +139,18 @@ def _moved(
 ) -> Sample:
     """The sample with a new image, and boxes and joints moved by new = factor * old + shift in continuous coordinates.
 
-    Boxes are clipped to the image and dropped by the rule at MIN_VISIBLE; joints outside become not labelled.
+    Boxes and proposals are clipped to the image and dropped by the rule at MIN_VISIBLE; joints outside become not
+    labelled.
     """
     height, width = image.shape[:2]
-    moved = sample.boxes * (factor * 2) + (shift * 2)  # (x, y) * 2 is the tuple (x, y, x, y)
-    boxes = np.clip(moved, 0, (width, height, width, height))
-    box_width, box_height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    left_over = box_width * box_height / ((moved[:, 2] - moved[:, 0]) * (moved[:, 3] - moved[:, 1]))
-    keep = (left_over >= MIN_VISIBLE) & (box_width >= 1) & (box_height >= 1)
+    moved, boxes = _moved_boxes(sample.boxes, (height, width), factor, shift)
+    sides, sides_before = boxes[:, 2:] - boxes[:, :2], moved[:, 2:] - moved[:, :2]
+    left_over = sides.prod(axis=1) / sides_before.prod(axis=1)
+    keep = (left_over >= MIN_VISIBLE) & (sides >= LEAST_SIDE).all(axis=1)
+    proposals = sample.proposals
+    if proposals is not None:
+        _, proposals = _moved_boxes(proposals, (height, width), factor, shift)
+        proposals = proposals[(proposals[:, 2:] - proposals[:, :2] >= LEAST_SIDE).all(axis=1)]
     keypoints = sample.keypoints
     if keypoints is not None:
         keypoints = keypoints[keep]
@@ -154,9 +168,18 @@ def _moved(
         iscrowd=sample.iscrowd[keep],
         difficult=sample.difficult[keep],
         areas=(sample.areas * (factor[0] * factor[1]) * left_over)[keep],
+        proposals=proposals,
         name=sample.name,
         flip_swap=sample.flip_swap,
     )
+
+
+def _moved_boxes(
+    boxes: np.ndarray, size: tuple[int, int], factor: tuple[float, float], shift: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (R, 4) moved by new = factor * old + shift; and the same clipped to an image (height, width)."""
+    moved = boxes * (factor * 2) + (shift * 2)  # (x, y) * 2 is the tuple (x, y, x, y)
+    return moved, np.clip(moved, 0, size[::-1] * 2)
 
 
 @dataclass

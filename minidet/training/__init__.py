@@ -4,7 +4,7 @@ Read step.py (one step), loop.py (an epoch of them), checkpoint.py (what survive
 """
 
 from minidet.array_file import CheckpointError
-from minidet.training.loop import Interrupted, evaluate, train
+from minidet.training.loop import Interrupted, complete, evaluate, train
 from minidet.training.run import Run, RunError, create_run, open_run
 from minidet.training.state import Training, try_settings
 from minidet.training.step import RefusedStepError
@@ -12,5 +12,5 @@ from minidet.training.system import SYSTEMS, System, load_system
 
 __all__ = [
     "SYSTEMS", "CheckpointError", "Interrupted", "RefusedStepError", "Run", "RunError", "System", "Training",
-    "create_run", "evaluate", "load_system", "open_run", "train", "try_settings",
+    "complete", "create_run", "evaluate", "load_system", "open_run", "train", "try_settings",
 ]  # fmt: skip

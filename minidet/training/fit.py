@@ -1,11 +1,14 @@
 """Training in memory: for examples and experiments that need no run folder."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from minidet.nn import Module
+from minidet.training.loop import complete
 from minidet.training.state import Training
 from minidet.training.system import System
 
@@ -19,11 +22,15 @@ def fit(
     title: str = "training",
     quiet: bool = False,
     device: str = "cpu",
+    folder: Path | str | None = None,
 ) -> Module:
-    """Trains a system on a data set and returns the model; nothing is written.
+    """Trains a system on a data set and returns the model; nothing is written but what `folder` says.
+
+    dataset: where the system has a `prepare`, it is the caller's to call.
 
     overrides: settings that differ from the system's defaults. model: train this one on, instead of a new one; its
     frozen parameters stay as they are. device: where the model is moved to and computes, "cpu" or "cuda".
+    folder: where the system's `complete` keeps its files; a temporary one by default.
     """
     settings = system.configure() | (overrides or {})
     if model is not None:
@@ -36,4 +43,6 @@ def fit(
                 losses = training.step(batch)
                 bar.update()
                 bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        complete(system, training.model, dataset, settings, Path(folder or temporary))
     return training.model

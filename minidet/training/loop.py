@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from minidet.array_file import CheckpointError, write_arrays
@@ -51,10 +52,15 @@ def train(
     resume: go on from the newest good checkpoint; the final weights are then those of a run without a break.
     checkpoint_seconds: between checkpoints within an epoch; 0 writes one after every step.
     device: where the network computes, "cpu" or "cuda"; a run may be resumed on the other.
+    The system's `prepare` sees the splits first, `complete` the best weights last.
     Raises RefusedStepError, with a report, when a loss or gradient is not finite; Interrupted after Ctrl-C; RunError
     when another process trains in the folder, or when config.json is no longer what the run began with.
     """
     run.lock()
+    if system.prepare is not None:
+        for split, name in ((dataset, "train"), (validation, "val"), (test, "test")):
+            if split is not None:
+                system.prepare(split, run.config["settings"], run.folder, name)
     trainer = Trainer(system, run, dataset, validation, quiet, checkpoint_seconds, device, resume)
     if resume:
         trainer.resume()
@@ -80,7 +86,7 @@ class Trainer:
         device: str,
         resumed: bool,
     ) -> None:
-        self.system, self.run, self.validation = system, run, validation
+        self.system, self.run, self.dataset, self.validation = system, run, dataset, validation
         self.checkpoint_seconds = checkpoint_seconds
         self.settings, self.classes = run.config["settings"], tuple(run.config["classes"])
         self.training = Training(system, self.settings, self.classes, dataset, run.config["seed"], device, resumed)
@@ -235,7 +241,7 @@ class Trainer:
         return RefusedStepError(told)
 
     def finish(self, test: Any) -> dict[str, Any]:
-        """Last weights, then the best ones evaluated; metrics.json makes the run finished."""
+        """Last weights, then the best ones completed and evaluated; metrics.json makes the run finished."""
         training, progress = self.training, self.training.progress
         self.count_time()
         self.report.doing("measuring the best weights")
@@ -243,7 +249,7 @@ class Trainer:
         if progress.best is None:  # lost after the last epoch's evaluation
             metrics, _ = evaluate(self.system, training.model, self.validation, self.settings["batch_size"])
             self.keep_as_best(metrics)
-        training.model.load_state_dict(self.run.read_weights("best"))
+        self.load_completed()
         metrics, predictions = evaluate(self.system, training.model, self.validation, self.settings["batch_size"])
         self.draw(predictions, always=True)
         if test is not None:
@@ -257,6 +263,27 @@ class Trainer:
         }
         self.run.write_json("metrics.json", result)
         return result
+
+    def load_completed(self) -> None:
+        """The best weights with what the system's `complete` adds to them. A run that is stopped before their file has
+        it does it again when it is resumed, from the same weights and the same random state."""
+        model, best = self.training.model, self.training.progress.best
+        weights, saved = self.run.read_result("best")
+        model.load_state_dict(weights)
+        if self.system.complete is None or saved.get("completed"):
+            return
+        self.report.doing("completing the best weights")
+        complete(self.system, model, self.dataset, self.settings, self.run.folder)
+        self.count_time()
+        self.write_weights("best.safetensors", best | {"completed": True})
+        self.report.doing("measuring the best weights")
+
+
+def complete(system: System, model: Any, dataset: Any, settings: dict[str, Any], folder: Path) -> None:
+    """Calls the system's `complete`, where it has one, on a trained model; the model's mode comes back."""
+    if system.complete is not None:
+        with evaluating(model), no_grad():
+            system.complete(model, dataset, settings, folder)
 
 
 def evaluate(system: System, model: Any, dataset: Any, batch_size: int) -> tuple[dict[str, float], list[dict]]:

@@ -5,6 +5,7 @@ environment.json     versions, processor, threads               losses.png      
 best.safetensors     weights of the best epoch                  predictions.png  predictions beside the truth
 last.safetensors     weights after the last step                metrics.json     the result; written last
 checkpoints/         the full state, for --resume, and the lock of the process that trains
+and what the system's `prepare` and `complete` keep, under names of their own
 """
 
 import csv
@@ -90,12 +91,16 @@ class Run:
 
     def read_weights(self, name: str) -> dict[str, np.ndarray]:
         """The "best" or "last" weights. Raises CheckpointError if they are damaged or of another run."""
+        return self.read_result(name)[0]
+
+    def read_result(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The "best" or "last" weights, and what was saved with them. Raises as read_weights."""
         path = self.path(f"{name}.safetensors")
         arrays, saved = read_arrays(path)
         if not {"system", "classes", "settings"} <= saved.keys():
             raise CheckpointError(f"{path}: expected the weights of a run, got a file of another kind")
         self.compare(saved, path.name)
-        return arrays
+        return arrays, saved
 
     def compare(self, saved: Mapping[str, Any], source: str) -> None:
         """Raises RunError, with the key, unless config.json still says what `saved` does, which `source` remembers."""

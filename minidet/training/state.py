@@ -14,6 +14,10 @@ from minidet.training.schedules import find_schedule
 from minidet.training.step import take_step
 from minidet.training.system import System
 
+# Where the noise of `try_settings` might show something, in fractions of its side: near its object, half on it, around
+# it, and beside it, so that there are positives and negatives to learn from.
+NOISE_PROPOSALS = ((0.2, 0.25, 0.75, 0.8), (0.25, 0.25, 0.5, 0.75), (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.25, 0.25))
+
 
 @dataclass
 class Progress:
@@ -71,6 +75,7 @@ class Training:
             seed=seed,
             transform=system.transform(settings),
             drop_last=len(dataset) >= settings["batch_size"],  # a last batch of one image has no batch statistics
+            collate=system.collate,
         )
         self.schedule = find_schedule(settings["schedule"], settings["warmup"])
         self.total_steps = settings["epochs"] * len(self.loader)
@@ -133,9 +138,11 @@ def try_settings(system: System, settings: dict[str, Any], device: str = "cpu") 
     refused before data are made or a folder is. Raises ValueError."""
     size, rng = settings["size"], np.random.default_rng(0)
     box = np.array([[0.25, 0.25, 0.75, 0.75]]) * size
+    proposals = None if system.prepare is None else np.array(NOISE_PROPOSALS) * size
     count = min(settings["batch_size"], settings["images"], 2)  # one image has no batch statistics, two are like many
     dataset = [
-        Sample(rng.integers(0, 256, (size, size, 3), np.uint8), box.copy(), np.ones(1, np.int64)) for _ in range(count)
+        Sample(rng.integers(0, 256, (size, size, 3), np.uint8), box.copy(), np.ones(1, np.int64), proposals=proposals)
+        for _ in range(count)
     ]
     training = Training(system, settings, ("__background__", "thing"), dataset, seed=0, device=device)
     training.train_mode()

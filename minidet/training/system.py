@@ -9,11 +9,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minidet.data.dataset import Sample
+from minidet.data.dataset import Dataset, Sample
+from minidet.data.loader import Batch, collate
 from minidet.training.schedules import SCHEDULES
 
 # Settings that every system has; a System's own `defaults` override and extend them, `--set key=value` both.
@@ -28,7 +30,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "warmup": 50,  # steps until the full learning rate
     "clip_norm": 10.0,  # the gradient's length is cut to this; 0 leaves it alone
     "log_every": 10,  # steps between two rows of log.csv
-    "size": 64,  # height and width of the images, in pixels
+    "size": 64,  # height and width of the images, in pixels; detectors: of the shorter side
     "images": 2000,  # training images of the generated data set, where no other is given
     "val_images": 300,  # held out to choose the best epoch
     "test_images": 300,  # held out to report
@@ -54,16 +56,31 @@ class System:
     build(classes, config, rng) -> Module      a new model; classes[0] is "__background__"
     transform(config) -> f(sample, rng)        the augmentation, or None
     evaluate(model, dataset, batch_size)       -> (metrics by name, one prediction a sample), model in evaluation mode
-    predict(model, samples, batch_size)        -> one prediction a sample, of any size, in the sample's own pixels
+    predict(model, samples, batch_size)        -> one prediction a sample, of any size, in the sample's own pixels; for
+                                               a sample without proposals it makes those that the model needs
     draw(samples, predictions, classes)        -> (H, W, 3) uint8, predictions beside the truth
     check(dataset, config)                     raises ValueError, with the file's name, for a sample that the system
                                                cannot learn; the data set is verified, so every image's size is known
     start(model, config)                       the weights that a training begins with, where they are not build's
                                                random ones; trained models do without
+    collate(samples, indices)                  -> Batch: images stacked, or a list of any sizes (collate_list)
+    prepare(dataset, config, folder, split)    attaches to the records what training and evaluation need beside the
+                                               annotations: proposals. Called for every split, on verified data, before
+                                               anything looks at a sample. What takes long it keeps in files below
+                                               `folder`, a run's, which sees other data too: a file has to know its own
+    complete(model, dataset, config, folder)   after the last epoch, on the best weights in evaluation mode, without
+                                               gradients, with the training split as it is in its files: fills buffers
+                                               of the model that are not learned step by step. They count as a part of
+                                               the best weights; the last ones go without
+    report(samples, predictions, classes, folder)
+                                               writes plots of an evaluation into the folder -> their paths
     predict_note: what `minidet predict` says first, where pictures have to be prepared
     masks: whether the model looks at the data set's masks; painting them takes time
     metric: the one of evaluate's metrics by which the best weights are chosen; larger is better
     metrics_note: what their names do not say, printed under them
+    doctor: settings as after --set, with which the network can learn eight images by heart where it cannot with those
+        of `minidet doctor` alone
+    doctor_metric: the one of evaluate's metrics that is then high, where it is not `metric`
     """
 
     name: str
@@ -74,11 +91,17 @@ class System:
     check: Callable[[Any, dict[str, Any]], None]
     predict: Callable[[Any, Sequence[Sample], int], list[dict]]
     start: Callable[[Any, dict[str, Any]], None] | None = None
+    collate: Callable[[list[Sample], np.ndarray], Batch] = collate
+    prepare: Callable[[Dataset, dict[str, Any], Path, str], None] | None = None
+    complete: Callable[[Any, Dataset, dict[str, Any], Path], None] | None = None
+    report: Callable[[Sequence[Sample], list[dict], tuple[str, ...], Path], list[Path]] | None = None
     task: str = "localization"
     predict_note: str = ""
     masks: bool = False
     metric: str = "mean_iou"
     metrics_note: str = ""
+    doctor: tuple[str, ...] = ()
+    doctor_metric: str = ""
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def configure(self, overrides: Iterable[str] = ()) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Record:
     size: (height, width), or None where the file does not say. boxes: (R, 4) float64 x1 y1 x2 y2, continuous
     pixels. labels: (R,) int64 from 1. iscrowd, difficult: (R,) bool. keypoints: (R, J, 3) float64 x, y, v or None.
     head_boxes: (R, 4) float64 as boxes, NaN where a person has none, or None where the file knows no heads.
+    proposals: (P, 4) float64 as boxes, where something might be, or None; no file has them, a System's `prepare` does.
     segmentations: for each object (H, W) bool, a list of (n, 2) polygons, a list of run lengths, the Path of a
     picture that is bright there, or None.
     """
@@ -45,6 +46,7 @@ class Record:
     areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
     keypoints: np.ndarray | None = None
     head_boxes: np.ndarray | None = None
+    proposals: np.ndarray | None = None
     segmentations: list | None = None
 
 
@@ -108,6 +110,24 @@ def checked_box(box: tuple[float, float, float, float], size: tuple[int, int] | 
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
         raise AnnotationError(f"{where}: expected a box inside the {width} x {height} image, got one beside it")
     return clipped
+
+
+def checked_proposals(proposals: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
+    """(P, 4) float64, a copy: x1 y1 x2 y2 clipped to the image (height, width), after the checks of checked_box."""
+    boxes = np.array(proposals, np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise AnnotationError(f"{where}: expected proposals (P, 4), got {boxes.shape}; make them anew")
+    height, width = size
+    limits = np.array([width, height, width, height])
+    inside = (boxes >= -OVERHANG).all(axis=1) & (boxes <= limits + OVERHANG).all(axis=1)  # NaN is not
+    boxes = np.clip(boxes, 0, limits)
+    (bad,) = np.nonzero(~inside | ~(boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    if len(bad):
+        raise AnnotationError(
+            f"{where}: expected proposals x1 < x2, y1 < y2 inside the {width} x {height} image, got "
+            f"{np.asarray(proposals)[bad[0]].tolist()} as number {bad[0]}; make them anew"
+        )
+    return boxes
 
 
 def set_size(record: Record, size: tuple[int, int]) -> None:
