@@ -9,6 +9,7 @@ from minidet_kernels.batch_norm import batch_norm, batch_norm_backward
 from minidet_kernels.box_iou import box_iou, box_iou_blocks, generalized_box_iou
 from minidet_kernels.components import connected_components
 from minidet_kernels.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad, exact
+from minidet_kernels.detection_matching import match_detections, precision_at_recalls
 from minidet_kernels.linear import linear, linear_input_grad, linear_weight_grad
 from minidet_kernels.nms import batched_nms, nms, soft_nms_gaussian, soft_nms_linear
 from minidet_kernels.pooling import (
@@ -77,10 +78,12 @@ __all__ = [
     "linear",
     "linear_input_grad",
     "linear_weight_grad",
+    "match_detections",
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",
     "nms",
+    "precision_at_recalls",
     "project_anisotropic",
     "project_isotropic",
     "region_adjacency",

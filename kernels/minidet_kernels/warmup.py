@@ -148,6 +148,12 @@ def _regions() -> None:
     mk.texture_histograms(image, labels)
 
 
+def _detection_matching() -> None:
+    one, is_small = np.ones(1, np.int64), np.zeros((1, 1), bool)
+    mk.match_detections(np.ones(1, np.float32), one, one, is_small, is_small[0], (0.5,))
+    mk.precision_at_recalls(np.ones((1, 1), np.int8), one, one[None], (0.5,))
+
+
 # What a small network needs; the longest first, so that no process has to work alone at the end.
 SMALL_NETWORK: dict[str, Callable[[], None]] = {
     "convolution, Winograd, many channels": _winograd_of_many_channels,
@@ -171,6 +177,7 @@ ALL: dict[str, Callable[[], None]] = {
     "connected components": _components,
     "segmentation": _segmentation,
     "features of regions": _regions,
+    "matching of detections": _detection_matching,
     "overlaps of boxes": _box_iou,
     "non-maximum suppression": _nms,
     "non-maximum suppression, soft": _soft_nms,

@@ -1,5 +1,6 @@
 """Metrics on arrays."""
 
+from .coco import CocoCurves, coco_curves, evaluate_coco
 from .heatmaps import (
     area,
     average_drop,
@@ -20,11 +21,14 @@ from .weak_localization import (
 )
 
 __all__ = [
+    "CocoCurves",
     "area",
     "average_drop",
     "best_threshold",
     "box_accuracy",
+    "coco_curves",
     "deletion_curve",
+    "evaluate_coco",
     "insertion_curve",
     "joint_table",
     "localization_metrics",
