@@ -1,0 +1,85 @@
+"""What all detectors share: images of any sizes with any number of objects, mirrored, measured as COCO does."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minidet import no_grad
+from minidet.data import transforms
+from minidet.data.dataset import Dataset, Sample
+from minidet.data.loader import collate_list
+from minidet.drawing import draw_boxes, grid
+from minidet.evaluation import evaluate_coco
+from minidet.training.step import as_tensors
+
+DEFAULTS = {
+    "batch_size": 8,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-4,
+    "size": 128,  # pixels of the images' shorter side
+    "images": 4000,
+    "augment": True,  # off: the network sees each image as it is, and learns it by heart
+}
+LONGEST = 5 / 3  # of the images' longer side, in shorter ones: torchvision's 800 and 1333
+SCORE_DRAWN = 0.5  # of the detections in pictures; metrics take all
+METRICS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100")
+
+
+def sizes(config: dict[str, Any]) -> dict[str, int]:
+    """A detector's min_size and max_size."""
+    return {"min_size": config["size"], "max_size": round(config["size"] * LONGEST)}
+
+
+def augmentation(config: dict[str, Any]) -> transforms.Compose | None:
+    """Mirrored: the one change that leaves an image as likely as it was (Girshick 2015, section 2.3)."""
+    return transforms.Compose([transforms.RandomFlip()]) if config["augment"] else None
+
+
+def check(dataset: Dataset, config: dict[str, Any]) -> None:
+    """There is something to find. Images without objects are welcome."""
+    if not any(len(record.boxes) for record in dataset.records):
+        where = dataset.records[0].path.parent if len(dataset) else "the data set"
+        raise ValueError(
+            f"{where}: expected objects to find, got none in any of {len(dataset)} images; `minidet data check` shows "
+            "what the annotations say"
+        )
+
+
+def predict(model: Any, samples: Sequence[Sample], batch_size: int = 8) -> list[dict]:
+    """boxes (D, 4) in the sample's pixels, labels (D,) and scores (D,), best first, of each sample. The model is left
+    in evaluation mode."""
+    model.eval()
+    predictions = []
+    for start in range(0, len(samples), batch_size):
+        batch = collate_list([samples[i] for i in range(start, min(start + batch_size, len(samples)))], np.arange(0))
+        with no_grad():
+            predictions += model(as_tensors(batch.images, model.device))
+    return predictions
+
+
+def metrics_of(predictions: list[dict], dataset: Dataset) -> dict[str, float]:
+    """COCO's metrics of predictions for a data set, -1 where there is nothing to measure."""
+    targets = [
+        {"boxes": record.boxes, "labels": record.labels, "iscrowd": record.iscrowd, "areas": record.areas}
+        for record in dataset.records
+    ]
+    measured = evaluate_coco(predictions, targets, len(dataset.classes) - 1)
+    return {name: measured[name] for name in METRICS}
+
+
+def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
+    """COCO's metrics and the predictions."""
+    predictions = predict(model, dataset, batch_size)
+    return metrics_of(predictions, dataset), predictions
+
+
+def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
+    """Detections that score more than SCORE_DRAWN, with class and score, the true boxes dashed beside them."""
+    pictures = []
+    for sample, found in zip(samples, predictions, strict=True):
+        shown = found["scores"] > SCORE_DRAWN
+        boxes, labels, scores = (found[key][shown] for key in ("boxes", "labels", "scores"))
+        pictures.append(draw_boxes(sample.image, boxes, labels, scores, sample.boxes, sample.labels, classes))
+    return grid(pictures)

@@ -1,0 +1,52 @@
+"""How Faster R-CNN is trained jointly, on a small backbone that knows the classes already."""
+
+from typing import Any
+
+import numpy as np
+
+from minidet.backbones import TinyBackbone
+from minidet.boxes import base_anchors
+from minidet.data.loader import collate_list
+from minidet.models.faster_rcnn import FasterRCNN, small_faster_rcnn
+from minidet.training.recipes import detection
+from minidet.training.system import System
+
+DEFAULTS = detection.DEFAULTS | {
+    "epochs": 8,
+    "anchor_sizes": "12,20,32",  # pixels, the square root of an anchor's area
+    "anchor_ratios": "0.5,1,2",  # height by width
+    "hidden": 256,  # units of the fully connected layers
+}
+
+
+def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> FasterRCNN:
+    """A Faster R-CNN on the backbone that comes with minidet, with the backbone's weights."""
+    anchors = base_anchors(*(numbers(config, key) for key in ("anchor_sizes", "anchor_ratios")))
+    backbone = TinyBackbone.pretrained(stride=8)
+    return small_faster_rcnn(backbone, len(classes), anchors, config["hidden"], **detection.sizes(config))
+
+
+def numbers(config: dict[str, Any], key: str) -> list[float]:
+    """A setting that lists numbers above 0."""
+    try:
+        found = [float(text) for text in config[key].split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < number < np.inf for number in found):
+        raise ValueError(f"{key}: expected numbers above 0 with commas between them, as 12,20,32, got {config[key]!r}")
+    return found
+
+
+SYSTEM = System(
+    name="faster_rcnn",
+    build=build,
+    transform=detection.augmentation,
+    evaluate=detection.evaluate,
+    draw=detection.draw,
+    check=detection.check,
+    predict=detection.predict,
+    collate=collate_list,
+    task="detection",
+    metric="map",
+    defaults=DEFAULTS,
+)
