@@ -56,9 +56,9 @@ def filter_detections(
 
 def best_first(scores: np.ndarray, count: int) -> np.ndarray:
     """Indices (min(count, A),) of the best scores (A,), descending; equal ones by index, as in suppression."""
-    if len(scores) > count:
+    if 0 < count < len(scores):
         # Of all that could be among the best, so that sorting costs no more than it must: equal ones are all kept here.
         least = np.partition(scores, len(scores) - count)[len(scores) - count]
         candidates = np.flatnonzero(scores >= least)
         return candidates[np.argsort(-scores[candidates], kind="stable")[:count]]
-    return np.argsort(-scores, kind="stable")
+    return np.argsort(-scores, kind="stable")[:count]

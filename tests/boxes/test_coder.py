@@ -27,7 +27,7 @@ def test_zeros_mean_the_anchor_itself():
 
 def boxes(count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    corners, sides = rng.uniform(-50, 150, (count, 2)), rng.uniform(0.5, 80, (count, 2))
+    corners, sides = rng.uniform(-50, 150, (count, 2)), rng.uniform(2, 80, (count, 2))  # within LOG_CLIP of each other
     return np.concatenate([corners, corners + sides], axis=1)
 
 
