@@ -302,3 +302,39 @@ def test_classes_of_ones_own_are_numbered_alike_in_all_splits_of_a_voc_folder(tm
         dataset = open_dataset(tmp_path, split)
         assert dataset.classes == names
         assert dataset[0].labels.tolist() == labels
+
+
+def test_proposals_come_with_the_sample_and_do_not_change_the_digest(detection):
+    dataset = open_dataset(detection, "val")
+    before = dataset.digest()
+    assert dataset[0].proposals is None
+    dataset.records[0].proposals = np.array([[0, 0, 128, 128], [-0.5, 3, 10, 129]], np.float32)
+    sample = dataset.subset([0])[0]
+    assert sample.proposals.tolist() == [[0, 0, 128, 128], [0, 3, 10, 128]]
+    assert sample.proposals.dtype == np.float64
+    sample.proposals[:] = 7  # the caller's to change
+    assert dataset[0].proposals[0].tolist() == [0, 0, 128, 128]
+    assert dataset[1].proposals is None
+    assert dataset.digest() == before
+
+
+@pytest.mark.parametrize(
+    ("proposals", "message"),
+    [
+        ([1, 2, 3, 4], r"\(P, 4\), got \(4,\)"),
+        ([[0, 0, 5, 5, 1]], r"\(P, 4\), got \(1, 5\)"),
+        ([[0, 0, 5, 5], [3, 4, 3, 9]], r"x1 < x2, y1 < y2 inside the 128 x 128 image, got \[3, 4, 3, 9\] as number 1"),
+        ([[0, 0, 5, 130]], r"inside the 128 x 128 image, got \[0, 0, 5, 130\] as number 0; make them anew"),
+        ([[0, 0, 5, np.nan]], "number 0"),
+        ([[128.5, 0, 129, 5]], "number 0"),
+    ],
+)
+def test_proposals_that_are_none_are_refused_with_the_image(detection, proposals, message):
+    dataset = open_dataset(detection, "val")
+    dataset.records[1].proposals = np.array(proposals)
+    with pytest.raises(
+        AnnotationError, match=r"000001\.png: proposals: expected .*" + message.removeprefix("expected ")
+    ):
+        dataset[1]
+    dataset.records[1].proposals = np.zeros((0, 4))
+    assert dataset[1].proposals.shape == (0, 4)

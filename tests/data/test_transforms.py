@@ -234,3 +234,42 @@ def test_an_image_without_objects_goes_through_everything():
         result = ALL(sample, np.random.default_rng(seed))
         assert result.boxes.shape == (0, 4)
         assert result.masks.shape == (0, 64, 64)
+
+
+def with_proposals(*boxes, sample=None) -> Sample:
+    sample = box_sample() if sample is None else sample
+    sample.proposals = np.array(boxes, float).reshape(-1, 4)
+    return sample
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    dx=SHIFTS, dy=SHIFTS, factor=st.floats(0.5, 2.0), height=st.integers(40, 130), width=st.integers(40, 130),
+    mirror=st.booleans(),
+)  # fmt: skip
+def test_a_proposal_moves_as_the_box_that_it_covers(dx, dy, factor, height, width, mirror):
+    sample = T.resize(T.scale(T.translate(with_proposals((10, 20, 30, 44)), dx, dy), factor), height, width)
+    sample = T.flip(sample) if mirror else sample
+    assert len(sample.boxes) <= len(sample.proposals) == 1  # a sliver of a box is dropped, of a proposal it is kept
+    if len(sample.boxes):
+        np.testing.assert_array_equal(sample.proposals, sample.boxes)
+
+
+def test_proposals_are_clipped_to_the_image_and_those_that_vanish_are_dropped():
+    sample = with_proposals((0, 0, 80, 64), (70, 10, 80, 20), (60, 10, 70.75, 20), (10, 20, 11, 44))
+    moved = T.translate(sample, 9, 0)
+    assert moved.proposals.tolist() == [[9, 0, 80, 64], [79, 10, 80, 20], [69, 10, 79.75, 20], [19, 20, 20, 44]]
+    assert T.translate(sample, 10, 0).proposals.tolist() == [[10, 0, 80, 64], [70, 10, 80, 20], [20, 20, 21, 44]]
+    assert T.scale(sample, 0.9, (0, 0)).proposals.shape == (3, 4)  # the last one is narrower than a pixel
+    assert T.translate(sample, 500, 0).proposals.shape == (0, 4)
+    assert sample.proposals[0].tolist() == [0, 0, 80, 64]  # the given sample stays as it was
+
+
+def test_proposals_go_through_everything_without_objects_and_none_stay_none():
+    empty = Sample(np.zeros((64, 64, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
+    for seed in range(10):
+        result = ALL(with_proposals((8, 8, 56, 56), sample=empty), np.random.default_rng(seed))
+        assert result.proposals.shape == (1, 4)
+        assert result.boxes.shape == (0, 4)
+        assert ALL(with_proposals(sample=empty), np.random.default_rng(seed)).proposals.shape == (0, 4)
+        assert ALL(box_sample(), np.random.default_rng(seed)).proposals is None
