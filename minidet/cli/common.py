@@ -1,6 +1,8 @@
 """What several commands share: options, data sets, tables."""
 
 import argparse
+import shlex
+import textwrap
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -99,7 +101,7 @@ def make_training_data(folder: Path, system: Any, settings: Mapping[str, Any]) -
 def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """{"train": Dataset, "val": Dataset, and "test" where it is there}, every image and annotation looked at: what the
     system cannot learn from ends the command now, and not in the middle of an epoch."""
-    from minidet.data import find_splits, open_dataset
+    from minidet.data import AnnotationError, find_splits, open_dataset
 
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; `minidet data make` makes a data set")
@@ -109,7 +111,13 @@ def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[
             f"{folder}: expected a data set with the splits train and val, found {', '.join(found) or 'none'}; "
             "`minidet data make` shows what one looks like"
         )
-    splits = {name: open_dataset(folder, name, masks=system.masks) for name in SPLITS if name in found}
+    try:
+        splits = {name: open_dataset(folder, name, masks=system.masks) for name in SPLITS if name in found}
+    except AnnotationError as error:
+        error.add_note(
+            f"`minidet data check {shlex.quote(str(folder))}` lists what else is wrong, and what may be the cause"
+        )
+        raise
     for name, split in splits.items():
         if len(split) == 0:
             raise ValueError(f"{folder}: expected images in every split, found none in {name}; add some or remove it")
@@ -122,6 +130,11 @@ def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[
     for split in splits.values():
         split.verify()
         system.check(split, settings)
+    if not any(len(record.boxes) for record in splits["train"].records):
+        raise ValueError(
+            f"{folder}: expected objects to learn in the split train, found none in its {len(splits['train'])} images; "
+            f"`minidet data check {shlex.quote(str(folder))}` shows what was read"
+        )
     return splits
 
 
@@ -155,6 +168,18 @@ def claim_folder(folder: Path, command: str) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     mark.touch()
+
+
+def class_map(dataset: Any) -> str:
+    """Which class has which label, and COCO's id of it where that is another: lines of "label name (id)"."""
+    ids = dataset.category_ids or range(1, len(dataset.classes))
+    told = [
+        f"{label} {name}" + (f" (id {identity})" if identity != label else "")
+        for label, (name, identity) in enumerate(zip(dataset.classes[1:], ids, strict=True), start=1)
+    ]
+    whole = ", ".join(text.replace(" ", "\0") for text in told)  # no line ends within a name
+    lines = textwrap.wrap(whole, width=110, break_long_words=False, break_on_hyphens=False)
+    return "classes: " + "\n         ".join(lines).replace("\0", " ")
 
 
 def print_table(values: Mapping[str, Any], note: str = "") -> None:

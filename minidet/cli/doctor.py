@@ -9,6 +9,7 @@ from minidet.cli.common import (
     add_seed_option,
     add_set_option,
     claim_folder,
+    class_map,
     print_table,
     use_machine,
 )
@@ -18,8 +19,9 @@ EPILOG = """example:
   minidet data make scenes --task localization
   minidet doctor --data scenes --out scenes-doctor
 
-With --data a network has to learn eight images by heart: if it cannot, something is wrong with the data or the
-training, and no longer training will help. The exit code is 1 if it cannot."""
+With --data the annotations are looked at as a whole: boxes in another layout or beside their images, labels shifted
+against the names. Then a network has to learn eight images by heart: if it cannot, something is wrong with the data or
+the training, and no longer training will help. The exit code is 1 if the annotations are wrong or it cannot."""
 
 IMAGES = 8
 STEPS = 100  # enough for most healthy networks to learn eight images by heart; a system's `doctor` may say more
@@ -81,19 +83,28 @@ def describe_devices() -> dict[str, str]:
 
 
 def overfit(args: argparse.Namespace, device: str) -> int:
-    """Trains on eight images and draws what was learned; 1 if the loss does not fall or the boxes do not match."""
-    from minidet.data import open_dataset
+    """Trains on eight images and draws what was learned; 1 if the annotations are wrong as a whole, the loss does not
+    fall or the boxes do not match."""
     from minidet.data.files import write_atomic
     from minidet.training import Training, complete, evaluate, load_system
     from minidet.training.run import encode_png
 
     system = load_system(args.system)
-    whole = open_dataset(args.data, args.split, masks=system.masks)
-    eight = whole.subset(range(min(IMAGES, len(whole))))
     overrides = [f"epochs={STEPS}", f"batch_size={IMAGES}", "warmup=10", "weight_decay=0"]
     if "augment" in system.defaults:
         overrides.append("augment=false")
     settings = system.configure([*overrides, *system.doctor, *args.set])
+    whole, causes = examine(args.data, args.split, system.masks)
+    if causes:
+        print(f"\nill: nothing can be learned from {args.data} as its split {args.split} is annotated now")
+        print("\n".join(causes))
+        return 1
+    eight = whole.subset(range(min(IMAGES, len(whole))))
+    if not any(len(record.boxes) for record in eight.records):
+        raise ValueError(
+            f"{args.data}: expected objects in the first {IMAGES} images of {args.split}, found none in {len(eight)}; "
+            "annotate one, or name another split"
+        )
     eight.verify()
     system.check(eight, settings)
     out = args.out or Path("minidet-doctor")
@@ -106,10 +117,23 @@ def overfit(args: argparse.Namespace, device: str) -> int:
     metrics, predictions = evaluate(system, training.model, eight, IMAGES)
     picture = system.draw(eight, predictions, whole.classes)
     write_atomic(out / "eight-images.png", encode_png(picture))
-    print(f"\n{args.system} on {len(eight)} images of {args.data}:")
+    print(f"\n{args.system} on {len(eight)} images of {args.data}:\n{class_map(whole)}")
     print_table({"steps": len(losses), "loss at first": losses[0], "loss at last": losses[-1], **metrics})
     print(f"\nto look at: {out / 'eight-images.png'}")
     return verdict(system, losses, metrics)
+
+
+def examine(data: Path, split: str, masks: bool):
+    """(data set, what is probably wrong with all of its annotations). Raises the first error that is not explained."""
+    from minidet.data import open_dataset
+    from minidet.data.diagnose import diagnose
+
+    errors: list[ValueError] = []
+    whole = open_dataset(data, split, masks=masks, on_problem=errors.append)
+    causes = diagnose(data, split, whole, errors)
+    if errors and not causes:
+        raise errors[0]
+    return whole, causes
 
 
 def learn(training) -> list[float]:

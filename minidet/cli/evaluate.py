@@ -4,7 +4,15 @@ import argparse
 import json
 from pathlib import Path
 
-from minidet.cli.common import add_machine_options, add_out_option, claim_folder, load_trained, print_table, use_machine
+from minidet.cli.common import (
+    add_machine_options,
+    add_out_option,
+    claim_folder,
+    class_map,
+    load_trained,
+    print_table,
+    use_machine,
+)
 
 EPILOG = """example:
   minidet eval runs/first
@@ -57,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     write_atomic(out / "predictions.png", encode_png(picture))
     plots = [] if system.report is None else system.report(dataset, predictions, dataset.classes, out)
     print(f"{args.run_folder} on {len(dataset)} images of {data} ({split}):")
+    print(class_map(dataset))
     print_table(metrics, system.metrics_note)
     print("\nto look at:")
     for path in (out / "predictions.png", *plots, out / "metrics.json"):

@@ -10,6 +10,7 @@ from minidet.cli.common import (
     add_out_option,
     add_seed_option,
     add_set_option,
+    class_map,
     make_training_data,
     open_splits,
     print_table,
@@ -143,6 +144,7 @@ def train_and_tell(system, run, splits, resume: bool, device: str) -> int:
     from minidet.training import Interrupted, train
 
     print(f"training {system.name} on {len(splits['train'])} images, {len(splits['val'])} to validate")
+    print(class_map(splits["train"]))
     for change in run.environment_changes(device) if resume else ():
         print(f"note: {change} since the run began; its last bits may differ from those of an uninterrupted run")
     try:

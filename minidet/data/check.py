@@ -1,4 +1,5 @@
 """The data doctor: goes through a whole data set, collects every problem, counts, and draws samples to look at.
+What many problems have in common comes first (diagnose.py).
 
 report = check_dataset("scenes", out="check")
 print(report); report.ok
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from minidet.data.dataset import Dataset, Sample, find_splits, open_dataset
+from minidet.data.diagnose import diagnose
 from minidet.data.files import AnnotationError, write_atomic
 from minidet.data.formats.record import Record
 from minidet.data.images import ImageError
@@ -98,20 +100,23 @@ def check_dataset(folder: Path | str, out: Path | str | None = None, format: str
     if not splits:
         report.problems.append(f"{folder}: expected annotation files of COCO, VOC, YOLO, LSP, MPII or CUB, found none")
     seen: dict[str, str] = {}  # digest of an image file -> where it was seen first
+    causes = []
     for split in splits:
+        errors: list[ValueError] = []
         try:
-            dataset = open_dataset(
-                folder, split, format, cache_bytes=0, on_problem=lambda error: report.problems.append(str(error))
-            )
+            dataset = open_dataset(folder, split, format, cache_bytes=0, on_problem=errors.append)
         except (AnnotationError, OSError) as error:
-            report.problems.append(f"{split}: {error}")
+            report.problems.extend([*map(str, errors), f"{split}: {error}"])
             continue
+        report.problems.extend(map(str, errors))
+        causes += [f"{split}: {cause}" for cause in diagnose(folder, split, dataset, errors)]
         report.warnings.extend(_doubtful_labels(folder, split))
         drawable = _check_split(report, split, dataset, seen)
         if out is not None and drawable:
             report.pictures.append(_draw(Path(out), split, dataset, drawable))
     _check_classes(report)
     _check_digest(folder, report)
+    report.problems[:0] = causes
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_atomic(Path(out) / "report.txt", f"{report}\n")

@@ -90,7 +90,8 @@ class Dataset:
 
     classes: names by label, classes[0] = "__background__". joint_names: of the keypoints, or None.
     flip_swap: the joint that each joint becomes in a mirrored image (an index array as LSP_SWAP), or None where
-    mirroring changes no joint's name. category_ids: COCO's id of each label from 1 on, or None.
+    mirroring changes no joint's name. category_ids: COCO's id of each label from 1 on, or None. format: the one of
+    FORMATS that it was read from, "" if it was not.
     The arrays of a sample are the caller's to change, except the image, which is read-only.
     """
 
@@ -101,12 +102,14 @@ class Dataset:
         cache_bytes: int = CACHE_BYTES,
         max_pixels: int = MAX_PIXELS,
         flip_swap: tuple[int, ...] | None = None,
+        format: str = "",
     ):
         self.records = annotations.records
         self.classes = annotations.classes
         self.category_ids = annotations.category_ids
         self.joint_names = annotations.joint_names
         self.flip_swap = flip_swap
+        self.format = format
         self._with_masks = masks
         self._max_pixels = max_pixels
         self._cache = ImageCache(cache_bytes)
@@ -270,7 +273,7 @@ def open_dataset(
         annotations = _READERS[name](folder, split, on_problem, looked_for)
         if annotations is not None:
             swap = None if _sides_are_colored(folder) else SWAPS.get(annotations.joint_names)
-            return Dataset(annotations, masks, cache_bytes, max_pixels, swap)
+            return Dataset(annotations, masks, cache_bytes, max_pixels, swap, name)
     raise FileNotFoundError(
         f"open_dataset: no data set with a split {split!r} in {folder.resolve()}; looked for "
         f"{'; '.join(looked_for)}. Splits found: {', '.join(find_splits(folder)) or 'none'}"

@@ -14,6 +14,7 @@ from minidet.data.files import AnnotationError, read_limited, write_atomic
 from minidet.data.formats.record import (
     BACKGROUND,
     Annotations,
+    LabelError,
     OnProblem,
     Record,
     checked_box,
@@ -142,8 +143,9 @@ def _read_images(table: list, folder: Path, file: str, on_problem: OnProblem) ->
 def _read_object(annotation: dict, size: tuple[int, int], labels: dict, joint_names, where: str) -> dict:
     category = _field(annotation, "category_id", int, where)
     if category not in labels:
-        raise AnnotationError(
-            f"{where}.category_id: expected one of the ids in categories ({str(list(labels))[1:-1]}), got {category}"
+        known = str(list(labels))[1:-1]
+        raise LabelError(
+            f"{where}.category_id: expected one of the ids in categories ({known}), got {category}", category
         )
     numbers = _field(annotation, "bbox", list, where)
     if len(numbers) != 4:

@@ -14,10 +14,29 @@ OVERHANG = 1.0
 
 LARGEST_NUMBER = 1e9  # no coordinate, area or size of a picture is larger; NaN and infinity are not smaller either
 
+# Shorter sides, in pixels, may be none at all in the single precision that networks compute with.
+LEAST_SIDE = 0.01
+
 BACKGROUND = "__background__"  # the name of label 0
 
 # What a reader does with each error it meets: raise it, or collect it and leave out the annotation.
 OnProblem = Callable[[ValueError], None]
+
+
+class BoxError(AnnotationError):
+    """A box that cannot be. box: x1 y1 x2 y2 as it was read, in pixels. size: the image's (height, width), or None."""
+
+    def __init__(self, message: str, box: tuple[float, float, float, float], size: tuple[int, int] | None) -> None:
+        super().__init__(message)
+        self.box, self.size = box, size
+
+
+class LabelError(AnnotationError):
+    """A label that is no class's. label: the number, or the name, as the file has it."""
+
+    def __init__(self, message: str, label: int | str) -> None:
+        super().__init__(message)
+        self.label = label
 
 
 def raise_problem(error: ValueError) -> None:
@@ -85,30 +104,35 @@ def finite_number(value, where: str) -> float:
 def checked_name(name: str, where: str) -> str:
     """The name of a class: not empty, and not the background's, which has label 0."""
     if not name.strip() or name == BACKGROUND:
-        raise AnnotationError(f"{where}: expected the name of a class, got {name!r}; give it another or remove it")
+        message = f"{where}: expected the name of a class, got {name!r}; give it another or remove it"
+        raise LabelError(message, name)
     return name
 
 
 def checked_box(box: tuple[float, float, float, float], size: tuple[int, int] | None, where: str) -> np.ndarray:
     """(4,) float64: x1 y1 x2 y2 clipped to the image, after making sure that nothing but rounding is clipped.
 
-    Refuses boxes that are inside out, have no area or leave the image (height, width) by more than OVERHANG.
+    Refuses, with a BoxError, boxes that are inside out, have no area (a side below LEAST_SIDE) or leave the image
+    (height, width) by more than OVERHANG.
     """
     x1, y1, x2, y2 = box
     for side, extent in (("width", x2 - x1), ("height", y2 - y1)):
-        if not extent > 0:
-            raise AnnotationError(f"{where}: expected {side} > 0, got {extent:g}; fix or remove it")
+        if not extent >= LEAST_SIDE:
+            expected = f"at least {LEAST_SIDE} pixels" if extent > 0 else "> 0"
+            raise BoxError(f"{where}: expected {side} {expected}, got {extent:g}; fix or remove it", box, size)
     if size is None:
         return np.array(box)
     height, width = size
     if x1 < -OVERHANG or y1 < -OVERHANG or x2 > width + OVERHANG or y2 > height + OVERHANG:
-        raise AnnotationError(
+        raise BoxError(
             f"{where}: expected a box inside the {width} x {height} image, got x {x1:g} to {x2:g}, "
-            f"y {y1:g} to {y2:g}; fix or remove it"
+            f"y {y1:g} to {y2:g}; fix or remove it",
+            box,
+            size,
         )
     clipped = np.clip(box, 0, [width, height, width, height])
-    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        raise AnnotationError(f"{where}: expected a box inside the {width} x {height} image, got one beside it")
+    if not (clipped[2:] - clipped[:2] >= LEAST_SIDE).all():
+        raise BoxError(f"{where}: expected a box inside the {width} x {height} image, got one beside it", box, size)
     return clipped
 
 
@@ -121,7 +145,7 @@ def checked_proposals(proposals: np.ndarray, size: tuple[int, int], where: str) 
     limits = np.array([width, height, width, height])
     inside = (boxes >= -OVERHANG).all(axis=1) & (boxes <= limits + OVERHANG).all(axis=1)  # NaN is not
     boxes = np.clip(boxes, 0, limits)
-    (bad,) = np.nonzero(~inside | ~(boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    (bad,) = np.nonzero(~inside | ~(boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1))
     if len(bad):
         raise AnnotationError(
             f"{where}: expected proposals x1 < x2, y1 < y2 inside the {width} x {height} image, got "

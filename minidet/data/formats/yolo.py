@@ -12,6 +12,8 @@ from minidet.data.files import AnnotationError, read_lines
 from minidet.data.formats.record import (
     BACKGROUND,
     Annotations,
+    BoxError,
+    LabelError,
     OnProblem,
     Record,
     checked_box,
@@ -75,16 +77,20 @@ def _read_line(line: str, size: tuple[int, int], classes: int, where: str) -> di
     words = line.split()
     if len(words) != 5:
         raise AnnotationError(f"{where}: expected 5 numbers (class cx cy w h), got {len(words)}: {line[:60]!r}")
-    if not (re.fullmatch("[0-9]{1,9}", words[0]) and int(words[0]) < classes):
-        raise AnnotationError(f"{where}.class: expected a whole number from 0 to {classes - 1}, got {words[0][:40]!r}")
+    message = f"{where}.class: expected a whole number from 0 to {classes - 1}, got {words[0][:40]!r}"
+    if not re.fullmatch("-?[0-9]{1,9}", words[0]):
+        raise AnnotationError(message)
+    if not 0 <= int(words[0]) < classes:
+        raise LabelError(message, int(words[0]))
     try:
         cx, cy, w, h = (float(word) for word in words[1:])
     except ValueError as error:
         raise AnnotationError(f"{where}: expected numbers, got {line[:60]!r}") from error
-    if not all(math.isfinite(value) and -0.5 <= value <= 1.5 for value in (cx, cy, w, h)):
-        raise AnnotationError(f"{where}: expected fractions of the image between 0 and 1, got {line[:60]!r}")
     height, width = size
     box = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
+    if not all(math.isfinite(value) and -0.5 <= value <= 1.5 for value in (cx, cy, w, h)):
+        message = f"{where}: expected fractions of the image between 0 and 1, got {line[:60]!r}"
+        raise BoxError(message, box, size) if all(map(math.isfinite, box)) else AnnotationError(message)
     return {"box": checked_box(box, size, where), "label": int(words[0]) + 1}
 
 
