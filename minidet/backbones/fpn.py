@@ -1,4 +1,4 @@
-"""Feature pyramid (Lin et al. 2017, "Feature Pyramid Networks for Object Detection"): maps of all sizes, all with meaning.
+"""Feature pyramid (Lin et al. 2017, "Feature Pyramid Networks for Object Detection"): maps of all sizes for one head.
 
 A network's early maps are fine and see edges, its late ones are coarse and see objects. The pyramid hands what the
 coarse maps know down to the fine ones, so that a small object is sought on a fine map and a large one on a coarse map,

@@ -1,8 +1,8 @@
-"""Faster R-CNN with a feature pyramid, in torch: the oracle of ours, and its rival in `benchmarks/detector_inference.py`.
+"""Faster R-CNN with a feature pyramid, in torch: the oracle of ours, and its rival in the benchmarks.
 
 Written from the papers (Ren et al. 2015, Lin et al. 2017, He et al. 2017) and the constants of torchvision's
-`fasterrcnn_resnet50_fpn`, with its keys, and with none of minidet's code. Evaluation only. Each stage is a method of its
-own, so that a test can give two implementations the same input of any of them:
+`fasterrcnn_resnet50_fpn`, with its keys, and with none of minidet's code. Evaluation only. Each stage is a method of
+its own, so that a test can give two implementations the same input of any of them:
 
     prepare -> features -> head_outputs -> proposals -> roi_features -> box_outputs -> detections
               anchors ----------------------^
@@ -390,8 +390,8 @@ def random_weights(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[st
 
 
 def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(3, height, width) float32 in [0, 1]: patches of colours, each of 16 x 16 pixels, and noise. Noise alone would look
-    the same in all boxes."""
+    """(3, height, width) float32 in [0, 1]: patches of colours, each of 16 x 16 pixels, and noise. Noise alone would
+    look the same in all boxes."""
     rng = np.random.default_rng(seed)
     patches = rng.random((3, -(-height // 16), -(-width // 16)), np.float32).repeat(16, 1).repeat(16, 2)
     noise = rng.random((3, height, width), np.float32)
