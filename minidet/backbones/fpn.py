@@ -112,9 +112,13 @@ class ResNetBody(nn.Module):
 class ResNetFPN(nn.Module):
     """images (N, 3, H, W) -> five maps (N, out_channels, H/s, W/s), finest first: s = 4, 8, 16, 32, 64.
 
+    Its `stride` is 32, which an image's sides must be multiples of for the maps to fit onto each other exactly.
+
     resnet            any ResNet; its head is left behind
     trainable_layers  how many of layer4, layer3, layer2, layer1, conv1 are trained, in this order; the rest is frozen
     """
+
+    stride = 32
 
     def __init__(self, resnet: ResNet, out_channels: int = OUT_CHANNELS, trainable_layers: int = 5) -> None:
         super().__init__()

@@ -186,7 +186,8 @@ class TorchFasterRCNN(nn.Module):
             mean, std = (image.new_tensor(values).reshape(3, 1, 1) for values in (MEAN, STD))
             image = (image - mean) / std
             height, width = image.shape[1:]
-            scale = min(self.min_size / min(height, width), self.max_size / max(height, width))
+            sides = torch.tensor([height, width], dtype=torch.float32)  # a float32 decides at the edge of a pixel
+            scale = min(self.min_size / sides.min(), self.max_size / sides.max()).item()
             size = (math.floor(height * scale), math.floor(width * scale))
             if size != (height, width):
                 image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
