@@ -30,6 +30,8 @@ import numpy as np
 from .. import functional as F
 from .. import nn, watch
 from ..autograd import Tensor, no_grad
+from ..backbones.surgery import children
+from ..backbones.tiny import Centring
 from ..boxes import box_iou, clip_boxes_to_image
 from ..boxes.matching import BELOW, match_boxes
 from ..boxes.sampling import sample_balanced
@@ -61,20 +63,20 @@ class Level:
 class SlidingWindow(nn.Module):
     """images -> boxes of objects, by classifying every window of every size.
 
-    backbone      convolutions (N, 3, H, W) -> (N, C, h, w), with out_channels and stride. Its padding is taken out of
-                  it, its weights stay.
+    backbone      convolutions (N, 3, H, W) -> (N, C, h, w), with out_channels and stride. Changed: see `unpadded`
     classes       K, the number of object classes, without the background
-    object_sizes  (height, width) of objects in pixels: the levels of the pyramid, in each of which objects of that size
-                  fill the inner square of a window. More of them find more objects, closer, for more windows.
-    cells         side of the map that the fully connected layers read: the window has
-                  receptive_field + stride * (cells - 1) pixels a side
-    context       pixels of the window on each side around the object. Dalal and Triggs 2005, section 6.4: what is
-                  around helps to tell; they have 16 around a person of 96.
+    object_sizes  (height, width) of objects in pixels: the levels of the pyramid. In each of them objects of that size
+                  fill the inner square of a window. More of them find more objects, closer, for more windows
+    cells         side of the map that the fully connected layers read: a window has
+                  receptive_field(backbone) + stride * (cells - 1) pixels a side
+    context       pixels of a window around its inner square. What is around an object helps to tell it from others:
+                  Dalal and Triggs 2005, section 6.4, have 16 on each side of a person, in windows of 64 x 128
+    hidden        units of the first fully connected layer
     windows       how many of each image are trained on at once; at most positive_fraction of them show an object
     score_threshold, nms_threshold, limit  of detections: see boxes.selection.filter_detections
 
     Training: model(images, targets) -> {"loss_classifier": softmax cross-entropy of windows}. targets: dicts with boxes
-    (R, 4), labels (R,) from 1 and iscrowd (R,), on the CPU.
+    (R, 4) in the image's pixels, labels (R,) in 1..K and iscrowd (R,), on the CPU.
     Evaluation: model(images) -> dicts with boxes (D, 4), labels (D,) and scores (D,), NumPy, best score first.
     images: a Tensor (N, 3, H, W) or a list of (3, H, W), float32 in [0, 1], of any size.
     """
@@ -94,128 +96,129 @@ class SlidingWindow(nn.Module):
         limit: int = 100,
     ) -> None:
         super().__init__()
-        self.classes, self.object_sizes = classes, [(float(h), float(w)) for h, w in object_sizes]
+        if len(object_sizes) == 0 or min(map(min, object_sizes)) <= 0:
+            raise ValueError(f"SlidingWindow: expected one or more object_sizes above 0, got {object_sizes}")
+        self.classes, self.object_sizes = classes, list(object_sizes)
         self.backbone, self.stride = unpadded(backbone), backbone.stride
         self.cells, self.context = cells, context
         self.window = receptive_field(backbone) + self.stride * (cells - 1)
-        self.object_side = self.window - 2 * context
-        if self.object_side < 1:
+        self.side = self.window - 2 * context  # of the inner square
+        if self.side < 1:
             raise ValueError(
-                f"SlidingWindow: expected context below half of the window's {self.window} pixels, got {context}"
+                f"SlidingWindow: expected a context below half of the window's {self.window} pixels, got {context}"
             )
-        if not self.object_sizes or min(map(min, self.object_sizes)) <= 0:
-            raise ValueError(f"SlidingWindow: expected object_sizes above 0, one or more, got {object_sizes}")
         self.windows, self.positive_fraction = windows, positive_fraction
         self.score_threshold, self.nms_threshold, self.limit = score_threshold, nms_threshold, limit
         self.fc1 = nn.Linear(backbone.out_channels * cells * cells, hidden)
-        self.fc2 = nn.Linear(hidden, classes + 1)  # the background is class 0
+        self.fc2 = nn.Linear(hidden, classes + 1)  # class 0 is the background
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         if targets is None:
             return [self.detect(image) for image in images]
-        samples = [self.sample(image, target) for image, target in zip(images, targets, strict=True)]
-        crops, labels = (np.concatenate(parts) for parts in zip(*samples, strict=True))
-        logits = self.classify(Tensor(crops))
-        watch.emit("sliding_window.logits", logits)
-        return {"loss_classifier": F.cross_entropy(logits, labels)}
+        return {"loss_classifier": self.loss(images, targets)}
+
+    # ---- windows -------------------------------------------------------------------------------------------------
+
+    def pyramid(self, image: Any) -> list[Level]:
+        """The levels of an image, a Tensor (3, H, W) of floats in [0, 1]: one for each of the object sizes."""
+        if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or image.dtype.kind != "f":
+            raise ValueError(
+                f"SlidingWindow: expected images (3, H, W) of floats in [0, 1], got {image.dtype} {image.shape}"
+            )
+        with no_grad():
+            centred = (image - image.mean(axis=(1, 2), keepdims=True))[None]
+            return [self.level(centred, size) for size in self.object_sizes]
+
+    def level(self, image: Any, object_size: tuple[float, float]) -> Level:
+        """A centred image (1, 3, H, W), resized so that an object of this (height, width) has the inner square's.
+
+        It is interpolated without smoothing, also where it shrinks: the network has learned from the same pixels. Zeros
+        around it, `context` pixels wide, let the inner square reach the border; below and on the right there are as
+        many more as the last window needs, so that no pixel is left out and the smallest image has a window.
+        """
+        old = image.shape[2:]
+        size = [max(round(a * self.side / b), 1) for a, b in zip(old, object_size, strict=True)]  # (height, width)
+        grid = tuple(max(-(-(a - self.side) // self.stride), 0) + 1 for a in size)  # (rows, columns)
+        whole = [(count - 1) * self.stride + self.window for count in grid]
+        padded = np.zeros_like(image.data, shape=(1, 3, *whole))
+        rows, columns = (slice(self.context, self.context + a) for a in size)
+        padded[:, :, rows, columns] = F.interpolate(image, tuple(size), mode="bilinear").data
+        boxes = window_boxes(grid, self.side, self.stride, (size[0] / old[0], size[1] / old[1]))
+        return Level(padded, grid, clip_boxes_to_image(boxes, old))
+
+    def crop(self, level: Level, windows: np.ndarray) -> Any:
+        """Windows of a level, by their numbers (B,), at least one, row by row from 0: (B, 3, window, window)."""
+        corners = np.stack(np.divmod(windows, level.grid[1]), axis=1) * self.stride
+        return np.concatenate([level.image[:, :, y : y + self.window, x : x + self.window] for y, x in corners])
 
     # ---- the classifier, twice -----------------------------------------------------------------------------------
 
     def classify(self, crops: Any) -> Any:
-        """Crops (B, 3, window, window) of centred images -> scores (B, K + 1) before the softmax."""
+        """Crops (B, 3, window, window) of a level -> scores (B, K + 1) before the softmax."""
         features = self.backbone(crops)  # (B, C, cells, cells)
         return self.fc2(F.relu(self.fc1(features.flatten(1))))
 
     def slide(self, images: Any) -> Any:
-        """The same network, fully convolutional: centred images (N, 3, H, W) of the window's size or larger -> scores
-        (N, K + 1, rows, columns) of all windows whose corners are multiples of the stride."""
+        """The same network, fully convolutional: levels (N, 3, h, w), no smaller than a window -> scores
+        (N, K + 1, rows, columns) of all windows that begin at multiples of the stride."""
         features = self.backbone(images)  # (N, C, rows + cells - 1, columns + cells - 1)
         kernel = self.fc1.weight.reshape(-1, features.shape[1], self.cells, self.cells)
         hidden = F.relu(F.conv2d(features, kernel, self.fc1.bias))  # (N, hidden, rows, columns)
         return F.conv2d(hidden, self.fc2.weight[:, :, None, None], self.fc2.bias)
 
-    # ---- windows -------------------------------------------------------------------------------------------------
+    def scores(self, level: Level, crops_at_once: int | None = None) -> np.ndarray:
+        """Scores (rows * columns, K + 1) of a level's windows, before the softmax, on the CPU.
 
-    def pyramid(self, image: Any) -> list[Level]:
-        """The levels of an image (3, H, W), one for each of the object sizes."""
-        with no_grad():
-            image = (image - image.mean(axis=(1, 2), keepdims=True))[None]
-            return [self.level(image, size) for size in self.object_sizes]
-
-    def level(self, image: Any, object_size: tuple[float, float]) -> Level:
-        """A centred image (1, 3, H, W), resized so that objects of this (height, width) have the window's inner square.
-
-        Zeros around it, `context` pixels wide, let that square reach the image's border, and below and to the right as
-        many more as the last window needs: no pixel is left out, and the smallest image has a window.
-        """
-        height, width = image.shape[2:]
-        size = [
-            max(round(side * self.object_side / pixels), 1)
-            for side, pixels in zip((height, width), object_size, strict=True)
-        ]
-        grid = tuple(max(-(-(side - self.object_side) // self.stride), 0) + 1 for side in size)
-        (h, w), (rows, columns) = size, grid
-        padded = np.zeros_like(
-            image.data,
-            shape=(1, 3, (rows - 1) * self.stride + self.window, (columns - 1) * self.stride + self.window),
-        )
-        resized = F.interpolate(image, (h, w), mode="bilinear").data
-        padded[:, :, self.context : self.context + h, self.context : self.context + w] = resized
-        boxes = window_boxes(grid, self.object_side, self.stride, (h / height, w / width))
-        return Level(padded, grid, clip_boxes_to_image(boxes, (height, width)))
-
-    def crop(self, level: Level, windows: np.ndarray) -> Any:
-        """The windows, by number, cut out of a level: (len(windows), 3, window, window)."""
-        corners = np.stack(np.divmod(windows, level.grid[1]), axis=1) * self.stride
-        return np.concatenate([level.image[:, :, y : y + self.window, x : x + self.window] for y, x in corners])
-
-    def level_scores(self, level: Level, crops_at_once: int | None = None) -> np.ndarray:
-        """Scores (rows * columns, K + 1) of all windows of a level, before the softmax.
-
-        crops_at_once: None, by the fully convolutional network; or by cropping, so many windows in a batch.
+        crops_at_once: cut them out and classify so many in a batch; None: slide the network over the whole level.
         """
         with no_grad():
             if crops_at_once is None:
-                scores = to_numpy(self.slide(Tensor(level.image)).data)  # (1, K + 1, rows, columns)
-                return scores.reshape(self.classes + 1, -1).T
+                return to_numpy(self.slide(Tensor(level.image)).data).reshape(self.classes + 1, -1).T
             count = len(level.boxes)
-            return np.concatenate([
-                to_numpy(self.classify(Tensor(self.crop(level, windows))).data)
-                for windows in np.split(np.arange(count), range(crops_at_once, count, crops_at_once))
-            ])
+            batches = np.split(np.arange(count), range(crops_at_once, count, crops_at_once))
+            found = [self.classify(Tensor(self.crop(level, windows))) for windows in batches]
+            return np.concatenate([to_numpy(scores.data) for scores in found])
 
     # ---- detection -----------------------------------------------------------------------------------------------
 
     def detect(self, image: Any, crops_at_once: int | None = None) -> dict[str, np.ndarray]:
-        """The detections in one image (3, H, W); crops_at_once as `level_scores` says."""
+        """The detections in one image (3, H, W). crops_at_once: as `scores` says; what is found is the same."""
         levels = self.pyramid(image)
-        logits = np.concatenate([self.level_scores(level, crops_at_once) for level in levels])  # (R, K + 1)
         boxes = np.concatenate([level.boxes for level in levels])  # (R, 4)
+        logits = np.concatenate([self.scores(level, crops_at_once) for level in levels])  # (R, K + 1)
         probabilities = F.softmax(logits, dim=1)
         watch.emit("sliding_window.boxes", boxes)
         watch.emit("sliding_window.probabilities", probabilities)
-        return filter_detections(
-            boxes, probabilities[:, 1:], self.score_threshold, self.nms_threshold, self.limit, min_size=1.0
-        )
+        objects = probabilities[:, 1:]
+        return filter_detections(boxes, objects, self.score_threshold, self.nms_threshold, self.limit)
 
     # ---- training ------------------------------------------------------------------------------------------------
 
+    def loss(self, images: Any, targets: list[dict]) -> Any:
+        """The mean cross-entropy of some windows of each image, each cut out and classified by itself."""
+        samples = [self.sample(image, target) for image, target in zip(images, targets, strict=True)]
+        crops, labels = (np.concatenate(parts) for parts in zip(*samples, strict=True))
+        if len(labels) == 0:
+            return self.fc2.bias.sum() * 0  # nothing but crowds: nothing to learn
+        logits = self.classify(Tensor(crops))
+        watch.emit("sliding_window.logits", logits)
+        return F.cross_entropy(logits, labels)
+
     def sample(self, image: Any, target: dict) -> tuple[Any, np.ndarray]:
-        """Windows of one image to learn from: crops (n, 3, window, window) and their labels (n,), 0 the background."""
+        """Windows of one image, drawn to learn from: crops (n, 3, window, window) and what they show (n,), 0 for the
+        background."""
         levels = self.pyramid(image)
-        boxes = np.concatenate([level.boxes for level in levels])
-        labels = window_labels(boxes, target)
-        chosen = np.concatenate(
-            sample_balanced(labels > 0, labels == 0, self.windows, self.positive_fraction, generator())
-        )
-        crops, first = [np.zeros_like(levels[0].image, shape=(0, 3, self.window, self.window))], 0
-        chosen.sort()
-        for level in levels:  # their windows are numbered through
-            within = chosen[(chosen >= first) & (chosen < first + len(level.boxes))] - first
-            if len(within):
-                crops.append(self.crop(level, within))
-            first += len(level.boxes)
-        return np.concatenate(crops), labels[chosen]
+        labels = window_labels(np.concatenate([level.boxes for level in levels]), target)
+        drawn = sample_balanced(labels > 0, labels == 0, self.windows, self.positive_fraction, generator())
+        numbers = np.sort(np.concatenate(drawn))  # windows of all levels are numbered through
+        ends = np.cumsum([len(level.boxes) for level in levels])
+        crops = [np.zeros_like(levels[0].image, shape=(0, 3, self.window, self.window))]
+        for level, end, of_level in zip(
+            levels, ends, np.split(numbers, np.searchsorted(numbers, ends[:-1])), strict=True
+        ):
+            if len(of_level):
+                crops.append(self.crop(level, of_level - end + len(level.boxes)))
+        return np.concatenate(crops), labels[numbers]
 
 
 def window_boxes(grid: tuple[int, int], side: int, stride: int, scale: tuple[float, float]) -> np.ndarray:
@@ -256,11 +259,14 @@ def in_crowd(boxes: np.ndarray, crowds: np.ndarray) -> np.ndarray:
 
 
 def unpadded(network: nn.Module) -> nn.Module:
-    """The network with the padding taken out of all its convolutions; its own layers, changed, not copies.
+    """The network, changed: its convolutions lose their padding, a TinyBackbone its Centring; the weights stay.
 
-    What it computes in the middle of an image, farther from the border than it sees, stays as it was.
+    Farther from the border of an image than a cell of the map sees, the map stays as it was.
     """
-    for module in network.modules():
+    for module in list(network.modules()):
+        for name, part in children(module):
+            if isinstance(part, Centring):
+                setattr(module, name, nn.Sequential())  # passes on what it is given
         if isinstance(module, nn.Conv2d):
             module.geometry["padding"] = 0
     return network
