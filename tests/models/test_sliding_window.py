@@ -44,7 +44,7 @@ def target(boxes=(), labels=(), crowd=()) -> dict:
 # ---- crops and the fully convolutional network -----------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     height=st.integers(1, 50),
     width=st.integers(1, 50),
