@@ -32,18 +32,15 @@ from .. import nn, watch
 from ..autograd import Tensor, no_grad
 from ..backbones.surgery import children
 from ..backbones.tiny import Centring
-from ..boxes import box_iou, clip_boxes_to_image
-from ..boxes.matching import BELOW, match_boxes
-from ..boxes.sampling import sample_balanced
-from ..boxes.selection import filter_detections
+from ..boxes import BELOW, box_iou, clip_boxes_to_image, filter_detections, match_boxes, sample_balanced
 from ..device import to_numpy
 from ..random import generator
+from .fast_rcnn import inside_crowds
+from .image_batch import ImageBatch, centred, detection_targets, resized
 
 # What a window that is trained on shows, by its IoU with the objects. A window of 0.5 would count as found; but where
 # it is called an object like one of 0.9, nothing makes the better one's score the higher of the two.
 OBJECT_IOU, BACKGROUND_IOU = 0.6, 0.4
-# A crowd is not labelled one by one: what lies in it by more than this part is neither object nor background.
-IN_CROWD = 0.3
 
 
 @dataclass(frozen=True)
@@ -64,16 +61,18 @@ class SlidingWindow(nn.Module):
     """images -> boxes of objects, by classifying every window of every size.
 
     backbone      convolutions (N, 3, H, W) -> (N, C, h, w), with out_channels and stride. Changed: see `unpadded`
-    classes       K, the number of object classes, without the background
+    num_classes   K + 1, with the background, class 0
     object_sizes  (height, width) of objects in pixels: the levels of the pyramid. In each of them objects of that size
                   fill the inner square of a window. More of them find more objects, closer, for more windows
+    min_size, max_size  object_sizes are in pixels of the image resized so that its shorter side is min_size, and its
+                  longer one no more than max_size; None: of the image as it is
     cells         side of the map that the fully connected layers read: a window has
                   receptive_field(backbone) + stride * (cells - 1) pixels a side
     context       pixels of a window around its inner square. What is around an object helps to tell it from others:
                   Dalal and Triggs 2005, section 6.4, have 16 on each side of a person, in windows of 64 x 128
     hidden        units of the first fully connected layer
     windows       how many of each image are trained on at once; at most positive_fraction of them show an object
-    score_threshold, nms_threshold, limit  of detections: see boxes.selection.filter_detections
+    score_threshold, nms_threshold, limit  of detections: see boxes.filter_detections
 
     Training: model(images, targets) -> {"loss_classifier": softmax cross-entropy of windows}. targets: dicts with boxes
     (R, 4) in the image's pixels, labels (R,) in 1..K and iscrowd (R,), on the CPU.
@@ -84,8 +83,10 @@ class SlidingWindow(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        classes: int,
+        num_classes: int,
         object_sizes: Sequence[tuple[float, float]],
+        min_size: int | None = None,
+        max_size: int | None = None,
         cells: int = 3,
         context: int = 8,
         hidden: int = 128,
@@ -98,7 +99,8 @@ class SlidingWindow(nn.Module):
         super().__init__()
         if len(object_sizes) == 0 or min(map(min, object_sizes)) <= 0:
             raise ValueError(f"SlidingWindow: expected one or more object_sizes above 0, got {object_sizes}")
-        self.classes, self.object_sizes = classes, list(object_sizes)
+        self.num_classes, self.object_sizes = num_classes, list(object_sizes)
+        self.min_size, self.max_size = min_size, max_size
         self.backbone, self.stride = unpadded(backbone), backbone.stride
         self.cells, self.context = cells, context
         self.window = receptive_field(backbone) + self.stride * (cells - 1)
@@ -110,7 +112,7 @@ class SlidingWindow(nn.Module):
         self.windows, self.positive_fraction = windows, positive_fraction
         self.score_threshold, self.nms_threshold, self.limit = score_threshold, nms_threshold, limit
         self.fc1 = nn.Linear(backbone.out_channels * cells * cells, hidden)
-        self.fc2 = nn.Linear(hidden, classes + 1)  # class 0 is the background
+        self.fc2 = nn.Linear(hidden, num_classes)
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         if targets is None:
@@ -125,12 +127,14 @@ class SlidingWindow(nn.Module):
             raise ValueError(
                 f"SlidingWindow: expected images (3, H, W) of floats in [0, 1], got {image.dtype} {image.shape}"
             )
+        size = tuple(image.shape[1:])
+        ratio = np.divide(size, resized(size, self.min_size, self.max_size))
         with no_grad():
-            centred = (image - image.mean(axis=(1, 2), keepdims=True))[None]
-            return [self.level(centred, size) for size in self.object_sizes]
+            return [self.level(centred(image[None]), ratio * object_size) for object_size in self.object_sizes]
 
-    def level(self, image: Any, object_size: tuple[float, float]) -> Level:
-        """A centred image (1, 3, H, W), resized so that an object of this (height, width) has the inner square's.
+    def level(self, image: Any, object_size: Sequence[float]) -> Level:
+        """A centred image (1, 3, H, W), resized so that an object of this (height, width) in its pixels has those of
+        the inner square.
 
         It is interpolated without smoothing, also where it shrinks: the network has learned from the same pixels. Zeros
         around it, `context` pixels wide, let the inner square reach the border; below and on the right there are as
@@ -173,7 +177,7 @@ class SlidingWindow(nn.Module):
         """
         with no_grad():
             if crops_at_once is None:
-                return to_numpy(self.slide(Tensor(level.image)).data).reshape(self.classes + 1, -1).T
+                return to_numpy(self.slide(Tensor(level.image)).data).reshape(self.num_classes, -1).T
             count = len(level.boxes)
             batches = np.split(np.arange(count), range(crops_at_once, count, crops_at_once))
             found = [self.classify(Tensor(self.crop(level, windows))) for windows in batches]
@@ -196,6 +200,8 @@ class SlidingWindow(nn.Module):
 
     def loss(self, images: Any, targets: list[dict]) -> Any:
         """The mean cross-entropy of some windows of each image, each cut out and classified by itself."""
+        sizes = [tuple(image.shape[1:]) for image in images]
+        targets = detection_targets(targets, ImageBatch(images, sizes, sizes), self.num_classes - 1)
         samples = [self.sample(image, target) for image, target in zip(images, targets, strict=True)]
         crops, labels = (np.concatenate(parts) for parts in zip(*samples, strict=True))
         if len(labels) == 0:
@@ -206,7 +212,7 @@ class SlidingWindow(nn.Module):
 
     def sample(self, image: Any, target: dict) -> tuple[Any, np.ndarray]:
         """Windows of one image, drawn to learn from: crops (n, 3, window, window) and what they show (n,), 0 for the
-        background."""
+        background. target: as detection_targets makes it."""
         levels = self.pyramid(image)
         labels = window_labels(np.concatenate([level.boxes for level in levels]), target)
         drawn = sample_balanced(labels > 0, labels == 0, self.windows, self.positive_fraction, generator())
@@ -236,23 +242,11 @@ def window_boxes(grid: tuple[int, int], side: int, stride: int, scale: tuple[flo
 
 def window_labels(boxes: np.ndarray, target: dict) -> np.ndarray:
     """What windows with these boxes (R, 4) are trained to say: (R,) int64, 0 for the background, -1 for nothing."""
-    crowd = np.asarray(target["iscrowd"], bool)
-    truth, labels = target["boxes"][~crowd].astype(np.float32), target["labels"][~crowd]
-    matched = match_boxes(box_iou(truth, boxes), OBJECT_IOU, BACKGROUND_IOU)
+    matched = match_boxes(box_iou(target["boxes"], boxes), OBJECT_IOU, BACKGROUND_IOU)
     found = np.full(len(boxes), -1, np.int64)
-    found[matched == BELOW] = 0
-    found[matched >= 0] = labels[matched[matched >= 0]]
-    found[(found == 0) & in_crowd(boxes, target["boxes"][crowd])] = -1
+    found[matched >= 0] = target["labels"][matched[matched >= 0]]
+    found[(matched == BELOW) & ~inside_crowds(boxes, target["crowds"])] = 0
     return found
-
-
-def in_crowd(boxes: np.ndarray, crowds: np.ndarray) -> np.ndarray:
-    """Which boxes (R, 4) lie by more than IN_CROWD of their area in one of the crowds (C, 4): (R,) bool."""
-    top_left = np.maximum(boxes[:, None, :2], crowds[None, :, :2])
-    bottom_right = np.minimum(boxes[:, None, 2:], crowds[None, :, 2:])
-    inside = np.prod(np.maximum(bottom_right - top_left, 0), axis=2)  # (R, C)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return (inside > IN_CROWD * area[:, None]).any(axis=1)
 
 
 # ---- surgery -----------------------------------------------------------------------------------------------------

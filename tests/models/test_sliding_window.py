@@ -11,7 +11,6 @@ from minidet.backbones import TinyBackbone, cut
 from minidet.backbones.tiny import Centring
 from minidet.models.sliding_window import (
     SlidingWindow,
-    in_crowd,
     receptive_field,
     unpadded,
     window_boxes,
@@ -19,10 +18,10 @@ from minidet.models.sliding_window import (
 )
 
 
-def make(object_sizes=((8.0, 8.0), (20.0, 12.0)), classes: int = 2, seed: int = 0, **options) -> SlidingWindow:
+def make(object_sizes=((8.0, 8.0), (20.0, 12.0)), num_classes: int = 3, seed: int = 0, **options) -> SlidingWindow:
     """A small network in evaluation mode, its batch norms with averages that are not those they begin with."""
     rng = minidet.manual_seed(seed)
-    model = SlidingWindow(TinyBackbone((4, 6), 4), classes, object_sizes, hidden=5, **options).eval()
+    model = SlidingWindow(TinyBackbone((4, 6), 4), num_classes, object_sizes, hidden=5, **options).eval()
     for name, buffer in model.named_buffers():
         buffer[...] = rng.uniform(0.5, 1.5, buffer.shape) if "var" in name else rng.uniform(-0.2, 0.2, buffer.shape)
     return model
@@ -81,7 +80,7 @@ def test_both_ways_find_the_same(crops_at_once) -> None:
 
 
 def test_the_shipped_weights_too() -> None:
-    model = SlidingWindow(cut(TinyBackbone.pretrained(stride=4), "stages.1"), 6, [(12.0, 12.0), (36.0, 36.0)]).eval()
+    model = SlidingWindow(cut(TinyBackbone.pretrained(stride=4), "stages.1"), 7, [(12.0, 12.0), (36.0, 36.0)]).eval()
     assert (model.window, model.side) == (39, 23)
     for level in model.pyramid(picture(60, 47)):
         np.testing.assert_allclose(model.scores(level), model.scores(level, 50), atol=1e-5)
@@ -196,6 +195,15 @@ def test_images_of_any_size_and_lists_of_them(size) -> None:
     assert (together[1]["boxes"][:, 2:] <= size[::-1]).all()
 
 
+def test_the_sizes_of_objects_are_those_in_the_resized_image() -> None:
+    """An image of twice the size has the same windows, twice as large."""
+    small, large = make(min_size=None), make(min_size=24, max_size=48)
+    for one, other in zip(small.pyramid(picture(24, 36)), large.pyramid(picture(48, 72)), strict=True):
+        assert one.grid == other.grid
+        np.testing.assert_allclose(other.boxes, one.boxes * 2, rtol=1e-6)
+    assert large.pyramid(picture(48, 192))[0].grid == small.pyramid(picture(12, 48))[0].grid  # 48 at most
+
+
 def test_a_batch_of_one_size_is_a_list() -> None:
     model = make()
     images = np.stack([picture(24, 24, seed).data for seed in range(2)])
@@ -215,17 +223,26 @@ def test_labels_by_hand() -> None:
         [50, 50, 60, 60],  # far from all
         [20, 0, 30, 10],  # in the crowd
         [30, 0, 40, 10],  # touches the crowd
-        [37, 0, 47, 10],  # a quarter of it is in the second crowd
+        [37, 0, 47, 10],  # four tenths of it are in the second crowd
     ], np.float32)  # fmt: skip
-    truth = target([[0, 0, 10, 10], [18, 0, 30, 12], [44.5, 0, 60, 10]], [2, 1, 1], crowd=[1, 2])
+    truth = {
+        "boxes": np.array([[0, 0, 10, 10]], np.float32),
+        "labels": np.array([2]),
+        "crowds": np.array([[18, 0, 30, 12], [43, 0, 60, 10]], np.float32),
+    }
+    nothing = {name: array[:0] for name, array in truth.items()}
     assert window_labels(windows, truth).tolist() == [2, 2, -1, 0, 0, -1, 0, 0]
-    assert window_labels(windows, target()).tolist() == [0] * 8
-    assert in_crowd(windows, np.zeros((0, 4), np.float32)).tolist() == [False] * 8
+    assert window_labels(windows, nothing).tolist() == [0] * 8
 
 
 def test_the_sample_is_windows_of_all_levels_with_their_labels() -> None:
     model = make(windows=40, positive_fraction=0.5, context=3)
-    image, truth = picture(60, 60), target([[10, 10, 18, 18], [30, 30, 42, 50]], [1, 2])
+    image = picture(60, 60)
+    truth = {
+        "boxes": np.array([[10, 10, 18, 18], [30, 30, 42, 50]], np.float32),
+        "labels": np.array([1, 2]),
+        "crowds": np.zeros((0, 4), np.float32),
+    }
     crops, labels = model.sample(image, truth)
     levels = model.pyramid(image)
     every = np.concatenate([model.crop(level, np.arange(len(level.boxes))) for level in levels])
@@ -252,7 +269,9 @@ def test_the_loss_is_the_mean_over_windows_and_teaches_every_weight() -> None:
     with watch.listen(heard.append):
         losses = model(images, targets)
     minidet.manual_seed(3)
-    labels = np.concatenate([model.sample(*pair)[1] for pair in zip(images, targets, strict=True)])
+    crowds = np.zeros((0, 4), np.float32)
+    pairs = zip(images, targets, strict=True)
+    labels = np.concatenate([model.sample(image, truth | {"crowds": crowds})[1] for image, truth in pairs])
     (logits,) = (event.value.data.astype(float) for event in heard if event.name == "sliding_window.logits")
     expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
     assert losses.keys() == {"loss_classifier"}
@@ -271,10 +290,15 @@ def test_a_batch_of_crowds_alone_teaches_nothing() -> None:
 
 
 def test_one_class() -> None:
-    model = make(classes=1)
+    model = make(num_classes=2)
     (found,) = model([picture(30, 30)])
     assert set(found["labels"].tolist()) <= {1}
     assert model([picture(30, 30)], [target([[5, 5, 13, 13]], [1])])["loss_classifier"].item() > 0
+
+
+def test_labels_that_the_network_does_not_have_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected a label from 1 to 2 for each of 1 boxes, got \[3\] in image 0"):
+        make()([picture(20, 20)], [target([[0, 0, 9, 9]], [3])])
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
