@@ -137,10 +137,10 @@ def seconds(model: SlidingWindow, dataset, step: int) -> dict:
         few = few[:: max(len(few) // TIMED_CROPS, 1)]
         start = time.perf_counter()
         for level, window in few:
-            crop_scores(model, level, window)
+            model.crop_scores(level, window, 1)
         one_by_one.append((time.perf_counter() - start) / len(few) * sum(map(len, chosen)))
         start = time.perf_counter()
-        cropped = [crop_scores(model, level, windows) for level, windows in zip(pyramid, chosen, strict=True)]
+        cropped = [model.crop_scores(level, windows, BATCH) for level, windows in zip(pyramid, chosen, strict=True)]
         batched.append(time.perf_counter() - start)
         start = time.perf_counter()
         whole = [model.scores(level)[windows] for level, windows in zip(pyramid, chosen, strict=True)]
@@ -152,12 +152,6 @@ def seconds(model: SlidingWindow, dataset, step: int) -> dict:
         "slid_seconds": min(slid),
         "largest_difference": difference,
     }
-
-
-def crop_scores(model: SlidingWindow, level: Level, windows: np.ndarray) -> np.ndarray:
-    """The scores of some windows, cut out, BATCH at a time."""
-    parts = np.split(windows, range(BATCH, len(windows), BATCH))
-    return np.concatenate([model.classify(Tensor(model.crop(level, part))).data for part in parts])
 
 
 def report(row: dict) -> None:
@@ -215,7 +209,7 @@ def draw_pyramid(path: Path, model: SlidingWindow, sample) -> None:
         row, column = level.grid[0] // 2, level.grid[1] // 2
         x, y, margin = column * model.stride, row * model.stride, model.context
         window = np.array([x, y, x + model.window, y + model.window])
-        inner = window + [margin, margin, -margin, -margin]
+        inner = window + np.array([margin, margin, -margin, -margin])
         pictures.append(
             draw_boxes(shown, inner[None], labels=np.ones(1, int), names=["", ""], truth=window[None], factor=2)
         )
@@ -249,11 +243,9 @@ def draw_scores(path: Path, model: SlidingWindow, dataset) -> None:
 
 def spread(model: SlidingWindow, level: Level, scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scores of windows (rows, columns) as a map (H, W) of the image: each pixel has that of the nearest centre."""
-    nearest = []
-    for axis, (pixels, count) in enumerate(zip(size, level.grid, strict=True)):
-        centres = (level.boxes[:, 1 - axis] + level.boxes[:, 3 - axis]) / 2  # y, then x
-        centres = centres.reshape(level.grid)[:, 0] if axis == 0 else centres.reshape(level.grid)[0]
-        nearest.append(np.abs(np.arange(pixels)[:, None] + 0.5 - centres).argmin(axis=1))
+    y, x = ((level.boxes[:, axis] + level.boxes[:, axis + 2]) / 2 for axis in (1, 0))
+    centres = y.reshape(level.grid)[:, 0], x.reshape(level.grid)[0]
+    nearest = [np.abs(np.arange(n)[:, None] + 0.5 - c).argmin(axis=1) for n, c in zip(size, centres, strict=True)]
     return scores[np.ix_(*nearest)]
 
 

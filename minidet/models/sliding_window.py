@@ -170,27 +170,32 @@ class SlidingWindow(nn.Module):
         hidden = F.relu(F.conv2d(features, kernel, self.fc1.bias))  # (N, hidden, rows, columns)
         return F.conv2d(hidden, self.fc2.weight[:, :, None, None], self.fc2.bias)
 
-    def scores(self, level: Level, crops_at_once: int | None = None) -> np.ndarray:
-        """Scores (rows * columns, K + 1) of a level's windows, before the softmax, on the CPU.
-
-        crops_at_once: cut them out and classify so many in a batch; None: slide the network over the whole level.
-        """
+    def scores(self, level: Level) -> np.ndarray:
+        """Scores (rows * columns, K + 1) of all windows of a level, before the softmax, on the CPU: in one pass."""
         with no_grad():
-            if crops_at_once is None:
-                return to_numpy(self.slide(Tensor(level.image)).data).reshape(self.num_classes, -1).T
-            count = len(level.boxes)
-            batches = np.split(np.arange(count), range(crops_at_once, count, crops_at_once))
-            found = [self.classify(Tensor(self.crop(level, windows))) for windows in batches]
-            return np.concatenate([to_numpy(scores.data) for scores in found])
+            scores = self.slide(Tensor(level.image))
+        return to_numpy(scores.data).reshape(self.num_classes, -1).T
+
+    def crop_scores(self, level: Level, windows: np.ndarray, crops_at_once: int) -> np.ndarray:
+        """The same (B, K + 1) of windows (B,), by number, each cut out and classified, so many in a batch."""
+        with no_grad():
+            batches = np.split(windows, range(crops_at_once, len(windows), crops_at_once))
+            scores = [self.classify(Tensor(self.crop(level, batch))) for batch in batches]
+        return np.concatenate([to_numpy(of_batch.data) for of_batch in scores])
 
     # ---- detection -----------------------------------------------------------------------------------------------
 
     def detect(self, image: Any, crops_at_once: int | None = None) -> dict[str, np.ndarray]:
-        """The detections in one image (3, H, W). crops_at_once: as `scores` says; what is found is the same."""
+        """The detections in one image (3, H, W), by sliding the network over each level; given crops_at_once, by
+        cutting all windows out and classifying so many in a batch. What is found is the same.
+        """
         levels = self.pyramid(image)
         boxes = np.concatenate([level.boxes for level in levels])  # (R, 4)
-        logits = np.concatenate([self.scores(level, crops_at_once) for level in levels])  # (R, K + 1)
-        probabilities = F.softmax(logits, dim=1)
+        if crops_at_once is None:
+            scores = [self.scores(level) for level in levels]
+        else:
+            scores = [self.crop_scores(level, np.arange(len(level.boxes)), crops_at_once) for level in levels]
+        probabilities = F.softmax(np.concatenate(scores), dim=1)  # (R, K + 1)
         watch.emit("sliding_window.boxes", boxes)
         watch.emit("sliding_window.probabilities", probabilities)
         objects = probabilities[:, 1:]

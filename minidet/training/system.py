@@ -46,6 +46,7 @@ SYSTEMS: dict[str, str] = {
     "classifier": "minidet.training.recipes.classifier",
     "pose": "minidet.training.recipes.pose",
     "wsol": "minidet.training.recipes.wsol",
+    "sliding_window": "minidet.training.recipes.sliding_window",
     "faster_rcnn": "minidet.training.recipes.faster_rcnn",
 }
 
