@@ -10,6 +10,7 @@ from minidet_kernels.box_iou import box_iou, box_iou_blocks, generalized_box_iou
 from minidet_kernels.components import connected_components
 from minidet_kernels.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad, exact
 from minidet_kernels.detection_matching import match_detections, precision_at_recalls
+from minidet_kernels.grouping import group_regions
 from minidet_kernels.linear import linear, linear_input_grad, linear_weight_grad
 from minidet_kernels.nms import batched_nms, nms, soft_nms_gaussian, soft_nms_linear
 from minidet_kernels.pooling import (
@@ -73,6 +74,7 @@ __all__ = [
     "felzenszwalb",
     "generalized_box_iou",
     "gram_product",
+    "group_regions",
     "image_gradient",
     "image_gradient_adjoint",
     "linear",

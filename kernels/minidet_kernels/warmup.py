@@ -142,10 +142,9 @@ def _segmentation() -> None:
 
 def _regions() -> None:
     image, labels = _images(3, 2)[0], np.array([[0, 1], [1, 1]])
-    mk.region_adjacency(labels)
-    mk.region_boxes(labels)
-    mk.color_histograms(image, labels)
-    mk.texture_histograms(image, labels)
+    boxes, sizes = mk.region_boxes(labels)
+    histograms = mk.color_histograms(image, labels), mk.texture_histograms(image, labels)
+    mk.group_regions(boxes, sizes, mk.region_adjacency(labels), *histograms, np.ones((1, 4), bool))
 
 
 def _detection_matching() -> None:
@@ -176,8 +175,8 @@ ALL: dict[str, Callable[[], None]] = {
     "RoIAlign": _roi_align,
     "connected components": _components,
     "segmentation": _segmentation,
-    "features of regions": _regions,
     "matching of detections": _detection_matching,
+    "features of regions and their grouping": _regions,
     "overlaps of boxes": _box_iou,
     "non-maximum suppression": _nms,
     "non-maximum suppression, soft": _soft_nms,

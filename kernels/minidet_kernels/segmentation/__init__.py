@@ -27,10 +27,10 @@ scikit-image differs in three places: it wants w < min(...), mirrors the image a
 at int(4 sigma + 1/2). OpenCV has the four straight neighbours only.
 
 **Region features** (Uijlings et al., IJCV 2013, section 3.2). Regions have the numbers 0 to R - 1 in `labels`, where
-R = labels.max() + 1; a number without pixels has size 0 and zeros for everything. A histogram is a row of numbers that
-are not negative and have the sum 1, so the histogram of two regions together is the average of theirs, weighted by
-size, and nobody has to look at the pixels again. All histograms have the same fixed range; without it they could be
-neither compared nor averaged:
+R = labels.max() + 1; a number without pixels has size 0 and zeros for everything. Histograms are counts, whole numbers:
+that of two regions together is the sum of theirs, exactly, and nobody has to look at the pixels again. Divided by its
+own sum a row is the paper's histogram, of L1 norm 1, and the sum of two rows is the average of theirs weighted by size
+(`grouping` does so). All histograms have the same fixed range; without it they could be neither compared nor added:
 - colour: [0, 1] of each channel in equal bins, 1 in the last one. Other colour spaces must be brought to [0, 1].
 - texture: derivatives of the image smoothed with sigma 1, in eight directions 45 degrees apart, negative ones taken as
   0. Their range is [0, 1 / sqrt(2 pi)]: that is the derivative at a sharp step from 0 to 1, and none is larger. (The
@@ -95,9 +95,9 @@ def region_boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def color_histograms(image: np.ndarray, labels: np.ndarray, bins: int = 25) -> np.ndarray:
-    """image (C, H, W), labels (H, W) -> (R, C * bins), the image's dtype: of each region one channel after the other.
+    """image (C, H, W), labels (H, W) -> (R, C * bins), int64: of each region one channel after the other.
 
-    A value v counts in bin floor(v * bins), 1 in the last. Each row is divided by its sum, C * the region's size.
+    A value v counts in bin floor(v * bins), 1 in the last. The sum of a row is C * the region's size.
     bins: 25 is the paper's.
     """
     check_count("color_histograms", bins=bins)
@@ -106,12 +106,12 @@ def color_histograms(image: np.ndarray, labels: np.ndarray, bins: int = 25) -> n
 
 
 def texture_histograms(image: np.ndarray, labels: np.ndarray, bins: int = 10) -> np.ndarray:
-    """image (C, H, W), labels (H, W) -> (R, C * 8 * bins), the image's dtype: by channel, direction, then bin.
+    """image (C, H, W), labels (H, W) -> (R, C * 8 * bins), int64: by channel, direction, then bin.
 
     Direction o is at o * 45 degrees, from right (0) to down (2). The derivative there, v = cos dx + sin dy, or 0 where
     that is negative, counts in bin floor(v * bins * sqrt(2 pi)), at most in the last. dx and dy are sums over the taps
-    of the Gaussian as above, along their own axis of tap * i / sigma^2 * (the pixel at +i minus that at -i). Each row
-    is divided by its sum, 8 * C * the region's size. bins: 10 is the paper's.
+    of the Gaussian as above, along their own axis of tap * i / sigma^2 * (the pixel at +i minus that at -i). The
+    sum of a row is 8 * C * the region's size. bins: 10 is the paper's.
     """
     check_count("texture_histograms", bins=bins)
     version = _checked("texture_histograms", image, labels)

@@ -103,7 +103,7 @@ def region_boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def color_histograms(image: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray:
     in_bins = np.minimum((image * image.dtype.type(bins)).astype(int), bins - 1)
-    return _histograms(in_bins, labels, bins, image.dtype)
+    return _histograms(in_bins, labels, bins)
 
 
 def texture_histograms(
@@ -120,15 +120,13 @@ def texture_histograms(
     four = [dx, half * (dx + dy), dy, half * (dy - dx)]
     derivatives = np.stack([*four, *(-derivative for derivative in four)], axis=1)  # (C, 8, H, W)
     in_bins = np.minimum((np.maximum(derivatives, 0) * bins_per_unit).astype(int), bins - 1)
-    return _histograms(in_bins.reshape(-1, *labels.shape), labels, bins, image.dtype)
+    return _histograms(in_bins.reshape(-1, *labels.shape), labels, bins)
 
 
-def _histograms(in_bins: np.ndarray, labels: np.ndarray, bins: int, dtype: np.dtype) -> np.ndarray:
-    """in_bins (M, H, W), the bins of M measurements of each pixel -> (R, M * bins), rows of sum 1."""
-    counts = np.zeros((int(labels.max()) + 1, len(in_bins), bins))
+def _histograms(in_bins: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray:
+    """in_bins (M, H, W), the bins of M measurements of each pixel -> counts (R, M * bins)."""
+    counts = np.zeros((int(labels.max()) + 1, len(in_bins), bins), np.int64)
     for measurement, bins_of_pixels in enumerate(in_bins):
         for label, at in zip(labels.flat, bins_of_pixels.flat, strict=True):
             counts[label, measurement, at] += 1
-    counts = counts.reshape(len(counts), -1)
-    sums = counts.sum(axis=1, keepdims=True)
-    return (counts / np.maximum(sums, 1)).astype(dtype)  # a region without pixels keeps its zeros
+    return counts.reshape(len(counts), -1)

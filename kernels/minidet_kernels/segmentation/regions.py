@@ -29,10 +29,9 @@ def region_adjacency(labels: np.ndarray) -> np.ndarray:
 
 def color_histograms(image: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray:
     image, labels = contiguous(image), _as_int64(labels)
-    _, sizes = region_boxes(labels)
-    counts = np.zeros((len(sizes), len(image), bins), np.int64)
+    counts = np.zeros((int(labels.max()) + 1, len(image), bins), np.int64)
     _count_colors(image, labels, image.dtype.type(bins), counts)
-    return _normalised(counts, sizes, image.dtype)
+    return counts.reshape(len(counts), -1)
 
 
 def texture_histograms(
@@ -50,19 +49,11 @@ def texture_histograms(
     counts = np.zeros((len(sizes), len(image), 8, bins), np.int64)
     _count_derivatives(dx, dy, labels, image.dtype.type(math.sqrt(0.5)), bins_per_unit, counts)
     counts[..., 0] = sizes[:, None, None] - counts[..., 1:].sum(axis=-1)  # those that are 0 or small were not counted
-    return _normalised(counts, sizes, image.dtype)
+    return counts.reshape(len(counts), -1)
 
 
 def _as_int64(labels: np.ndarray) -> np.ndarray:
     return np.require(labels, np.int64, ["C", "A", "W"])
-
-
-def _normalised(counts: np.ndarray, sizes: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """counts (R, ..., bins) -> (R, M * bins), rows of sum 1; a region without pixels keeps its zeros."""
-    bins = counts.shape[-1]
-    counts = counts.reshape(len(counts), -1)
-    sums = np.maximum(sizes, 1) * (counts.shape[1] // bins)
-    return (counts / sums[:, None]).astype(dtype)
 
 
 @strict_serial

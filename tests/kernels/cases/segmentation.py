@@ -131,13 +131,6 @@ MUTANTS = {
         "image.dtype.type(bins))",
         "image.dtype.type(bins / 255))",
     ),
-    "counts not divided": ("segmentation", "color_histograms", "np.maximum(sums, 1)", "1"),
-    "every channel has sum 1": (
-        "segmentation",
-        "color_histograms",
-        "np.maximum(sums, 1)",
-        "np.maximum(sums / len(in_bins), 1)",
-    ),
     "x and y exchanged": ("segmentation", "texture_histograms", "[dx, half", "[dy, half"),
     "diagonals too long": ("segmentation", "texture_histograms", "math.sqrt(0.5)", "1"),
     "opposite directions alike": (
