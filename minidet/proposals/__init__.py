@@ -1,0 +1,5 @@
+"""Boxes that may hold an object, before anything is known of objects."""
+
+from .selective_search import MODES, Hierarchy, Mode, build_hierarchies, rank, selective_search
+
+__all__ = ["MODES", "Hierarchy", "Mode", "build_hierarchies", "rank", "selective_search"]
