@@ -12,6 +12,7 @@ from minidet_kernels.convolution import conv2d, conv2d_input_grad, conv2d_weight
 from minidet_kernels.detection_matching import match_detections, precision_at_recalls
 from minidet_kernels.grouping import group_regions
 from minidet_kernels.linear import linear, linear_input_grad, linear_weight_grad
+from minidet_kernels.linear_svm import linear_svm
 from minidet_kernels.nms import batched_nms, nms, soft_nms_gaussian, soft_nms_linear
 from minidet_kernels.pooling import (
     avg_pool2d,
@@ -20,6 +21,7 @@ from minidet_kernels.pooling import (
     max_pool2d_gather,
     max_pool2d_scatter,
 )
+from minidet_kernels.region_warp import region_warp
 from minidet_kernels.relu import relu, relu_backward
 from minidet_kernels.resample import (
     affine_warp,
@@ -79,6 +81,7 @@ __all__ = [
     "image_gradient_adjoint",
     "linear",
     "linear_input_grad",
+    "linear_svm",
     "linear_weight_grad",
     "match_detections",
     "max_pool2d",
@@ -90,6 +93,7 @@ __all__ = [
     "project_isotropic",
     "region_adjacency",
     "region_boxes",
+    "region_warp",
     "relu",
     "relu_backward",
     "resize_bilinear",

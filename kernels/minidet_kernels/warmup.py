@@ -132,6 +132,15 @@ def _soft_nms() -> None:
     mk.soft_nms_gaussian(boxes, scores)
 
 
+def _region_warp() -> None:
+    boxes, _ = _boxes_and_scores()
+    mk.region_warp(_images(3)[0], boxes, 8, 1)
+
+
+def _linear_svm() -> None:
+    mk.linear_svm(np.eye(2, dtype=np.float32), np.array([True, False]))
+
+
 def _components() -> None:
     mk.connected_components(np.ones((1, 4, 4), bool))
 
@@ -173,6 +182,8 @@ ALL: dict[str, Callable[[], None]] = {
     "total variation": _total_variation,
     "RoIPool": _roi_pool,
     "RoIAlign": _roi_align,
+    "warped regions": _region_warp,
+    "support vector machines": _linear_svm,
     "connected components": _components,
     "segmentation": _segmentation,
     "matching of detections": _detection_matching,
