@@ -27,7 +27,7 @@ from .version import __version__
 
 _SUBPACKAGES = (
     "autograd", "backbones", "boxes", "data", "drawing", "evaluation", "functional", "heatmaps", "models", "nn", "ops",
-    "optim", "training", "watch",
+    "optim", "proposals", "training", "watch",
 )  # fmt: skip
 _LAZY = {"gradcheck": "minidet.autograd.gradcheck", "gradgradcheck": "minidet.autograd.gradcheck"}
 

@@ -250,7 +250,7 @@ def small_training(device: str, *overrides: str, name: str = "localizer") -> Tra
         Sample(rng.integers(0, 256, (size, size, 3), np.uint8), box.copy(), np.ones(1, np.int64)) for _ in range(4)
     ]
     training = Training(system, settings, ("__background__", "thing", "other"), samples, seed=0, device=device)
-    training.train_mode()
+    training.begin_epoch()
     return training
 
 

@@ -143,11 +143,12 @@ def learn(training) -> list[float]:
     from minidet.training.report import waiting
 
     losses = []
-    training.train_mode()
+    training.begin_epoch()
     with waiting("compiling the kernels"):
         losses.append(sum(training.step(next(iter(training.loader))).values()))
     with tqdm(total=training.total_steps, initial=1, desc="learning eight images", disable=None) as bar:
         while not training.finished:
+            training.begin_epoch()
             for batch in training.loader:
                 losses.append(sum(training.step(batch).values()))
                 bar.update()

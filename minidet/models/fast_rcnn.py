@@ -28,9 +28,11 @@ from ..boxes import (
     encode_boxes,
     filter_detections,
     match_boxes,
+    remove_small_boxes,
     sample_balanced,
 )
 from ..device import on_device_of, to_numpy
+from ..proposals import selective_search
 from ..random import generator
 from .image_batch import ImageBatch, batch_images, centred, detection_targets
 from .roi_pooling import RoIPooling
@@ -197,10 +199,11 @@ class FastRCNN(nn.Module):
     num_classes   K + 1, with the background
     hidden        units of the two fully connected layers
     pooling       7 x 7 as in the paper, RoIPool or RoIAlign
+    propose       an image (H, W, 3) uint8 -> regions (P, 4) in its pixels, for images whose targets have none
     options       RoIHeads'
 
-    Training: model(images, targets) -> {"loss_classifier", "loss_box_reg"}. Evaluation: model(images, targets) too, of
-    which only the proposals are read, -> a dict an image with boxes (D, 4), labels (D,) and scores (D,), on the CPU.
+    Training: model(images, targets) -> {"loss_classifier", "loss_box_reg"}. Evaluation: model(images), or with targets
+    of which only the proposals are read, -> a dict an image with boxes (D, 4), labels (D,) and scores (D,), on the CPU.
     targets: dicts with proposals (P, 4), for training boxes (R, 4), labels (R,) and iscrowd (R,), on the CPU, in pixels
     of their image.
     """
@@ -211,29 +214,41 @@ class FastRCNN(nn.Module):
         num_classes: int,
         hidden: int = 256,
         pooling: RoIPooling | None = None,
+        propose: Callable[[np.ndarray], np.ndarray] = selective_search,
         normalize: Callable[[Any], Any] = centred,
         min_size: int | None = None,
         max_size: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        pooling = pooling or RoIPooling()
+        pooling = pooling or RoIPooling(7, "pool")
+        self.propose = propose
         self.normalize, self.min_size, self.max_size = normalize, min_size, max_size
         self.backbone = backbone
         box_head = TwoLayerHead(backbone.out_channels * pooling.output_size**2, hidden)
         self.roi_heads = RoIHeads(pooling, box_head, BoxPredictor(hidden, num_classes), num_classes, **options)
 
-    def forward(self, images: Any, targets: list[dict]) -> Any:
+    def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         batch = batch_images(images, self.normalize, self.min_size, self.max_size, self.backbone.stride)
-        maps = as_levels(self.backbone(batch.tensor))
         proposals = [
-            clip_boxes_to_image(batch.from_original(np.asarray(target["proposals"], np.float32), i), batch.sizes[i])
-            for i, target in enumerate(targets)
+            self.proposals(image, {} if targets is None else targets[position], batch, position)
+            for position, image in enumerate(images)
         ]
-        proposals = [boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)] for boxes in proposals]
+        maps = as_levels(self.backbone(batch.tensor))
+        watch.emit("backbone.maps", maps)
         if not self.training:
             return self.roi_heads(maps, proposals, batch)
-        return self.roi_heads(maps, proposals, batch, detection_targets(targets, batch, self.roi_heads.num_classes - 1))
+        targets = detection_targets(targets, batch, self.roi_heads.num_classes - 1)
+        return self.roi_heads(maps, proposals, batch, targets)
+
+    def proposals(self, image: Any, target: dict, batch: ImageBatch, position: int) -> np.ndarray:
+        """Regions (P, 4) of one image, in pixels of the batch and within the image."""
+        boxes = target.get("proposals")
+        if boxes is None:
+            boxes = self.propose(np.rint(to_numpy(image.data).transpose(1, 2, 0) * 255).astype(np.uint8))
+        boxes = batch.from_original(np.asarray(boxes, np.float32).reshape(-1, 4), position)
+        boxes = clip_boxes_to_image(boxes, batch.sizes[position])
+        return boxes[remove_small_boxes(boxes, LEAST_SIDE)]
 
 
 def as_levels(maps: Any) -> list[Any]:

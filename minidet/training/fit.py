@@ -36,9 +36,9 @@ def fit(
     if model is not None:
         system = replace(system, build=lambda *_: model)
     training = Training(system, settings, dataset.classes, dataset, seed, device)
-    training.train_mode()
     with tqdm(total=training.total_steps, desc=title, disable=quiet or None, leave=False) as bar:
         while not training.finished:
+            training.begin_epoch()
             for batch in training.loader:
                 losses = training.step(batch)
                 bar.update()

@@ -134,7 +134,7 @@ class Trainer:
             self.save()  # so that there is something to go back to, whatever happens
         compiled = False
         while not training.finished:
-            training.train_mode()
+            training.begin_epoch()
             for batch in training.loader:
                 # The first step compiles the kernels it needs, which can take half a minute on a new machine.
                 with nullcontext() if compiled else self.report.waiting("first step: compiling the kernels"):

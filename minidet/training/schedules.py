@@ -29,7 +29,12 @@ def cosine(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(step / max(total, 1), 1.0)))
 
 
-SCHEDULES: dict[str, Schedule] = {"constant": constant, "step": step, "cosine": cosine}
+def four_cosines(step: int, total: int) -> float:
+    """The cosine four times, each from 1 to 0: for trainings in four steps, which each begin anew."""
+    return cosine(4 * step % max(total, 1), total)
+
+
+SCHEDULES: dict[str, Schedule] = {"constant": constant, "step": step, "cosine": cosine, "four_cosines": four_cosines}
 
 
 def with_warmup(schedule: Schedule, warmup: int) -> Schedule:

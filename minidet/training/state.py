@@ -63,7 +63,7 @@ class Training:
         device: str = "cpu",
         resumed: bool = False,
     ) -> None:
-        self.settings = settings
+        self.system, self.settings = system, settings
         self.model = system.build(classes, settings, manual_seed(seed))
         if system.start is not None and not resumed:
             system.start(self.model, settings)
@@ -85,9 +85,11 @@ class Training:
     def finished(self) -> bool:
         return self.loader.epoch >= self.settings["epochs"]
 
-    def train_mode(self) -> None:
+    def begin_epoch(self) -> None:
         """Training behaviour, but not for parts whose parameters are all frozen: a frozen batch norm keeps its
         averages."""
+        if self.system.begin_epoch is not None:
+            self.system.begin_epoch(self.model, self.loader.epoch, self.settings)
         self.model.train()
         for module in self.model.modules():
             parameters = list(module.parameters())
@@ -145,7 +147,7 @@ def try_settings(system: System, settings: dict[str, Any], device: str = "cpu") 
         for _ in range(count)
     ]
     training = Training(system, settings, ("__background__", "thing"), dataset, seed=0, device=device)
-    training.train_mode()
+    training.begin_epoch()
     training.step(next(iter(training.loader)))
 
 

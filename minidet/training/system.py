@@ -47,7 +47,9 @@ SYSTEMS: dict[str, str] = {
     "pose": "minidet.training.recipes.pose",
     "wsol": "minidet.training.recipes.wsol",
     "sliding_window": "minidet.training.recipes.sliding_window",
+    "fast_rcnn": "minidet.training.recipes.fast_rcnn",
     "faster_rcnn": "minidet.training.recipes.faster_rcnn",
+    "faster_rcnn_four_steps": "minidet.training.recipes.faster_rcnn_four_steps",
 }
 
 
@@ -65,6 +67,7 @@ class System:
                                                cannot learn; the data set is verified, so every image's size is known
     start(model, config)                       the weights that a training begins with, where they are not build's
                                                random ones; trained models do without
+    begin_epoch(model, epoch, config)          before each epoch, counted from 0: trainings in several steps begin one
     collate(samples, indices)                  -> Batch: images stacked, or a list of any sizes (collate_list)
     prepare(dataset, config, folder, split)    attaches to the records what training and evaluation need beside the
                                                annotations: proposals. Called for every split, on verified data, before
@@ -93,6 +96,7 @@ class System:
     check: Callable[[Any, dict[str, Any]], None]
     predict: Callable[[Any, Sequence[Sample], int], list[dict]]
     start: Callable[[Any, dict[str, Any]], None] | None = None
+    begin_epoch: Callable[[Any, int, dict[str, Any]], None] | None = None
     collate: Callable[[list[Sample], np.ndarray], Batch] = collate
     prepare: Callable[[Dataset, dict[str, Any], Path, str], None] | None = None
     complete: Callable[[Any, Dataset, dict[str, Any], Path], None] | None = None

@@ -35,7 +35,7 @@ def samples(count: int, size: int = 16, enlarged: int = 1) -> list[Sample]:
 def trained_on(images: list[Sample], *overrides: str) -> Training:
     settings = SYSTEM.configure(["size=16", "width=4", "batch_size=8", "epochs=40", "learning_rate=0.01", *overrides])
     training = Training(SYSTEM, settings, CLASSES, images, seed=0)
-    training.train_mode()
+    training.begin_epoch()
     while not training.finished:
         for batch in training.loader:
             training.step(batch)

@@ -354,12 +354,12 @@ def test_what_stage_2_was_trained_for_survives_a_checkpoint() -> None:
     config = settings("epochs=4")
     data = [sample(person((10, 20), 30, seed), size=64) for seed in range(8)]
     runs = [Training(SYSTEM, config, ("__background__", "person"), data, seed=0) for _ in range(2)]
-    runs[0].train_mode()
+    runs[0].begin_epoch()
     for batch in runs[0].loader:
         runs[0].step(batch)
     arrays, saved = runs[0].state()
     arrays = {key: np.array(array) for key, array in arrays.items()}
     expected = [runs[0].step(batch) for batch in runs[0].loader]
     runs[1].restore(arrays, saved)
-    runs[1].train_mode()
+    runs[1].begin_epoch()
     assert [runs[1].step(batch) for batch in runs[1].loader] == expected

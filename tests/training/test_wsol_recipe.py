@@ -62,7 +62,7 @@ def test_training_never_reads_a_box(dataset) -> None:
     weights = []
     for data in (dataset, Boxes(dataset, [[np.nan] * 4]), Boxes(dataset, [[0.0, 0, 1, 1]])):
         training = Training(SYSTEM, SYSTEM.configure(SETTINGS), dataset.classes, data, seed=0)
-        training.train_mode()
+        training.begin_epoch()
         for batch in training.loader:
             training.step(batch)
         weights.append(training.model.state_dict())

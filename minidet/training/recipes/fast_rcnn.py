@@ -1,0 +1,85 @@
+"""How Fast R-CNN is trained: on regions that Selective Search proposed once, before the first epoch."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidet import no_grad
+from minidet.backbones import TinyBackbone
+from minidet.data.dataset import Dataset, Sample
+from minidet.data.loader import collate_list
+from minidet.models.fast_rcnn import FastRCNN
+from minidet.models.roi_pooling import RoIPooling
+from minidet.proposals import proposals_for, selective_search
+from minidet.training.recipes import detection
+from minidet.training.step import as_tensors
+from minidet.training.system import System
+
+DEFAULTS = detection.DEFAULTS | {
+    "epochs": 8,
+    "proposals": "fast",  # Selective Search's mode: single, fast or quality
+    "proposals_per_image": 2000,  # at most
+    "pooling": "pool",  # "pool", RoIPool, or "align", RoIAlign
+    "hidden": 256,  # units of the fully connected layers
+    "box_loss": True,  # off: the class alone is learned
+    "freeze_backbone": False,  # on: only the fully connected layers learn, as in SPPnet
+}
+
+
+def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> FastRCNN:
+    """A Fast R-CNN on the backbone that comes with minidet, with the backbone's weights."""
+    backbone = TinyBackbone.pretrained(stride=8)
+    backbone.requires_grad_(not config["freeze_backbone"])
+    return FastRCNN(
+        backbone,
+        len(classes),
+        config["hidden"],
+        RoIPooling(7, config["pooling"]),
+        partial(selective_search, mode=config["proposals"], limit=config["proposals_per_image"]),
+        box_loss=config["box_loss"],
+        **detection.sizes(config),
+    )
+
+
+def prepare(dataset: Dataset, config: dict[str, Any], folder: Path, split: str) -> None:
+    """Selective Search proposes regions of every image, once: they are kept in the run's folder."""
+    found = proposals_for(dataset, folder, config["proposals"], limit=config["proposals_per_image"])
+    for record, boxes in zip(dataset.records, found, strict=True):
+        record.proposals = boxes.astype(np.float64)
+
+
+def predict(model: FastRCNN, samples: Sequence[Sample], batch_size: int = 8) -> list[dict]:
+    """As every detector; regions of samples that have none are proposed now."""
+    model.eval()
+    predictions = []
+    for start in range(0, len(samples), batch_size):
+        these = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
+        batch = collate_list(these, np.arange(len(these)))
+        with no_grad():
+            predictions += model(as_tensors(batch.images, model.device), batch.targets)
+    return predictions
+
+
+def evaluate(model: FastRCNN, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
+    """COCO's metrics and the predictions."""
+    predictions = predict(model, dataset, batch_size)
+    return detection.metrics_of(predictions, dataset), predictions
+
+
+SYSTEM = System(
+    name="fast_rcnn",
+    build=build,
+    transform=detection.augmentation,
+    evaluate=evaluate,
+    draw=detection.draw,
+    check=detection.check,
+    predict=predict,
+    collate=collate_list,
+    prepare=prepare,
+    task="detection",
+    metric="map",
+    defaults=DEFAULTS,
+)
