@@ -13,7 +13,8 @@ from minidet.data.dataset import Dataset, Sample
 from minidet.data.loader import collate_list
 from minidet.models.fast_rcnn import FastRCNN
 from minidet.models.roi_pooling import RoIPooling
-from minidet.proposals import proposals_for, selective_search
+from minidet.proposals import selective_search
+from minidet.proposals.cache import proposals_for
 from minidet.training.recipes import detection
 from minidet.training.step import as_tensors
 from minidet.training.system import System

@@ -1,0 +1,195 @@
+"""Faster R-CNN: losses against literal loops, and images of any size, with none or odd objects."""
+
+import numpy as np
+import pytest
+from detector_helpers import scene, small_detector
+
+import minidet
+from minidet import functional as F
+from minidet import no_grad, watch
+from minidet.boxes import base_anchors, grid_anchors
+from minidet.models.faster_rcnn import RPN_BETA, RegionProposalNetwork, RPNHead, rpn_losses
+from minidet.models.image_batch import ImageBatch
+from minidet.random import manual_seed
+
+LOSSES = ["loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"]
+
+
+def batch_of(size: tuple[int, int], count: int = 1) -> ImageBatch:
+    return ImageBatch(minidet.Tensor(np.zeros((count, 3, *size), np.float32)), [size] * count, [size] * count)
+
+
+def smooth_l1(difference: float, beta: float) -> float:
+    size = abs(difference)
+    return 0.5 * size * size / beta if size < beta else size - 0.5 * beta
+
+
+def test_two_scores_an_anchor_are_trained_as_a_softmax_would_be():
+    manual_seed(0)
+    head = RPNHead(4, anchors=3, channels=5, scores=2)
+    maps = minidet.Tensor(np.random.default_rng(0).normal(size=(2, 4, 3, 2)).astype(np.float32))
+    (objectness,), (deltas,) = head([maps])
+    assert objectness.shape == (2, 18)
+    assert deltas.shape == (2, 18, 4)
+    scores = head.cls_logits(head.conv(maps)).data  # (2, 6, 3, 2): first those of no object
+    offsets = head.bbox_pred(head.conv(maps)).data  # (2, 12, 3, 2)
+    is_object = np.random.default_rng(1).integers(0, 2, (2, 18))
+    expected = 0.0
+    for n in range(2):
+        for row in range(3):
+            for column in range(2):
+                for a in range(3):
+                    place = (row * 2 + column) * 3 + a
+                    no, yes = scores[n, a, row, column], scores[n, 3 + a, row, column]
+                    expected -= np.log(np.exp((no, yes)[is_object[n, place]]) / (np.exp(no) + np.exp(yes)))
+                    np.testing.assert_array_equal(deltas.data[n, place], offsets[n, 4 * a : 4 * a + 4, row, column])
+    loss = F.binary_cross_entropy_with_logits(objectness, is_object.astype(np.float32), reduction="sum")
+    np.testing.assert_allclose(loss.item(), expected, rtol=1e-5)
+
+
+def test_the_rpns_losses_by_a_loop():
+    rng = np.random.default_rng(0)
+    objectness, deltas = rng.normal(size=(2, 6)), rng.normal(size=(2, 6, 4))
+    chosen = [
+        (np.array([1, 4]), rng.normal(size=(2, 4)), np.array([0, 2, 3])),
+        (np.array([], int), np.zeros((0, 4)), np.array([5])),
+    ]
+    class_loss = box_loss = 0.0
+    for n, (positives, goals, negatives) in enumerate(chosen):
+        for index, goal in zip(positives, goals, strict=True):
+            class_loss += np.log1p(np.exp(-objectness[n, index]))
+            box_loss += sum(smooth_l1(d, RPN_BETA) for d in deltas[n, index] - goal)
+        class_loss += sum(np.log1p(np.exp(objectness[n, index])) for index in negatives)
+    losses = rpn_losses(minidet.Tensor(objectness), minidet.Tensor(deltas), chosen)
+    np.testing.assert_allclose(losses["loss_objectness"].item(), class_loss / 6, rtol=1e-12)
+    np.testing.assert_allclose(losses["loss_rpn_box_reg"].item(), box_loss / 6, rtol=1e-12)
+
+
+def rpn(**options) -> RegionProposalNetwork:
+    manual_seed(0)
+    return RegionProposalNetwork(RPNHead(4, 1, 4), [base_anchors((8,), (1,))], **options)
+
+
+def test_anchors_are_sampled_as_the_paper_says():
+    # Anchors of 8 x 8 pixels around (0, 0), (8, 0), (16, 0), ...: those of the first row and column cross the border.
+    anchors = grid_anchors(base_anchors((8,), (1,)), (4, 4), (8, 8))
+    target = {"boxes": np.float32([[4, 4, 12, 12], [13, 20, 20, 27]]), "labels": None, "crowds": np.zeros((0, 4))}
+    positives, deltas, negatives = rpn().sample(anchors, (32, 32), target)
+    # The first object is the anchor at (8, 8); the second's best one, IoU 0.47, is at (16, 24).
+    np.testing.assert_array_equal(positives, [1 * 4 + 1, 3 * 4 + 2])
+    np.testing.assert_allclose(deltas, [[0, 0, 0, 0], [0.5 / 8, -0.5 / 8, np.log(7 / 8), np.log(7 / 8)]], atol=1e-6)
+    inside = [row * 4 + column for row in (1, 2, 3) for column in (1, 2, 3)]
+    np.testing.assert_array_equal(negatives, [index for index in inside if index not in (5, 14)])
+    _, _, everywhere = rpn(inside_only=False).sample(anchors, (32, 32), target)
+    assert {0, 1, 2, 3, 4} <= set(everywhere)
+
+
+def test_background_inside_a_crowd_is_not_trained_on():
+    anchors = grid_anchors(base_anchors((8,), (1,)), (4, 4), (8, 8))
+    target = {"boxes": np.zeros((0, 4), np.float32), "labels": None, "crowds": np.float32([[0, 0, 22, 14]])}
+    positives, _, negatives = rpn().sample(anchors, (32, 32), target)
+    assert len(positives) == 0
+    # The anchors at (8, 8) and (16, 8) lie in it by more than half, (24, 8) by 2 of 8 columns only.
+    np.testing.assert_array_equal(negatives, [7, 9, 10, 11, 13, 14, 15])
+
+
+def test_the_four_losses_and_every_parameters_gradient():
+    model, rng = small_detector(), np.random.default_rng(0)
+    images, targets = zip(*(scene(rng, 40, 48, objects) for objects in (2, 0, 3)), strict=True)
+    losses = model(list(images), list(targets))
+    assert list(losses) == LOSSES
+    assert all(np.isfinite(loss.item()) and loss.item() > 0 for loss in losses.values())
+    sum(losses.values(), start=minidet.Tensor(np.float32(0))).backward()
+    for name, parameter in model.named_parameters():
+        assert np.abs(parameter.grad.data).max() > 0, name
+
+
+def test_no_objects_at_all_teach_background_alone():
+    model, rng = small_detector(), np.random.default_rng(0)
+    images, targets = zip(*(scene(rng, 32, 32, 0) for _ in range(2)), strict=True)
+    losses = model(list(images), list(targets))
+    assert losses["loss_rpn_box_reg"].item() == losses["loss_box_reg"].item() == 0
+    assert losses["loss_objectness"].item() > 0
+    sum(losses.values(), start=minidet.Tensor(np.float32(0))).backward()
+    assert all(np.isfinite(p.grad.data).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (64, 5)])
+def test_tiny_and_long_images(size):
+    model, image = small_detector(), minidet.Tensor(np.random.default_rng(0).random((3, *size), np.float32))
+    target = {"boxes": np.float32([[0, 0, 1, 1]]), "labels": np.array([1])}
+    assert all(np.isfinite(loss.item()) for loss in model([image], [target]).values())
+    (found,) = model.eval()([image])
+    assert found["boxes"].shape == (len(found["scores"]), 4)
+
+
+def test_two_hundred_objects_and_boxes_at_the_border():
+    model, rng = small_detector(), np.random.default_rng(0)
+    image, target = scene(rng, 64, 64, 200)
+    target["boxes"][0] = 0, 0, 64, 64
+    target["boxes"][1] = 60, 0, 64, 64
+    assert all(np.isfinite(loss.item()) for loss in model([image], [target]).values())
+
+
+def test_a_smaller_image_of_a_batch_gives_what_it_gives_alone():
+    """Padding is not seen: proposals are cut to the image itself, and zeros lie around it in any case."""
+    model, rng = small_detector().eval(), np.random.default_rng(0)
+    images = [scene(rng, *size, 0)[0] for size in ((40, 48), (64, 40))]
+    with no_grad():
+        together = model(images)
+        for image, found in zip(images, together, strict=True):
+            (alone,) = model([image])
+            inside = found["boxes"].max(axis=1) < min(image.shape[1:]) - 8
+            assert len(found["boxes"]) > 5
+            assert (found["boxes"][:, 2:] <= np.array(image.shape[:0:-1])).all()
+            assert inside.any()
+            assert {tuple(np.round(box, 2)) for box in alone["boxes"]} & {tuple(np.round(b, 2)) for b in found["boxes"]}
+
+
+def test_detections_come_back_in_the_pixels_of_the_image():
+    model, rng = small_detector(min_size=64, max_size=128).eval(), np.random.default_rng(0)
+    image = scene(rng, 32, 40, 0)[0]
+    heard = {}
+    with no_grad(), watch.listen(lambda event: heard.setdefault(event.name, event.value)):
+        (found,) = model([image])
+    assert heard["backbone.maps"][0].shape[2:] == (64 // 4, 80 // 4)
+    (proposals,) = heard["rpn.proposals"]
+    assert proposals[:, 2].max() > 40  # in pixels of the batch, twice as many
+    assert (found["boxes"][:, 2:] <= (40, 32)).all()
+    order = np.lexsort((np.arange(len(found["scores"])), -found["scores"]))
+    np.testing.assert_array_equal(order, np.arange(len(order)))
+
+
+def test_what_a_watcher_hears():
+    model, rng = small_detector().eval(), np.random.default_rng(0)
+    names = []
+    with no_grad(), watch.listen(lambda event: names.append(event.name)):
+        model([scene(rng, 32, 32, 0)[0]])
+    assert names == [
+        "backbone.maps", "rpn.objectness", "rpn.deltas", "rpn.anchors", "rpn.proposals", "roi.boxes", "roi.regions",
+        "roi.logits", "roi.deltas",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"boxes": np.float32([[5, 5, 5, 9]])}, r"expected boxes x1 < x2, y1 < y2, got .*box 0 of image 0"),
+        ({"boxes": np.float32([[5, 5, np.nan, 9]])}, r"expected boxes x1 < x2"),
+        ({"labels": np.array([4])}, r"expected a label from 1 to 3 .* got \[4\] in image 0"),
+        ({"labels": np.array([0])}, r"expected a label from 1 to 3"),
+        ({"labels": np.array([1, 1])}, r"expected a label from 1 to 3 for each of 1 boxes"),
+    ],
+)
+def test_targets_that_cannot_be_are_refused(change, told):
+    image, target = scene(np.random.default_rng(0), 32, 32, 1)
+    with pytest.raises(ValueError, match=told):
+        small_detector()([image], [target | change])
+
+
+def test_images_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"expected images \(3, H, W\) of floats.*at position 1"):
+        small_detector().eval()([minidet.Tensor(np.zeros((3, 8, 8), np.float32)), minidet.Tensor(np.zeros((8, 8, 3)))])
+    image = minidet.Tensor(np.zeros((3, 8, 8), np.float32))
+    with pytest.raises(ValueError, match="expected a target for each of 2 images, got 1"):
+        small_detector()([image, image], [{"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}])
