@@ -1,6 +1,7 @@
 """Metrics on arrays."""
 
 from .coco import CocoCurves, coco_curves, evaluate_coco
+from .detection_errors import DetectionErrors, confusion_matrix, detection_errors, worst_errors
 from .heatmaps import (
     area,
     average_drop,
@@ -12,6 +13,7 @@ from .heatmaps import (
 )
 from .localization import localization_metrics
 from .pose import joint_table, pcp, pdj_curve, pose_metrics
+from .voc import VocCurve, evaluate_voc, voc_curves
 from .weak_localization import (
     best_threshold,
     box_accuracy,
@@ -22,13 +24,18 @@ from .weak_localization import (
 
 __all__ = [
     "CocoCurves",
+    "DetectionErrors",
+    "VocCurve",
     "area",
     "average_drop",
     "best_threshold",
     "box_accuracy",
     "coco_curves",
+    "confusion_matrix",
     "deletion_curve",
+    "detection_errors",
     "evaluate_coco",
+    "evaluate_voc",
     "insertion_curve",
     "joint_table",
     "localization_metrics",
@@ -40,5 +47,7 @@ __all__ = [
     "pointing_game",
     "pose_metrics",
     "rank_correlation",
+    "voc_curves",
     "weak_localization_metrics",
+    "worst_errors",
 ]

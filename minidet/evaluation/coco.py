@@ -39,8 +39,8 @@ import numpy as np
 import minidet_kernels as kernels
 from minidet_kernels.detection_matching import FALSE, LEFT_OUT, TRUE
 
-from .coco_groups import Groups, group
-from .coco_overlaps import KEYPOINTS, KINDS, overlaps
+from .groups import Groups, group
+from .overlaps import KEYPOINTS, KINDS, overlaps
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -71,15 +71,15 @@ class CocoCurves:
 
     def average_precision(self, iou: float | None = None, area: str = "all") -> float:
         """The mean over recalls and classes, at one of the thresholds or, None, at all; -1 where there is nothing."""
-        return _mean(self.precision[self._at(iou)][..., self.areas.index(area), -1])
+        return _mean(self.precision[..., self.areas.index(area), -1][self._at(iou)])
 
     def average_recall(self, most: int, iou: float | None = None, area: str = "all") -> float:
         """The same of the recalls of the best `most` detections of each image and class."""
-        return _mean(self.recall[self._at(iou)][..., self.areas.index(area), self.most_detections.index(most)])
+        return _mean(self.recall[..., self.areas.index(area), self.most_detections.index(most)][self._at(iou)])
 
     def by_class(self, iou: float | None = None) -> np.ndarray:
         """(K,) average precision of each class, all sizes together; -1 for classes without objects."""
-        return np.array([_mean(of_class) for of_class in self.precision[self._at(iou)][..., 0, -1].transpose(2, 0, 1)])
+        return np.array([_mean(of_class) for of_class in self.precision[..., 0, -1][self._at(iou)].transpose(2, 0, 1)])
 
     def _at(self, iou: float | None) -> np.ndarray:
         chosen = np.ones(len(self.iou_thresholds), bool) if iou is None else np.isclose(self.iou_thresholds, iou)
@@ -99,7 +99,7 @@ def evaluate_coco(
 
     num_classes: K, without the background; labels are 1 to K. kind, predictions and targets: as the module says.
     sigmas (J,): how precisely people place each joint, as a fraction of the object's size; by default those of
-    `coco_overlaps.oks_sigmas`.
+    `overlaps.oks_sigmas`.
 
     map, map_50, map_75                  over all thresholds, at IoU (or OKS) 0.50 and 0.75
     map_small, map_medium, map_large     of objects below 32^2, up to 96^2 and above; keypoints have no small ones
@@ -141,49 +141,50 @@ def coco_curves(
     most = tuple(most_detections or (MOST_PEOPLE if kind == KEYPOINTS else MOST_DETECTIONS))
     areas = {name: limits for name, limits in AREAS.items() if kind != KEYPOINTS or name != "small"}
     groups = group(predictions, targets, num_classes, kind, most[-1])
-    outcomes, positives = _outcomes(groups, overlaps(groups, kind, sigmas), list(areas.values()), iou_thresholds, most)
-    shape = (len(most), len(areas), len(iou_thresholds))
-    precision, recall, reached = kernels.precision_at_recalls(
-        outcomes.reshape(-1, len(groups.scores)),
-        np.bincount(groups.labels, minlength=num_classes),
-        np.broadcast_to(positives[None, :, None], (*shape, num_classes)).reshape(-1, num_classes),
-        RECALLS,
-    )
-    found = np.where(precision < 0, ABSENT, 0.0)
-    found[reached >= 0] = groups.scores[groups.by_class][reached[reached >= 0]]
-
-    def arranged(values: np.ndarray) -> np.ndarray:
-        """(M * A * T, K, ...) -> (T, ..., K, A, M)"""
-        return np.moveaxis(values.reshape(*shape, *values.shape[1:]), (0, 1, 2, 3), (-1, -2, 0, -3))
-
-    return CocoCurves(
-        arranged(precision), arranged(recall), arranged(found), np.asarray(iou_thresholds), RECALLS, tuple(areas), most
-    )
+    outcomes, positives = _outcomes(groups, overlaps(groups, kind, sigmas), list(areas.values()), iou_thresholds)
+    parts = [_curves_of_the_best(groups, number, outcomes, positives) for number in most]
+    precision, recall, scores = (np.stack(arrays, axis=-1) for arrays in zip(*parts, strict=True))
+    return CocoCurves(precision, recall, scores, np.asarray(iou_thresholds), RECALLS, tuple(areas), most)
 
 
 def _outcomes(
-    groups: Groups, common: np.ndarray, areas: list[tuple[float, float]], thresholds: Any, most: tuple[int, ...]
+    groups: Groups, common: np.ndarray, areas: list[tuple[float, float]], thresholds: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What becomes of each detection (M, A, T, D), int8, class after class and there the best score first; and how
-    many objects of each class there are to be found (A, K)."""
+    """What becomes of each detection (A, T, D), int8, class after class and there the best score first; and how many
+    objects of each class there are to be found (A, K)."""
     too_small, too_large = np.array(areas).T[..., None]  # (A, 1) each
-    ignored = groups.not_sought | (groups.truth_areas < too_small) | (groups.truth_areas > too_large)
-    outside = (groups.areas < too_small) | (groups.areas > too_large)  # (A, D)
+    ignored = groups.not_sought | (groups.truths.areas < too_small) | (groups.truths.areas > too_large)
     matches = kernels.match_detections(
-        common, groups.detection_counts, groups.truth_counts, ignored, groups.crowd, tuple(thresholds)
+        common, groups.detection_counts, groups.truth_counts, ignored, groups.crowd, thresholds
     )
+    outside = (groups.detections.areas < too_small) | (groups.detections.areas > too_large)  # (A, D)
     outcomes = np.empty(matches.shape, np.int8)
-    for a in range(len(areas)):
-        # The last column, which -1 finds, says what becomes of detections that match nothing.
-        of_object = np.append(np.where(ignored[a], LEFT_OUT, TRUE), FALSE).astype(np.int8)
-        outcomes[a] = of_object[matches[a]]
-        outcomes[a][(matches[a] < 0) & outside[a]] = LEFT_OUT
-    outcomes = outcomes[..., groups.by_class]
-    rank = groups.ranks[groups.by_class]
-    # Beyond the allowed number: as if they were not there, for what is left out changes no precision and no recall.
-    in_time = [np.where(rank < number, outcomes, np.int8(LEFT_OUT)) for number in most]
-    positives = [np.bincount(groups.truth_labels[~of_range], minlength=groups.classes) for of_range in ignored]
-    return np.stack(in_time), np.array(positives, np.int64)
+    for of_range, match, is_ignored, is_outside in zip(outcomes, matches, ignored, outside, strict=True):
+        by_object = np.append(np.where(is_ignored, LEFT_OUT, TRUE), FALSE).astype(np.int8)
+        of_range[:] = by_object[match]  # the last one, FALSE, where the match is -1
+        of_range[(of_range == FALSE) & is_outside] = LEFT_OUT
+    positives = [np.bincount(groups.truths.labels[~of_range], minlength=groups.classes) for of_range in ignored]
+    return outcomes[..., groups.by_class], np.array(positives, np.int64)
+
+
+def _curves_of_the_best(
+    groups: Groups, most: int, outcomes: np.ndarray, positives: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """precision (T, R, K, A), recall (T, K, A), scores (T, R, K, A) of the best `most` detections of each group."""
+    ranges, thresholds, _ = outcomes.shape
+    (counted,) = np.nonzero(groups.ranks[groups.by_class] < most)
+    counted_at = groups.by_class[counted]
+    precision, recall, reached = kernels.precision_at_recalls(
+        outcomes[..., counted].reshape(ranges * thresholds, len(counted)),
+        np.bincount(groups.detections.labels[counted_at], minlength=groups.classes),
+        np.repeat(positives, thresholds, axis=0),
+        RECALLS,
+    )
+    scores = np.append(groups.scores[counted_at], 0)[reached]  # 0 where it is -1
+    scores[precision == ABSENT] = ABSENT
+    shape = ranges, thresholds, groups.classes
+    precision, scores = (x.reshape(*shape, len(RECALLS)).transpose(1, 3, 2, 0) for x in (precision, scores))
+    return precision, recall.reshape(shape).transpose(1, 2, 0), scores
 
 
 def _mean(values: np.ndarray) -> float:

@@ -113,7 +113,7 @@ def precision_at_recalls(
     levels = np.asarray(recalls, np.float64)
     if (levels[1:] < levels[:-1]).any():
         raise ValueError(f"{name}: expected ascending recalls, got {levels.tolist()}; sort them")
-    if not ((outcomes >= LEFT_OUT) & (outcomes <= TRUE)).all():
+    if outcomes.size and not LEFT_OUT <= outcomes.min() <= outcomes.max() <= TRUE:
         raise ValueError(f"{name}: expected outcomes {LEFT_OUT}, {FALSE} or {TRUE}, got others")
     return version.precision_at_recalls(outcomes, detection_counts, positives, levels)
 

@@ -124,20 +124,23 @@ def _measure(outcomes, starts, positives, recalls, precision, recall, reached):
 def _measure_one(outcomes, positives, recalls, start, precision, reached):
     """Fills in precision (R,) and reached (R,); returns the recall after all detections.
 
-    precision[r] is at first the best one between the detections that reach r and the next level, then, from the last
-    level backwards, the best one of all later ones.
+    Both change only with detections that are right, but for a recall of 0, which the first detection reaches. At first
+    precision[r] is the best one between r and the next recall, then, from the last recall backwards, of all later ones.
     """
     right = wrong = level = 0
+    while level < len(recalls) and recalls[level] == 0 and len(outcomes):
+        reached[level] = start
+        level += 1
     for d in range(len(outcomes)):
-        if outcomes[d] == TRUE:
-            right += 1
-        elif outcomes[d] == FALSE:
+        if outcomes[d] == FALSE:
             wrong += 1
-        while level < len(recalls) and recalls[level] <= right / positives:
-            reached[level] = start + d
-            level += 1
-        if level > 0 and outcomes[d] == TRUE:
-            precision[level - 1] = max(precision[level - 1], right / (right + wrong + EPS))
+        elif outcomes[d] == TRUE:
+            right += 1
+            while level < len(recalls) and recalls[level] <= right / positives:
+                reached[level] = start + d
+                level += 1
+            if level > 0:
+                precision[level - 1] = max(precision[level - 1], right / (right + wrong + EPS))
     for r in range(len(recalls) - 2, -1, -1):
         precision[r] = max(precision[r], precision[r + 1])
     return right / positives

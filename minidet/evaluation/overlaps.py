@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .coco_groups import Groups
+    from .groups import Groups
 
 KINDS = BOXES, MASKS, KEYPOINTS = "boxes", "masks", "keypoints"
 
@@ -34,14 +34,14 @@ def overlaps(groups: "Groups", kind: str, sigmas: Sequence[float] | None = None)
         return _of_boxes(groups)
     if kind == MASKS:
         return _of_masks(groups)
-    return _of_keypoints(groups, oks_sigmas(groups.truth_shapes.shape[1]) if sigmas is None else np.asarray(sigmas))
+    return _of_keypoints(groups, oks_sigmas(groups.truths.shapes.shape[1]) if sigmas is None else np.asarray(sigmas))
 
 
 def areas_of(shapes: Shapes) -> np.ndarray:
     """(n,): of boxes, of masks in pixels, of the boxes around keypoints, all joints of which count."""
     if isinstance(shapes, list):
         return np.array([np.bitwise_count(mask).sum() for mask in shapes], np.float64)
-    corners = shapes.reshape(len(shapes), -1, 2) if shapes.ndim == 2 else shapes[..., :2]
+    corners = shapes.reshape(-1, 2, 2) if shapes.ndim == 2 else shapes[..., :2]
     if not corners.size:
         return np.zeros(len(corners))
     return (corners.max(axis=1) - corners.min(axis=1)).prod(axis=1)
@@ -56,8 +56,8 @@ def packed(masks: np.ndarray) -> list[np.ndarray]:
 def _of_boxes(groups: "Groups") -> np.ndarray:
     """Intersection over union; over the detection's area, where the object is a crowd."""
     detection, truth = groups.pairs()
-    x1, y1, x2, y2, area = (column[detection] for column in _rounded_as_x_y_width_height(groups.shapes))
-    u1, v1, u2, v2, others = (column[truth] for column in _rounded_as_x_y_width_height(groups.truth_shapes))
+    x1, y1, x2, y2, area = (column[detection] for column in _rounded_as_x_y_width_height(groups.detections.shapes))
+    u1, v1, u2, v2, others = (column[truth] for column in _rounded_as_x_y_width_height(groups.truths.shapes))
     width, height = np.minimum(x2, u2) - np.maximum(x1, u1), np.minimum(y2, v2) - np.maximum(y1, v1)
     intersection = width * height
     whole = np.where(groups.crowd[truth], area, area + others - intersection)
@@ -75,9 +75,9 @@ def _rounded_as_x_y_width_height(boxes: np.ndarray) -> tuple[np.ndarray, ...]:
 def _of_masks(groups: "Groups") -> np.ndarray:
     """As _of_boxes, of pixels."""
     detection, truth = groups.pairs()
-    both = (groups.shapes[d] & groups.truth_shapes[g] for d, g in zip(detection, truth, strict=True))
-    intersection, area = areas_of(list(both)), groups.areas[detection]
-    union = area + areas_of(groups.truth_shapes)[truth] - intersection
+    both = (groups.detections.shapes[d] & groups.truths.shapes[g] for d, g in zip(detection, truth, strict=True))
+    intersection, area = areas_of(list(both)), groups.detections.areas[detection]
+    union = area + areas_of(groups.truths.shapes)[truth] - intersection
     whole = np.where(groups.crowd[truth], area, union)
     return np.divide(intersection, whole, out=np.zeros(len(truth)), where=intersection > 0)
 
@@ -89,17 +89,17 @@ def _of_keypoints(groups: "Groups", sigmas: np.ndarray) -> np.ndarray:
     both axes: people detected near it are not to be wrong.
     """
     detection, truth = groups.pairs()
-    found, true = groups.shapes[detection][..., :2], groups.truth_shapes[truth]
+    found, true = groups.detections.shapes[detection][..., :2], groups.truths.shapes[truth]
     if found.shape[1:] != (len(sigmas), 2) and len(truth):
-        raise ValueError(f"evaluate_coco: expected {found.shape[1]} sigmas, one a joint, got {len(sigmas)}")
+        raise ValueError(f"expected {found.shape[1]} sigmas, one a joint, got {len(sigmas)}")
     labelled = true[..., 2] > 0
     nobody = ~labelled.any(axis=1)
-    boxes = groups.truth_boxes[truth][nobody]
+    boxes = groups.boxes[truth][nobody]
     sides = boxes[:, 2:] - boxes[:, :2]
     low, high = (boxes[:, :2] - sides)[:, None], (boxes[:, :2] + 2 * sides)[:, None]
     distances = found - true[..., :2]
     distances[nobody] = np.maximum(0, low - found[nobody]) + np.maximum(0, found[nobody] - high)
     labelled[nobody] = True
-    scale = (groups.truth_areas[truth] + np.finfo(np.float64).eps)[:, None]  # an area of 0 divides too
+    scale = (groups.truths.areas[truth] + np.finfo(np.float64).eps)[:, None]  # an area of 0 divides too
     similarity = np.exp(-((distances**2).sum(axis=2) / (2 * sigmas) ** 2 / scale / 2))
     return (similarity * labelled).sum(axis=1) / labelled.sum(axis=1)
