@@ -1,5 +1,7 @@
 """Masks as COCO stores them: run lengths down the columns, as numbers or packed into text, and polygons."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -39,6 +41,20 @@ def unpack_counts(text: str) -> list[int]:
     if shift:
         raise ValueError("expected packed run lengths, but the text ends inside a number")
     return counts
+
+
+def pack_counts(counts: Sequence[int]) -> str:
+    """The inverse of unpack_counts, as pycocotools packs them."""
+    characters = []
+    for place, count in enumerate(counts):
+        value = count - counts[place - 2] if place > 2 else count
+        while True:
+            bits, value = value & 31, value >> 5
+            if value == (-1 if bits & 16 else 0):  # what follows is only the sign
+                break
+            characters.append(chr(48 + bits + 32))
+        characters.append(chr(48 + bits))
+    return "".join(characters)
 
 
 def polygons_to_mask(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from .heatmaps import (
 )
 from .localization import localization_metrics
 from .pose import joint_table, pcp, pdj_curve, pose_metrics
+from .results import read_results, write_results
 from .voc import VocCurve, evaluate_voc, voc_curves
 from .weak_localization import (
     best_threshold,
@@ -47,7 +48,9 @@ __all__ = [
     "pointing_game",
     "pose_metrics",
     "rank_correlation",
+    "read_results",
     "voc_curves",
     "weak_localization_metrics",
     "worst_errors",
+    "write_results",
 ]
