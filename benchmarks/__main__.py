@@ -32,6 +32,7 @@ SUITES = (
     "linear",
     "rois",
     "boxes",
+    "coco",
     "segmentation",
     "total_variation",
     "tape",

@@ -1,6 +1,7 @@
 """COCO's metrics against pycocotools.
 
-    boxes    500 images, 80 classes, 48,000 detections of 3,500 objects, some of them crowds
+    500 images    80 classes, 48,000 detections of 3,500 objects, some of them crowds
+    50 images     a tenth of them, for which pycocotools needs a second
 
 Detections are objects moved a little, of the right class or another, and boxes anywhere, as a detector that keeps its
 hundred best boxes makes them. Both begin with what a detector and a data set give them - minidet with arrays, a
@@ -18,13 +19,14 @@ import numpy as np
 
 from benchmarks.engines import Row
 
-IMAGES, CLASSES, DETECTIONS = 500, 80, 96  # of each image
+IMAGES = (50, 500)
+CLASSES, DETECTIONS = 80, 96  # of each image
 SIDE = 640
 
 Functions = dict[str, Callable[[], object]]
 
 
-def make_images(images: int = IMAGES) -> tuple[list[dict], list[dict]]:
+def make_images(images: int) -> tuple[list[dict], list[dict]]:
     """Predictions and targets; boxes are multiples of 1/4 pixel, so that both engines compute with the same numbers."""
     rng = np.random.default_rng(0)
     predictions, targets = [], []
@@ -65,24 +67,30 @@ def _random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 def minidet_functions() -> Functions:
     from minidet.evaluation import evaluate_coco
 
-    predictions, targets = make_images()
-    return {"boxes": lambda: np.array(list(evaluate_coco(predictions, targets, CLASSES).values()))}
+    def function(images: int) -> Callable[[], object]:
+        predictions, targets = make_images(images)
+        return lambda: np.array(list(evaluate_coco(predictions, targets, CLASSES).values()))
+
+    return {f"boxes, {images} images": function(images) for images in IMAGES}
 
 
 def pycocotools_functions() -> Functions:
     from pycocotools.cocoeval import COCOeval
 
-    truth, results = _tables(*make_images())
+    def function(images: int) -> Callable[[], object]:
+        truth, results = _tables(*make_images(images))
 
-    def evaluate() -> np.ndarray:
-        with contextlib.redirect_stdout(open(os.devnull, "w")):
-            evaluation = COCOeval(truth, results, "bbox")
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        return evaluation.stats
+        def evaluate() -> np.ndarray:
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+                evaluation = COCOeval(truth, results, "bbox")
+                evaluation.evaluate()
+                evaluation.accumulate()
+                evaluation.summarize()
+            return evaluation.stats
 
-    return {"boxes": evaluate}
+        return evaluate
+
+    return {f"boxes, {images} images": function(images) for images in IMAGES}
 
 
 def _tables(predictions: list[dict], targets: list[dict]) -> tuple[object, object]:
@@ -106,7 +114,7 @@ def _tables(predictions: list[dict], targets: list[dict]) -> tuple[object, objec
         for image, prediction in enumerate(predictions, start=1)
         for row in range(len(prediction["labels"]))
     ]
-    with contextlib.redirect_stdout(open(os.devnull, "w")):
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         truth.createIndex()
         return truth, truth.loadRes(results)
 
@@ -116,5 +124,8 @@ def _annotation(image: int, of_image: dict, row: int) -> dict:
     return {"image_id": image, "category_id": int(of_image["labels"][row]), "bbox": [x1, y1, x2 - x1, y2 - y1]}
 
 
-ROWS = {"boxes": Row("pycocotools", 40, 60, quick=True)}
+ROWS = {
+    "boxes, 50 images": Row("pycocotools", 20, quick=True),
+    "boxes, 500 images": Row("pycocotools", 40, 60),
+}
 ENGINES = {"minidet": minidet_functions, "pycocotools": pycocotools_functions}
