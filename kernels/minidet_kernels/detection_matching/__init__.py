@@ -66,23 +66,21 @@ def match_detections(
     """
     name = "match_detections"
     check_shape(name, "overlaps", overlaps, "P", (None,))
+    check_shape(name, "detection_counts", detection_counts, "n", (None,))
+    check_shape(name, "truth_counts", truth_counts, "n", detection_counts.shape)
+    check_shape(name, "crowd", crowd, "G", (None,))
+    check_shape(name, "ignored", ignored, "A G", (None, len(crowd)))
     if overlaps.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name}: expected overlaps float32 or float64, got {overlaps.dtype}; convert with .astype")
-    _check_counts(name, detection_counts=detection_counts)
-    _check_counts(name, truth_counts=truth_counts)
-    check_shape(name, "truth_counts", truth_counts, "n", detection_counts.shape)
-    version = choose(__name__, overlaps, detection_counts, truth_counts, ignored, crowd)
-    truths, pairs = int(truth_counts.sum()), int((detection_counts * truth_counts).sum())
-    if len(overlaps) != pairs:
-        raise ValueError(
-            f"{name}: expected {pairs} overlaps, the sum of detection_counts * truth_counts, got {len(overlaps)}"
-        )
-    check_shape(name, "crowd", crowd, "G", (truths,))
-    check_shape(name, "ignored", ignored, "A G", (None, truths))
     if crowd.dtype != np.bool_ or ignored.dtype != np.bool_:
         raise TypeError(f"{name}: expected crowd and ignored of bool, got {crowd.dtype} and {ignored.dtype}")
     for threshold in thresholds:
         check_fraction(name, "thresholds", threshold)
+    # before any look at values: on a GPU they could not be looked at
+    version = choose(__name__, overlaps, detection_counts, truth_counts, ignored, crowd)
+    _check_counts(name, detection_counts=detection_counts, truth_counts=truth_counts)
+    _check_sum(name, "overlaps", len(overlaps), "detection_counts * truth_counts", detection_counts * truth_counts)
+    _check_sum(name, "objects in crowd and ignored", len(crowd), "truth_counts", truth_counts)
     if np.isnan(overlaps).any():
         raise ValueError(f"{name}: expected overlaps that are numbers, got NaN at {int(np.isnan(overlaps).argmax())}")
     least = np.minimum(np.asarray(thresholds, np.float64), 1 - 1e-10)
@@ -100,28 +98,36 @@ def precision_at_recalls(
     recalls: R numbers from 0 to 1, ascending. Precision and recall are -1 where nothing is to be found.
     """
     name = "precision_at_recalls"
-    _check_counts(name, detection_counts=detection_counts)
-    version = choose(__name__, outcomes, detection_counts, positives)
-    check_shape(name, "outcomes", outcomes, "B D", (None, int(detection_counts.sum())))
+    check_shape(name, "detection_counts", detection_counts, "K", (None,))
+    check_shape(name, "outcomes", outcomes, "B D", (None, None))
     check_shape(name, "positives", positives, "B K", (len(outcomes), len(detection_counts)))
     if outcomes.dtype != np.int8 or positives.dtype != np.int64:
         raise TypeError(
             f"{name}: expected outcomes int8 and positives int64, got {outcomes.dtype} and {positives.dtype}"
         )
+    levels = np.asarray(recalls, np.float64)
     for recall in recalls:
         check_fraction(name, "recalls", recall)
-    levels = np.asarray(recalls, np.float64)
     if (levels[1:] < levels[:-1]).any():
         raise ValueError(f"{name}: expected ascending recalls, got {levels.tolist()}; sort them")
+    version = choose(__name__, outcomes, detection_counts, positives)
+    _check_counts(name, detection_counts=detection_counts)
+    _check_sum(name, "detections in outcomes", outcomes.shape[1], "detection_counts", detection_counts)
     if outcomes.size and not LEFT_OUT <= outcomes.min() <= outcomes.max() <= TRUE:
         raise ValueError(f"{name}: expected outcomes {LEFT_OUT}, {FALSE} or {TRUE}, got others")
+    if (positives < 0).any():
+        raise ValueError(f"{name}: expected positives >= 0, got {int(positives.min())}")
     return version.precision_at_recalls(outcomes, detection_counts, positives, levels)
 
 
 def _check_counts(operation: str, **counts: np.ndarray) -> None:
     for name, array in counts.items():
-        check_shape(operation, name, array, "n", (None,))
         if array.dtype != np.int64:
             raise TypeError(f"{operation}: expected {name} int64, got {array.dtype}; convert with .astype")
         if (array < 0).any():
             raise ValueError(f"{operation}: expected {name} >= 0, got {int(array.min())}")
+
+
+def _check_sum(operation: str, what: str, got: int, terms: str, counts: np.ndarray) -> None:
+    if int(counts.sum()) != got:
+        raise ValueError(f"{operation}: expected {int(counts.sum())} {what}, the sum of {terms}, got {got}")
