@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import minidet_kernels as mk
 from minidet.evaluation import coco_curves, evaluate_coco
+from minidet.evaluation.coco import IOU_THRESHOLDS, RECALLS
 from minidet.evaluation.overlaps import COCO_SIGMAS, OTHER_SIGMA, oks_sigmas
 
 CLASSES = 3
@@ -256,6 +257,13 @@ def test_every_number_is_pycocotools(kind: str) -> None:
         np.testing.assert_allclose(metrics, stats, rtol=0, atol=1e-12)
 
     compare()
+
+
+def test_thresholds_and_recalls_are_pycocotools_to_the_bit() -> None:
+    module = pytest.importorskip("pycocotools.cocoeval", reason="pycocotools is the oracle; pip install '.[test]'")
+    params = module.Params("bbox")
+    np.testing.assert_array_equal(IOU_THRESHOLDS, params.iouThrs)
+    np.testing.assert_array_equal(RECALLS, params.recThrs)
 
 
 def test_the_reference_gives_the_same() -> None:

@@ -66,6 +66,12 @@ def test_missed_objects_are_explained_by_a_box_that_fits_badly_or_a_wrong_class(
     assert errors.counts()["missed"] == 3
 
 
+def test_a_box_that_fits_badly_explains_nothing_where_the_object_is_found() -> None:
+    errors = detection_errors([image([CAT, THIRD], [1, 1], [0.9, 0.8])], [TRUTH], 2)
+    assert errors.kinds.tolist() == ["right", "localization"]
+    assert errors.explained.tolist() == [False, False]
+
+
 def test_low_scores_are_not_looked_at() -> None:
     found = image([CAT, FAR], [1, 1], [0.5, 0.49])
     assert detection_errors([found], [TRUTH], 2).kinds.tolist() == ["right"]
@@ -89,6 +95,13 @@ def test_detections_within_a_crowd_are_no_errors_and_crowds_are_not_missed() -> 
     assert confusion_matrix([found], [truth], 2).tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
 
 
+def test_a_box_that_touches_a_crowd_fits_it_neither_well_nor_badly() -> None:
+    truth = image([[0, 0, 40, 40]], [1], iscrowd=np.array([True]))
+    for label in (1, 2):
+        found = image([[30, 0, 130, 10]], [label], [0.9])  # a tenth of it is in the crowd
+        assert detection_errors([found], [truth], 2).kinds.tolist() == ["background"]
+
+
 def test_confused_classes_by_hand() -> None:
     """Image 0: the cat is right, the dog taken for a cat. Image 1: a dog where nothing is, a cat nobody found."""
     predictions = [
@@ -104,6 +117,11 @@ def test_confused_classes_by_hand() -> None:
 def test_an_object_goes_to_its_own_class_before_a_better_score_of_another() -> None:
     found = [image([CAT, HALF], [2, 1], [0.9, 0.6])]
     assert confusion_matrix(found, [TRUTH], 2).tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+
+
+def test_a_detection_takes_one_object_only() -> None:
+    truth = image([CAT, CAT], [1, 2])
+    assert confusion_matrix([image([CAT], [1], [0.9])], [truth], 2).tolist() == [[0, 0, 0], [0, 1, 0], [1, 0, 0]]
 
 
 def test_two_objects_are_confused_with_one_detection_each() -> None:

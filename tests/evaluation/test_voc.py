@@ -54,6 +54,22 @@ def test_difficult_objects_are_neither_found_nor_missed() -> None:
         assert (curve.objects, curve.precision.tolist(), curve.scores.tolist()) == (1, [1], [0.7])
 
 
+def test_in_a_crowd_overlap_is_iou_as_anywhere() -> None:
+    """COCO takes what lies within a crowd for a part of it."""
+    crowd = image([[0, 0, 40, 40], FAR], iscrowd=np.array([True, False]))
+    curve = voc_curves([image([A, FAR], scores=[0.9, 0.8])], [crowd], 1)[0]
+    assert curve.precision.tolist() == [0, 0.5]
+
+
+@pytest.mark.parametrize("found", range(11))
+def test_a_recall_of_tenths_reaches_its_threshold(found: int) -> None:
+    """Of ten objects: the thresholds 0, 0.1, ... found / 10 have precision 1, the others 0."""
+    boxes = [[20 * k, 0, 20 * k + 10, 10] for k in range(10)]
+    predictions = [image(boxes[:found], scores=[0.5] * found)]
+    expected = (found + 1) / 11 if found else 0
+    assert evaluate_voc(predictions, [image(boxes)], 1, metric="11_point")["map"] == pytest.approx(expected)
+
+
 def test_a_class_without_objects_is_left_out() -> None:
     predictions, targets = [image([A, A, B], [1, 2, 3], [0.5] * 3)], [image([A, B], [1, 2], difficult=[False, True])]
     curves = voc_curves(predictions, targets, 3)
