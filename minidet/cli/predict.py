@@ -12,8 +12,8 @@ from minidet.cli.common import add_machine_options, add_out_option, claim_folder
 EPILOG = """example:
   minidet predict runs/first photo.jpg drawing.png --out found
 
-PNG and JPEG files are read. found/predictions.json lists boxes as x1, y1, x2, y2 in pixels of each image. An image
-that cannot be read is named and passed over; the exit code is then 2."""
+PNG and JPEG files are read. found/predictions.json lists boxes as x1, y1, x2, y2 in pixels of each image, none where
+nothing was found. An image that cannot be read is named and passed over; the exit code is then 2."""
 
 
 LONGEST_STEM = 50  # characters, at most 200 bytes: file systems allow 255, and ending, number and writing add some
@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
                 broken += 1
                 continue
             found.append({"image": str(path), "picture": name, "objects": objects})
+            if not objects:
+                print(f"{path}: nothing found")
             for thing in objects:
                 score = f" {thing['score']:.2f}" if "score" in thing else ""
                 place = " at " + ", ".join(f"{value:.1f}" for value in thing["box"]) if "box" in thing else ""
