@@ -22,7 +22,7 @@ from minidet.data.joints import LSP_JOINTS, LSP_LIMBS
 from minidet.data.make import content_digest
 
 SAMPLES_DRAWN = 24  # of each split
-TINY_SIDE = 4.0  # boxes with a shorter side, in pixels, are named in a warning: hardly anything can be learned
+TINY_SIDE = 4.0  # boxes with a shorter side, in pixels, are counted in a warning: hardly anything can be learned
 MASK_TOLERANCE = 3.0  # pixels between an edge of a box and its mask's; polygons drawn by hand are that exact
 PROBLEMS_PRINTED = 30
 
@@ -157,9 +157,13 @@ def _check_split(report: Report, split: str, dataset: Dataset, seen: dict[str, s
 
 def _doubtful_boxes(where: str, sample: Sample) -> list[str]:
     messages = []
+    sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
+    tiny = sides[(sides < TINY_SIDE).any(axis=1)]
+    if len(tiny):
+        width, height = tiny[tiny.prod(axis=1).argmin()]
+        what = "a tiny box," if len(tiny) == 1 else f"{len(tiny)} tiny boxes, the smallest"
+        messages.append(f"{where}: {what} {width:g} x {height:g} pixels")
     for box, label in zip(sample.boxes, sample.labels, strict=True):
-        if min(box[2] - box[0], box[3] - box[1]) < TINY_SIDE:
-            messages.append(f"{where}: a tiny box, {box[2] - box[0]:g} x {box[3] - box[1]:g} pixels")
         if ((sample.boxes == box).all(axis=1) & (sample.labels == label)).sum() > 1:
             messages.append(f"{where}: the same box and label more than once: {box.tolist()}")
     return messages
