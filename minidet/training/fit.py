@@ -24,13 +24,12 @@ def fit(
     device: str = "cpu",
     folder: Path | str | None = None,
 ) -> Module:
-    """Trains a system on a data set and returns the model; nothing is written but what `folder` says.
+    """Trains a system on a data set and returns the model; no run folder is written.
 
-    dataset: where the system has a `prepare`, it is the caller's to call.
-
-    overrides: settings that differ from the system's defaults. model: train this one on, instead of a new one; its
-    frozen parameters stay as they are. device: where the model is moved to and computes, "cpu" or "cuda".
-    folder: where the system's `complete` keeps its files; a temporary one by default.
+    dataset: prepared, where the system has a `prepare`. overrides: settings that differ from the system's defaults.
+    model: train this one on, instead of a new one; its frozen parameters stay as they are. device: where the model is
+    moved to and computes, "cpu" or "cuda". folder: where the system's `complete` keeps its files; a temporary one by
+    default.
     """
     settings = system.configure() | (overrides or {})
     if model is not None:

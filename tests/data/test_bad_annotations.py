@@ -12,7 +12,7 @@ from scipy.io import savemat
 from minidet.data.files import AnnotationError
 from minidet.data.formats.coco import read_coco
 from minidet.data.formats.lsp import read_lsp
-from minidet.data.formats.record import OVERHANG, checked_box
+from minidet.data.formats.record import LEAST_SIDE, OVERHANG, checked_box
 from minidet.data.formats.voc import read_voc
 from minidet.data.formats.yolo import read_classes, read_yolo
 
@@ -282,6 +282,14 @@ def test_no_value_in_a_coco_file_causes_another_error(tmp_path_factory, table, r
         for record in read.records:
             assert np.isfinite(record.boxes).all()
             assert (record.boxes[:, 2:] > record.boxes[:, :2]).all()
+
+
+def test_a_box_without_area_in_single_precision_is_called_so():
+    assert LEAST_SIDE == 0.01
+    assert checked_box((5, 5, 5.0100001, 9), (30, 40), "here").tolist() == [5, 5, 5.0100001, 9]
+    for size in ((30, 40), None):
+        with pytest.raises(AnnotationError, match=r"here: expected width at least 0\.01 pixels, got 0\.009"):
+            checked_box((0, 5, 0.009, 9), size, "here")
 
 
 def test_a_box_may_stick_out_by_rounding_only():

@@ -272,6 +272,15 @@ def test_one_wrong_box_of_a_few_is_a_mistake_and_no_cause(tmp_path):
     assert causes == []
 
 
+def test_a_data_set_whose_only_box_is_outside_has_that_cause(tmp_path):
+    causes, errors = box_data(tmp_path, np.array([[105.0, 5, 135, 35]]))
+    assert len(errors) == 1
+    assert (
+        "1 of 1 are outside or stick out, first instances_train.json: annotations[0].bbox; they reach from x 105"
+        in causes[0]
+    )
+
+
 def test_labels_that_are_unknown_but_not_shifted_have_no_common_cause(folder):
     keep_only(folder, "coco")
     change_coco(folder, lambda a: a.update(category_id=9 if a["id"] % 5 == 0 else a["category_id"]))
