@@ -146,19 +146,15 @@ def twins(request):
         mine = small_model()
     oracle.with_random_weights(theirs)
     mine.eval().load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
-    return SimpleNamespace(mine=mine, images=images, theirs=oracle_run(oracle, theirs, images))
+    seen = {}
+    with no_grad(), watch.listen(lambda event: seen.setdefault(event.name, event.value)):
+        seen["found"] = mine([Tensor(image) for image in images])
+    return SimpleNamespace(mine=mine, images=images, seen=seen, theirs=oracle_run(oracle, theirs, images))
 
 
 def batch_of(twins) -> ImageBatch:
     originals = [image.shape[1:] for image in twins.images]
     return ImageBatch(Tensor(twins.theirs.batch), twins.theirs.sizes, originals)
-
-
-def events_of(twins) -> dict:
-    seen = {}
-    with no_grad(), watch.listen(lambda event: seen.setdefault(event.name, event.value)):
-        seen["found"] = twins.mine([Tensor(image) for image in twins.images])
-    return seen
 
 
 def assert_close(found, expected, scale: float = 1.0):
@@ -194,7 +190,7 @@ def test_the_maps(twins):
 
 
 def test_the_anchors(twins):
-    for found, expected in zip(events_of(twins)["rpn.anchors"], twins.theirs.anchors, strict=True):
+    for found, expected in zip(twins.seen["rpn.anchors"], twins.theirs.anchors, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -220,6 +216,26 @@ def test_the_regions(twins):
     assert_close(found, twins.theirs.regions)
 
 
+def test_every_size_is_read_from_its_level():
+    """Boxes of 4 to 800 pixels, which meet all four levels that are read; those of 112, 224 and 448 pixels, too."""
+    torch = pytest.importorskip("torch", reason="torch is the oracle; pip install '.[oracle]'")
+    from tests.models import torch_faster_rcnn as oracle
+
+    rng = np.random.default_rng(0)
+    maps = [rng.standard_normal((2, 32, 640 // s, 800 // s), np.float32) for s in (4, 8, 16, 32, 64)]
+    boxes = []
+    for _ in range(2):
+        sides = np.exp(rng.uniform(np.log(4), np.log(640), (60, 2)))
+        sides[:3] = [[112, 112], [224, 224], [448, 448]]
+        corners = rng.uniform(0, 1, (60, 2)) * ([800, 640] - sides)
+        boxes.append(np.concatenate([corners, corners + sides], axis=1).astype(np.float32))
+    theirs = oracle.TorchFasterRCNN((1, 1, 1, 1), False, 32, 64, 7)
+    as_torch = [[torch.from_numpy(x) for x in arrays] for arrays in (maps, boxes)]
+    expected = theirs.roi_features(*as_torch, [(640, 800)] * 2).numpy()
+    found = small_model().roi_heads.pooling([Tensor(level) for level in maps], boxes, (640, 800))
+    assert_close(found, expected)
+
+
 def test_the_box_heads_outputs(twins):
     heads = twins.mine.roi_heads
     with no_grad():
@@ -236,7 +252,7 @@ def test_the_detections(twins):
 
 
 def test_the_whole(twins):
-    assert_same_detections(events_of(twins)["found"], twins.theirs.found)
+    assert_same_detections(twins.seen["found"], twins.theirs.found)
 
 
 def assert_same_detections(found: list[dict], expected: list[dict]):
