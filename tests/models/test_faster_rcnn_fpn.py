@@ -217,22 +217,22 @@ def test_the_regions(twins):
 
 
 def test_every_size_is_read_from_its_level():
-    """Boxes of 4 to 800 pixels, which meet all four levels that are read; those of 112, 224 and 448 pixels, too."""
+    """Boxes of 4 to 1000 pixels, which meet all four levels that are read; those of 112, 224, 448 and 896, too."""
     torch = pytest.importorskip("torch", reason="torch is the oracle; pip install '.[oracle]'")
     from tests.models import torch_faster_rcnn as oracle
 
     rng = np.random.default_rng(0)
-    maps = [rng.standard_normal((2, 32, 640 // s, 800 // s), np.float32) for s in (4, 8, 16, 32, 64)]
+    maps = [rng.standard_normal((2, 8, 1024 // s, 1024 // s), np.float32) for s in (4, 8, 16, 32, 64)]
     boxes = []
     for _ in range(2):
-        sides = np.exp(rng.uniform(np.log(4), np.log(640), (60, 2)))
-        sides[:3] = [[112, 112], [224, 224], [448, 448]]
-        corners = rng.uniform(0, 1, (60, 2)) * ([800, 640] - sides)
+        sides = np.exp(rng.uniform(np.log(4), np.log(1000), (60, 2)))
+        sides[:4] = [[112, 112], [224, 224], [448, 448], [896, 896]]
+        corners = rng.uniform(0, 1, (60, 2)) * (1024 - sides)
         boxes.append(np.concatenate([corners, corners + sides], axis=1).astype(np.float32))
     theirs = oracle.TorchFasterRCNN((1, 1, 1, 1), False, 32, 64, 7)
     as_torch = [[torch.from_numpy(x) for x in arrays] for arrays in (maps, boxes)]
-    expected = theirs.roi_features(*as_torch, [(640, 800)] * 2).numpy()
-    found = small_model().roi_heads.pooling([Tensor(level) for level in maps], boxes, (640, 800))
+    expected = theirs.roi_features(*as_torch, [(1024, 1024)] * 2).numpy()
+    found = small_model().roi_heads.pooling([Tensor(level) for level in maps], boxes, (1024, 1024))
     assert_close(found, expected)
 
 
