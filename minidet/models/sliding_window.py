@@ -40,7 +40,7 @@ from .image_batch import ImageBatch, centred, detection_targets, resized
 
 # What a window that is trained on shows, by its IoU with the objects. A window of 0.5 would count as found; but where
 # it is called an object like one of 0.9, nothing makes the better one's score the higher of the two.
-OBJECT_IOU, BACKGROUND_IOU = 0.6, 0.4
+OBJECT_IOU, BACKGROUND_IOU = 0.7, 0.5
 
 
 @dataclass(frozen=True)
