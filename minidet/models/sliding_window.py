@@ -38,8 +38,9 @@ from ..random import generator
 from .fast_rcnn import inside_crowds
 from .image_batch import ImageBatch, centred, detection_targets, resized
 
-# What a window that is trained on shows, by its IoU with the objects. A window of 0.5 would count as found; but where
-# it is called an object like one of 0.9, nothing makes the better one's score the higher of the two.
+# What a window that is trained on shows, by its IoU with the objects; between the two it is not trained on. A window of
+# 0.5 would count as found; but where it is called an object like one of 0.9, nothing makes the better one's score the
+# higher of the two. Each object's best window shows it, whatever its IoU: some have none of 0.7.
 OBJECT_IOU, BACKGROUND_IOU = 0.7, 0.5
 
 
@@ -247,7 +248,7 @@ def window_boxes(grid: tuple[int, int], side: int, stride: int, scale: tuple[flo
 
 def window_labels(boxes: np.ndarray, target: dict) -> np.ndarray:
     """What windows with these boxes (R, 4) are trained to say: (R,) int64, 0 for the background, -1 for nothing."""
-    matched = match_boxes(box_iou(target["boxes"], boxes), OBJECT_IOU, BACKGROUND_IOU)
+    matched = match_boxes(box_iou(target["boxes"], boxes), OBJECT_IOU, BACKGROUND_IOU, allow_low_quality=True)
     found = np.full(len(boxes), -1, np.int64)
     found[matched >= 0] = target["labels"][matched[matched >= 0]]
     found[(matched == BELOW) & ~inside_crowds(boxes, target["crowds"])] = 0

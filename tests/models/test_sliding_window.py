@@ -221,9 +221,9 @@ def test_a_batch_of_one_size_is_a_list() -> None:
 def test_labels_by_hand() -> None:
     windows = np.array([
         [0, 0, 10, 10],  # the first object
-        [2, 0, 12, 10],  # IoU 80 / 120 with it
-        [4, 0, 14, 10],  # 60 / 140: neither
-        [5, 0, 15, 10],  # 50 / 150: background
+        [1, 0, 11, 10],  # IoU 90 / 110 with it
+        [2, 0, 12, 10],  # 80 / 120: neither
+        [4, 0, 14, 10],  # 60 / 140: background
         [50, 50, 60, 60],  # far from all
         [20, 0, 30, 10],  # in the crowd
         [30, 0, 40, 10],  # touches the crowd
@@ -236,6 +236,8 @@ def test_labels_by_hand() -> None:
     }
     nothing = {name: array[:0] for name, array in truth.items()}
     assert window_labels(windows, truth).tolist() == [2, 2, -1, 0, 0, -1, 0, 0]
+    missed = nothing | {"boxes": np.array([[52, 52, 60, 57]], np.float32), "labels": np.array([1])}
+    assert window_labels(windows, missed).tolist() == [0] * 4 + [1] + [0] * 3  # IoU 0.4, and the best that there is
     assert window_labels(windows, nothing).tolist() == [0] * 8
 
 
