@@ -83,6 +83,36 @@ def test_both_ways_find_the_same(crops_at_once) -> None:
     np.testing.assert_allclose(slid["scores"], cropped["scores"], atol=1e-5)
 
 
+def test_what_is_found_by_hand() -> None:
+    """Softmax, threshold, and in each class, window after window by score, those that no better one overlaps with."""
+    model = make(score_threshold=0.3, nms_threshold=0.4, limit=12)
+    image = picture(50, 41)
+    levels = model.pyramid(image)
+    model.fc2.weight.data[...] *= 40  # so that windows differ, and none of the classes wins them all
+    model.fc2.bias.data[...] -= np.concatenate([model.scores(level) for level in levels]).mean(axis=0)
+    boxes = np.concatenate([level.boxes for level in levels]).astype(float)
+    scores = np.exp(np.concatenate([model.scores(level) for level in levels]))
+    scores /= scores.sum(axis=1, keepdims=True)
+    expected = []
+    for score, window, label in sorted((-scores[w, k], w, k) for w in range(len(boxes)) for k in (1, 2)):
+        better = [boxes[other] for _, other, k in expected if k == label]
+        if -score > 0.3 and all(overlap(boxes[window], box) <= 0.4 for box in better):
+            expected.append((score, window, label))
+    found = model.detect(image)
+    assert len(expected) > 12
+    assert {label for _, _, label in expected[:12]} == {1, 2}
+    np.testing.assert_allclose(found["boxes"], [boxes[window] for _, window, _ in expected[:12]], rtol=1e-6)
+    np.testing.assert_allclose(found["scores"], [-score for score, _, _ in expected[:12]], rtol=1e-5)
+    assert found["labels"].tolist() == [label for _, _, label in expected[:12]]
+
+
+def overlap(box: np.ndarray, other: np.ndarray) -> float:
+    """IoU."""
+    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
+    both = np.prod(np.maximum(sides, 0))
+    return both / (np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - both)
+
+
 def test_the_shipped_weights_too() -> None:
     model = SlidingWindow(cut(TinyBackbone.pretrained(stride=4), "stages.1"), 7, [(12.0, 12.0), (36.0, 36.0)]).eval()
     assert (model.window, model.side) == (39, 23)
@@ -288,7 +318,7 @@ def test_the_loss_is_the_mean_over_windows_and_teaches_every_weight() -> None:
 
 
 def test_a_batch_of_crowds_alone_teaches_nothing() -> None:
-    model = make()
+    model = make().train()
     loss = model([picture(20, 20)], [target([[0, 0, 20, 20]], [1], crowd=[0])])["loss_classifier"]
     loss.backward()
     assert loss.item() == 0
