@@ -61,7 +61,8 @@ class Level:
 class SlidingWindow(nn.Module):
     """images -> boxes of objects, by classifying every window of every size.
 
-    backbone      convolutions (N, 3, H, W) -> (N, C, h, w), with out_channels and stride. Changed: see `unpadded`
+    backbone      convolutions and poolings (N, 3, H, W) -> (N, C, h, w), one after the other, with out_channels and
+                  stride: of a classifier `surgery.cut` makes one. It is changed: see `unpadded`
     num_classes   K + 1, with the background, class 0
     object_sizes  (height, width) of objects in pixels: the levels of the pyramid. In each of them objects of that size
                   fill the inner square of a window. More of them find more objects, closer, for more windows
@@ -152,9 +153,10 @@ class SlidingWindow(nn.Module):
         return Level(padded, grid, clip_boxes_to_image(boxes, old))
 
     def crop(self, level: Level, windows: np.ndarray) -> Any:
-        """Windows of a level, by their numbers (B,), at least one, row by row from 0: (B, 3, window, window)."""
+        """Windows of a level, by their numbers (B,), row by row from 0: (B, 3, window, window)."""
         corners = np.stack(np.divmod(windows, level.grid[1]), axis=1) * self.stride
-        return np.concatenate([level.image[:, :, y : y + self.window, x : x + self.window] for y, x in corners])
+        crops = [level.image[:, :, y : y + self.window, x : x + self.window] for y, x in corners]
+        return np.concatenate([level.image[:0, :, : self.window, : self.window], *crops])  # also of no windows
 
     # ---- the classifier, twice -----------------------------------------------------------------------------------
 
@@ -210,8 +212,6 @@ class SlidingWindow(nn.Module):
         targets = detection_targets(targets, ImageBatch(images, sizes, sizes), self.num_classes - 1)
         samples = [self.sample(image, target) for image, target in zip(images, targets, strict=True)]
         crops, labels = (np.concatenate(parts) for parts in zip(*samples, strict=True))
-        if len(labels) == 0:
-            return self.fc2.bias.sum() * 0  # nothing but crowds: nothing to learn
         logits = self.classify(Tensor(crops))
         watch.emit("sliding_window.logits", logits)
         return F.cross_entropy(logits, labels)
@@ -224,12 +224,9 @@ class SlidingWindow(nn.Module):
         drawn = sample_balanced(labels > 0, labels == 0, self.windows, self.positive_fraction, generator())
         numbers = np.sort(np.concatenate(drawn))  # windows of all levels are numbered through
         ends = np.cumsum([len(level.boxes) for level in levels])
-        crops = [np.zeros_like(levels[0].image, shape=(0, 3, self.window, self.window))]
-        for level, end, of_level in zip(
-            levels, ends, np.split(numbers, np.searchsorted(numbers, ends[:-1])), strict=True
-        ):
-            if len(of_level):
-                crops.append(self.crop(level, of_level - end + len(level.boxes)))
+        of_levels = np.split(numbers, np.searchsorted(numbers, ends[:-1]))
+        starts = ends - [len(level.boxes) for level in levels]
+        crops = [self.crop(*each) for each in zip(levels, map(np.subtract, of_levels, starts), strict=True)]
         return np.concatenate(crops), labels[numbers]
 
 
@@ -259,9 +256,8 @@ def window_labels(boxes: np.ndarray, target: dict) -> np.ndarray:
 
 
 def unpadded(network: nn.Module) -> nn.Module:
-    """The network, changed: its convolutions lose their padding, a TinyBackbone its Centring; the weights stay.
-
-    Farther from the border of an image than a cell of the map sees, the map stays as it was.
+    """The network, changed: its convolutions and poolings lose their padding, a TinyBackbone its Centring; the weights
+    stay. Farther from the border of an image than a cell of the map sees, the map stays as it was.
     """
     for module in list(network.modules()):
         for name, part in children(module):
@@ -269,14 +265,23 @@ def unpadded(network: nn.Module) -> nn.Module:
                 setattr(module, name, nn.Sequential())  # passes on what it is given
         if isinstance(module, nn.Conv2d):
             module.geometry["padding"] = 0
+        elif isinstance(module, nn.MaxPool2d):
+            module.window |= {"padding": 0, "ceil_mode": False}
     return network
 
 
 def receptive_field(network: nn.Module) -> int:
-    """Side, in pixels, of what one cell of the network's map sees: of convolutions applied one after the other."""
+    """Side, in pixels, of what one cell of the network's map sees: of convolutions and poolings, square and one after
+    the other."""
     field, step = 1, 1  # step: pixels from one cell to the next
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            field += (module.kernel_size[0] - 1) * step
-            step *= module.geometry["stride"]
+            kernel, stride = module.kernel_size[0], module.geometry["stride"]
+        elif isinstance(module, nn.MaxPool2d):
+            kernel = module.window["kernel_size"]
+            stride = module.window["stride"] or kernel
+        else:
+            continue
+        field += (kernel - 1) * step
+        step *= stride
     return field

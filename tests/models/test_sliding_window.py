@@ -120,6 +120,18 @@ def test_the_shipped_weights_too() -> None:
         np.testing.assert_allclose(model.scores(level), cropped(model, level), atol=1e-5)
 
 
+def test_poolings_too() -> None:
+    """VGG's first two blocks, in small; both convolutions are padded, and poolings that round up would see borders."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True),
+        nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1), nn.Linear(1, 1),
+    )  # fmt: skip
+    model = SlidingWindow(cut(network, "5"), 3, [(9.0, 9.0)], context=3, hidden=5).eval()
+    assert (model.stride, model.window) == (4, 20)  # a cell sees 1 + 2 + 1 + 2 * 2 + 2 * 2, and there are 3 of them
+    (level,) = model.pyramid(picture(30, 37))
+    np.testing.assert_allclose(model.scores(level), cropped(model, level), atol=1e-5)
+
+
 def test_a_network_that_centres_each_crop_says_something_else() -> None:
     """Its Centring comes back: it takes the mean of what it is given, the whole level or a crop."""
     model = make([(10.0, 10.0)])
@@ -319,10 +331,14 @@ def test_the_loss_is_the_mean_over_windows_and_teaches_every_weight() -> None:
 
 def test_a_batch_of_crowds_alone_teaches_nothing() -> None:
     model = make().train()
+    before = {name: array.copy() for name, array in model.named_buffers() if "running" in name}
     loss = model([picture(20, 20)], [target([[0, 0, 20, 20]], [1], crowd=[0])])["loss_classifier"]
     loss.backward()
     assert loss.item() == 0
-    assert not model.fc2.bias.grad.data.any()
+    assert all(not parameter.grad.data.any() for parameter in model.parameters())
+    for name, array in model.named_buffers():
+        if name in before:
+            np.testing.assert_array_equal(array, before[name])
 
 
 def test_one_class() -> None:
