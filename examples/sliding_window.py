@@ -49,10 +49,12 @@ def main() -> None:
     data = {split: open_dataset(out / "data", split, masks=False) for split in counts}
 
     print("\n1. A classifier of crops, and of the background")
+    start = time.perf_counter()
     epochs = 1 if quick else SYSTEM.defaults["epochs"]
     model = fit(SYSTEM, data["train"], {"epochs": epochs}, seed=arguments.seed, title="training").eval()
     print(
-        f"  windows of {model.window} x {model.window} pixels, their inner square of {model.side}, every {model.stride}"
+        f"  {time.perf_counter() - start:.0f} seconds for {epochs} epochs of {len(data['train'])} images; windows of "
+        f"{model.window} x {model.window} pixels around objects of {model.side}, every {model.stride} pixels"
     )
 
     print("\n2. Crops, and what they cost")
@@ -109,6 +111,7 @@ def measure(model: SlidingWindow, dataset, levels: int, step: int) -> dict:
     row = {
         "levels": levels,
         "step": step,
+        "stride": model.stride,
         "windows": len(boxes),
         "best_recall": float(np.mean(fits)),
         "recall": float(np.mean(found)),
@@ -157,7 +160,7 @@ def seconds(model: SlidingWindow, dataset, step: int) -> dict:
 def report(row: dict) -> None:
     """One row of the table."""
     print(
-        f"  {row['levels']} sizes, every {row['step'] * 4:2d} pixels: {row['windows']:6d} windows; "
+        f"  {row['levels']} sizes, every {row['step'] * row['stride']:2d} pixels: {row['windows']:6d} windows; "
         f"one of IoU 0.5 for {row['best_recall']:.3f} of the objects, {row['recall']:.3f} found, AP50 "
         f"{row['map_50']:.3f}; seconds an image: one by one {row['one_by_one_seconds']:.2f}, in batches "
         f"{row['batched_seconds']:.2f}, fully convolutional {row['slid_seconds']:.3f} "
@@ -167,30 +170,34 @@ def report(row: dict) -> None:
 
 
 def draw_costs(path: Path, rows: list[dict]) -> None:
-    """Recall and seconds against the number of windows."""
+    """What is found with more positions, and with more sizes; and seconds against the number of windows."""
     import matplotlib.pyplot as plt
 
     rows = sorted(rows, key=lambda row: row["windows"])
-    windows = [row["windows"] for row in rows]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for key, label, marker in (
-        ("best_recall", "objects with a window of IoU 0.5", "s"),
-        ("recall", f"objects found, score above {SCORE_DRAWN}", "o"),
-        ("map_50", "AP50", "^"),
+    figure, (positions, sizes, cost) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    for axes, title, key, usual, name in (
+        (positions, f"More positions, of {USUAL[0]} sizes", "levels", USUAL[0], "every {0} px\n{1} windows"),
+        (sizes, "More sizes, at every position", "step", USUAL[1], "sizes: {2}\n{1} windows"),
     ):
-        left.plot(windows, [row[key] for row in rows], marker, linestyle="-", label=label)
-    for row in rows:
-        note = f"{row['levels']} sizes\nevery {row['step'] * 4} px"
-        left.annotate(note, (row["windows"], 0.02), fontsize=7, ha="center")
-    left.set(xscale="log", ylim=(0, 1.02), xlabel="windows an image", title="What is found")
+        shown = [row for row in rows if row[key] == usual]
+        names = [name.format(row["step"] * row["stride"], row["windows"], row["levels"]) for row in shown]
+        for measure, label, marker in (
+            ("best_recall", "objects with a window of IoU 0.5", "s"),
+            ("recall", f"objects found, score above {SCORE_DRAWN}", "o"),
+            ("map_50", "AP50", "^"),
+        ):
+            axes.plot(names, [row[measure] for row in shown], marker, linestyle="-", label=label)
+        axes.set(ylim=(0, 1.03), title=title)
     for key, label, marker in (
         ("one_by_one_seconds", "crops one by one", "s"),
         ("batched_seconds", f"crops, {BATCH} at once", "o"),
         ("slid_seconds", "fully convolutional: the same scores", "^"),
     ):
-        right.plot(windows, [row[key] for row in rows], marker, linestyle="-", label=label)
-    right.set(xscale="log", yscale="log", xlabel="windows an image", ylabel="seconds an image", title="What it costs")
-    for axes in (left, right):
+        at_all = [row for row in rows if row["step"] == 1]
+        cost.plot([row["windows"] for row in at_all], [row[key] for row in at_all], marker, linestyle="-", label=label)
+    cost.set(xscale="log", yscale="log", title="What all positions cost")
+    cost.set(xlabel="windows an image", ylabel="seconds an image")
+    for axes in (positions, sizes, cost):
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
@@ -214,7 +221,15 @@ def draw_pyramid(path: Path, model: SlidingWindow, sample) -> None:
             draw_boxes(shown, inner[None], labels=np.ones(1, int), names=["", ""], truth=window[None], factor=2)
         )
         captions.append(f"{shown.shape[1]} x {shown.shape[0]}: {len(level.boxes)} windows")
-    save_png(path, grid(pictures, columns=len(pictures), captions=captions, title="Windows, dashed, and what they box"))
+    save_png(
+        path,
+        grid(
+            pictures,
+            columns=len(pictures),
+            captions=captions,
+            title="Each size of the image with one of its windows, dashed, and the box that it stands for",
+        ),
+    )
 
 
 def draw_scores(path: Path, model: SlidingWindow, dataset) -> None:
