@@ -15,6 +15,7 @@ from .localization import localization_metrics
 from .pose import joint_table, pcp, pdj_curve, pose_metrics
 from .results import read_results, write_results
 from .voc import VocCurve, evaluate_voc, voc_curves
+from .proposals import best_overlaps, mean_average_best_overlap, proposal_recall
 from .weak_localization import (
     best_threshold,
     box_accuracy,
@@ -29,6 +30,7 @@ __all__ = [
     "VocCurve",
     "area",
     "average_drop",
+    "best_overlaps",
     "best_threshold",
     "box_accuracy",
     "coco_curves",
@@ -42,11 +44,13 @@ __all__ = [
     "localization_metrics",
     "max_box_acc",
     "max_box_acc_v2",
+    "mean_average_best_overlap",
     "parameter_randomization",
     "pcp",
     "pdj_curve",
     "pointing_game",
     "pose_metrics",
+    "proposal_recall",
     "rank_correlation",
     "read_results",
     "voc_curves",

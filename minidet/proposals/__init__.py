@@ -1,5 +1,6 @@
 """Boxes that may hold an object, before anything is known of objects."""
 
+from .cache import proposals_for
 from .selective_search import MODES, Hierarchy, Mode, build_hierarchies, rank, selective_search
 
-__all__ = ["MODES", "Hierarchy", "Mode", "build_hierarchies", "rank", "selective_search"]
+__all__ = ["MODES", "Hierarchy", "Mode", "build_hierarchies", "proposals_for", "rank", "selective_search"]

@@ -71,6 +71,16 @@ class Hierarchy:
     boxes: np.ndarray
     sizes: np.ndarray
 
+    def labels_after(self, merges: int) -> np.ndarray:
+        """(H, W), int64: the number of the region that each pixel belongs to after so many merges, 0 to R - 1."""
+        count = int(self.labels.max()) + 1
+        part_of = np.arange(count + merges)
+        for merge, pair in enumerate(self.merges[:merges]):
+            part_of[pair] = count + merge
+        for region in reversed(range(count + merges)):  # what a region is part of has been made later, and is known
+            part_of[region] = part_of[part_of[region]]
+        return part_of[self.labels]
+
 
 def selective_search(
     image: np.ndarray, mode: str | Mode = "fast", seed: int = 0, limit: int | None = None
