@@ -31,15 +31,20 @@ def regions(draw: st.DrawFn) -> Call:
 CASES = [Case("region_warp", regions())]
 
 MUTANTS = {
-    "rows for columns": ("region_warp", "region_warp", "zip(warped, rows, columns", "zip(warped, columns, rows"),
+    "mirrored": ("region_warp", "region_warp", "across] = shown", "across] = shown[:, :, ::-1]"),
     "no fill": ("region_warp", "region_warp", "warped[...] = fill[:, None, None]", "pass"),
-    "mean of all channels": ("region_warp", "region_warp", "axis=(1, 2), dtype", "dtype"),
+    "mean of all channels": (
+        "region_warp",
+        "region_warp",
+        "axis=(1, 2), dtype=np.float64)[:, None, None]",
+        "dtype=np.float64)",
+    ),
     "not put into its place": ("region_warp", "region_warp", "i : i + down, j : j + across", ":down, :across"),
     "cut off a pixel early": (
         "region_warp",
         "region_warp",
-        "left : left + width]",
-        "left : max(left + width - 1, left + 1)]",
+        "        region = image[None",
+        "        width = max(width - 1, 1)\n        region = image[None",
     ),
     "the image around the window shines in": (
         "region_warp",
