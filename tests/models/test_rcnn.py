@@ -111,8 +111,8 @@ class TestTraining:
         model = small()
         seen = {}
         with watch.listen(lambda event: seen.update({event.name: event.value})):
-            losses = model(images((20, 30), (25, 20)), [target([[2, 2, 12, 12]], [2], proposals=[[3, 2, 12, 12], [15, 5, 28, 18]]),
-                                                        target(proposals=[[1, 1, 9, 9]])])  # fmt: skip
+            first = target([[2, 2, 12, 12]], [2], proposals=[[3, 2, 12, 12], [15, 5, 28, 18]])
+            losses = model(images((20, 30), (25, 20)), [first, target(proposals=[[1, 1, 9, 9]])])
         logits = seen["rcnn.logits"].numpy().astype(np.float64)
         labels = np.concatenate([labels for _, labels in seen["rcnn.sampled"]])
         assert sorted(labels.tolist()) == [0, 0, 2, 2]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from minidet import Tensor
 from minidet.data import make_dataset, open_dataset
 from minidet.data.dataset import Sample
 from minidet.evaluation import evaluate_coco
@@ -103,11 +104,9 @@ class TestFiles:
         fc7, pool5 = [], []
         for number, of_image in enumerate(regions):
             image = np.float32(eight[number].image.transpose(2, 0, 1)) / 255
-            from minidet import Tensor
-
-            (one,) = [model.features(model.warp(Tensor(image), of_image.boxes))]
-            pool5.append(one[0].numpy()[of_image.near >= 0])
-            fc7.append(one[1].numpy())
+            maps, features = model.features(model.warp(Tensor(image), of_image.boxes))
+            pool5.append(maps.numpy()[of_image.near >= 0])
+            fc7.append(features.numpy())
         for name, expected in (("fc7", fc7), ("pool5", pool5)):
             assert files.read(name).dtype == np.float16
             np.testing.assert_allclose(files.read(name), np.concatenate(expected), atol=2e-3)
@@ -147,9 +146,10 @@ class TestFiles:
         def crash(*_):
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(rcnn_stages, "fit_boxes", crash)
-            rcnn_stages.complete(model, eight, tmp_path)
+            with pytest.raises(KeyboardInterrupt):
+                rcnn_stages.complete(model, eight, tmp_path)
         assert json.loads((tmp_path / "features" / "regions.json").read_text())["key"] == key_of(model, eight)
         monkeypatch.setattr(FeatureFiles, "write", crash)
         told = rcnn_stages.complete(model, eight, tmp_path)
@@ -208,7 +208,7 @@ class TestRecipe:
         assert len(predictions) == 2
 
     def test_eight_images_are_learned_by_heart(self, eight, tmp_path, capsys) -> None:
-        changes = {"epochs": 45, "batch_size": 8, "augment": False, "warmup": 5, "hidden": 64}
+        changes = {"epochs": 45, "batch_size": 8, "augment": False, "warmup": 5, "learning_rate": 2e-3}
         model = fit(rcnn.SYSTEM, eight, changes, quiet=True, folder=tmp_path)
         assert "MB of features" in capsys.readouterr().out
         predictions = rcnn.predict(model, eight)
