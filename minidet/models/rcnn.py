@@ -13,7 +13,7 @@ regressors by least squares (the lecture's "ad-hoc training objectives"), on fea
 disk: training/recipes/rcnn_stages.py. And no computation is shared: regions that overlap are looked at anew.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from ..boxes import (
     sample_balanced,
 )
 from ..device import on_device_of, to_numpy
+from ..proposals import selective_search
 from ..random import generator
 from .fast_rcnn import LEAST_SIDE, inside_crowds
 from .image_batch import ImageBatch, detection_targets
@@ -57,13 +58,14 @@ class RCNN(nn.Module):
     context      pixels of the warped region around the box (16 of 227 in appendix A, so 3 of 48): what an object
                  stands on, and where it ends
     hidden       D, features of a region: fc7
+    propose      an image (H, W, 3) uint8 -> regions (P, 4) in its pixels, for images whose targets have none
     svm, box_regression   False leaves the stage out; it is left out, too, until it has been fitted
     score_threshold, nms_threshold, detections_per_image   of what is found; 0.3 is section 2.2's
 
     Training: model(images, targets) -> {"loss_classifier"}, over 128 regions of all images together. Evaluation:
-    model(images, targets) too, of which only the proposals are read, -> a dict an image with boxes (D, 4), labels (D,)
-    and scores (D,), best first, on the CPU. Scores are probabilities of the softmax, or 1 / (1 + exp(-s)) of the SVMs'
-    s: in [0, 1], 1/2 at the border between an object and none.
+    model(images), or with targets of which only the proposals are read, -> a dict an image with boxes (D, 4), labels
+    (D,) and scores (D,), best first, on the CPU. Scores are probabilities of the softmax, or 1 / (1 + exp(-s)) of the
+    SVMs' s: in [0, 1], 1/2 at the border between an object and none.
     images: a Tensor (N, 3, H, W) or a list of (3, H_i, W_i). targets: dicts with proposals (P, 4), for training boxes
     (R, 4), labels (R,) and iscrowd (R,), on the CPU, in pixels of their image.
 
@@ -78,6 +80,7 @@ class RCNN(nn.Module):
         size: int = 48,
         context: int = 3,
         hidden: int = 256,
+        propose: Callable[[np.ndarray], np.ndarray] = selective_search,
         svm: bool = True,
         box_regression: bool = True,
         score_threshold: float = 0.05,
@@ -90,7 +93,7 @@ class RCNN(nn.Module):
                 f"RCNN: expected size, of warped regions, a multiple of the backbone's stride {backbone.stride}, "
                 f"got {size}"
             )
-        self.num_classes, self.size, self.context = num_classes, size, context
+        self.num_classes, self.size, self.context, self.propose = num_classes, size, context, propose
         self.svm, self.box_regression = svm, box_regression
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
         self.detections_per_image = detections_per_image
@@ -102,10 +105,21 @@ class RCNN(nn.Module):
         self.register_buffer("svm_weights", np.zeros((num_classes - 1, hidden + 1), np.float32))
         self.register_buffer("box_weights", np.zeros((num_classes - 1, 4, pool5 + 1), np.float32))
 
-    def forward(self, images: Any, targets: list[dict]) -> Any:
+    def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
+        proposals = [
+            self.regions_of(image, {} if targets is None else targets[position])
+            for position, image in enumerate(images)
+        ]
         if self.training:
-            return self.losses(images, targets)
-        return [self.detect(image, target["proposals"]) for image, target in zip(images, targets, strict=True)]
+            return self.losses(images, proposals, targets)
+        return [self.detect(image, boxes) for image, boxes in zip(images, proposals, strict=True)]
+
+    def regions_of(self, image: Any, target: dict) -> np.ndarray:
+        """The proposals (P, 4) of one image: the target's, or new ones where it has none."""
+        boxes = target.get("proposals")
+        if boxes is None:
+            boxes = self.propose(np.rint(to_numpy(image.data).transpose(1, 2, 0) * 255).astype(np.uint8))
+        return as_boxes(boxes)
 
     # ---- the network, on regions
 
@@ -121,11 +135,10 @@ class RCNN(nn.Module):
 
     # ---- fine-tuning
 
-    def losses(self, images: Any, targets: list[dict]) -> dict[str, Any]:
+    def losses(self, images: Any, proposals: list[np.ndarray], targets: list[dict]) -> dict[str, Any]:
         """Softmax cross-entropy over regions of all images together."""
         sizes = [tuple(image.shape[1:]) for image in images]
         prepared = detection_targets(targets, ImageBatch(images, sizes, sizes), self.num_classes - 1)
-        proposals = [as_boxes(target["proposals"]) for target in targets]
         chosen = sample_regions(proposals, prepared)
         watch.emit("rcnn.sampled", chosen)
         labels = np.concatenate([labels for _, labels in chosen])
@@ -141,9 +154,8 @@ class RCNN(nn.Module):
 
     # ---- detection
 
-    def detect(self, image: Any, proposals: Any) -> dict[str, np.ndarray]:
+    def detect(self, image: Any, proposals: np.ndarray) -> dict[str, np.ndarray]:
         """The detections among the proposals (P, 4) of one image (3, H, W)."""
-        proposals = as_boxes(proposals)
         classes = self.num_classes - 1
         scores = np.zeros((len(proposals), classes), np.float32)
         deltas = np.zeros((len(proposals), classes, 4), np.float32)

@@ -47,8 +47,8 @@ SYSTEMS: dict[str, str] = {
     "pose": "minidet.training.recipes.pose",
     "wsol": "minidet.training.recipes.wsol",
     "sliding_window": "minidet.training.recipes.sliding_window",
-    "fast_rcnn": "minidet.training.recipes.fast_rcnn",
     "rcnn": "minidet.training.recipes.rcnn",
+    "fast_rcnn": "minidet.training.recipes.fast_rcnn",
     "faster_rcnn": "minidet.training.recipes.faster_rcnn",
     "faster_rcnn_four_steps": "minidet.training.recipes.faster_rcnn_four_steps",
 }

@@ -1,24 +1,30 @@
-"""How R-CNN is trained: fine-tuned on proposals, then SVMs and box regressors on the best weights' features."""
+"""How R-CNN is trained: fine-tuned on proposals, then SVMs and box regressors on the best weights' features.
+
+Regions are warped to one size anyway, so images stay as large as they are: the setting `size` is that of images made.
+"""
 
 import time
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from minidet import no_grad
 from minidet.backbones import TinyBackbone
-from minidet.data.dataset import Dataset, Sample
+from minidet.data.dataset import Dataset
 from minidet.data.loader import collate_list
 from minidet.models.rcnn import RCNN
+from minidet.proposals import selective_search
 from minidet.training.recipes import detection, rcnn_stages
-from minidet.training.step import as_tensors
+from minidet.training.recipes.fast_rcnn import evaluate, predict, prepare
 from minidet.training.system import System
 
 DEFAULTS = detection.DEFAULTS | {
-    "epochs": 6,
+    "images": 2000,
+    "epochs": 3,
+    "proposals": "fast",  # Selective Search's mode: single, fast or quality
+    "proposals_per_image": 2000,  # at most
     "region_size": 48,  # pixels of the squares that regions are warped to
     "context": 3,  # of these, on each side, around the box
     "hidden": 256,  # features of a region
@@ -36,27 +42,10 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
         config["region_size"],
         config["context"],
         config["hidden"],
+        partial(selective_search, mode=config["proposals"], limit=config["proposals_per_image"]),
         config["svm"],
         config["box_regression"],
     )
-
-
-def predict(model: RCNN, samples: Sequence[Sample], batch_size: int = 8) -> list[dict]:
-    """boxes (D, 4) in the sample's pixels, labels (D,) and scores (D,), best first, of each sample. The model is left
-    in evaluation mode."""
-    model.eval()
-    predictions = []
-    for i in range(len(samples)):
-        batch = collate_list([samples[i]], np.arange(1))
-        with no_grad():
-            predictions += model(as_tensors(batch.images, model.device), batch.targets)
-    return predictions
-
-
-def evaluate(model: RCNN, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
-    """COCO's metrics and the predictions."""
-    predictions = predict(model, dataset, batch_size)
-    return detection.metrics_of(predictions, dataset), predictions
 
 
 def complete(model: RCNN, dataset: Dataset, config: dict[str, Any], folder: Path) -> None:
@@ -81,6 +70,7 @@ SYSTEM = System(
     check=detection.check,
     predict=predict,
     collate=collate_list,
+    prepare=prepare,
     complete=complete,
     task="detection",
     metric="map",
