@@ -9,9 +9,22 @@ from minidet.drawing.proposals import draw_hierarchy, draw_recall
 from minidet.drawing.skeletons import draw_pose_errors, draw_skeleton, error_legend, side_legend
 
 __all__ = [
-    "compare_heatmaps", "draw_boxes", "draw_confusion", "draw_error_counts", "draw_heatmap", "draw_localization",
-    "draw_masks", "draw_pose_errors", "draw_precision_recall", "draw_skeleton", "draw_worst_errors", "error_legend",
-    "grid", "overlay", "save_png", "side_legend",
-    "compare_heatmaps", "draw_boxes", "draw_heatmap", "draw_hierarchy", "draw_localization", "draw_masks",
-    "draw_pose_errors", "draw_recall", "draw_skeleton", "error_legend", "grid", "overlay", "save_png", "side_legend",
+    "compare_heatmaps",
+    "draw_boxes",
+    "draw_confusion",
+    "draw_error_counts",
+    "draw_heatmap",
+    "draw_hierarchy",
+    "draw_localization",
+    "draw_masks",
+    "draw_pose_errors",
+    "draw_precision_recall",
+    "draw_recall",
+    "draw_skeleton",
+    "draw_worst_errors",
+    "error_legend",
+    "grid",
+    "overlay",
+    "save_png",
+    "side_legend",
 ]  # fmt: skip

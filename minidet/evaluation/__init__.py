@@ -13,9 +13,9 @@ from .heatmaps import (
 )
 from .localization import localization_metrics
 from .pose import joint_table, pcp, pdj_curve, pose_metrics
+from .proposals import best_overlaps, mean_average_best_overlap, proposal_recall
 from .results import read_results, write_results
 from .voc import VocCurve, evaluate_voc, voc_curves
-from .proposals import best_overlaps, mean_average_best_overlap, proposal_recall
 from .weak_localization import (
     best_threshold,
     box_accuracy,
