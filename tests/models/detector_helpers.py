@@ -22,14 +22,19 @@ class TwoConvolutions(nn.Module):
         return self.second(nn.ReLU()(self.first(images)))
 
 
-def small_detector(seed: int = 0, classes: int = 3, **sizes) -> FasterRCNN:
-    """With heads whose weights are large enough that scores spread and boxes move."""
-    rng = manual_seed(seed)
-    model = small_faster_rcnn(TwoConvolutions(), classes + 1, base_anchors((8, 16)), hidden=16, **sizes)
+def larger_heads(model: nn.Module, rng: np.random.Generator) -> nn.Module:
+    """The model with heads whose weights are large enough that scores spread and boxes move."""
     for name, parameter in model.named_parameters():
         if "cls" in name or "bbox" in name:
             parameter.data[...] = rng.normal(0, 0.3, parameter.shape)
     return model
+
+
+def small_detector(seed: int = 0, classes: int = 3, **sizes) -> FasterRCNN:
+    rng = manual_seed(seed)
+    return larger_heads(
+        small_faster_rcnn(TwoConvolutions(), classes + 1, base_anchors((8, 16)), hidden=16, **sizes), rng
+    )
 
 
 def scene(rng: np.random.Generator, height: int, width: int, objects: int, classes: int = 3):

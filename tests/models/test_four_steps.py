@@ -1,0 +1,81 @@
+"""Faster R-CNN's four steps: what each trains, what it leaves alone, and where its proposals come from."""
+
+import numpy as np
+import pytest
+from detector_helpers import TwoConvolutions, scene, small_detector
+
+import minidet
+from minidet import no_grad, watch
+from minidet.models.four_steps import FourStepFasterRCNN
+
+PARTS = ("rpn_backbone", "backbone", "rpn", "roi_heads")
+LEARNS = {1: {"rpn_backbone", "rpn"}, 2: {"backbone", "roi_heads"}, 3: {"rpn"}, 4: {"roi_heads"}}
+
+
+def four_steps() -> FourStepFasterRCNN:
+    joint = small_detector()
+    return FourStepFasterRCNN(joint.backbone, TwoConvolutions(), joint.rpn, joint.roi_heads)
+
+
+def batch(seed: int = 0):
+    rng = np.random.default_rng(seed)
+    images, targets = zip(*(scene(rng, 40, 48, objects) for objects in (2, 0, 3)), strict=True)
+    return list(images), list(targets)
+
+
+@pytest.mark.parametrize("step", LEARNS)
+def test_each_step_trains_its_own_parts(step):
+    model = four_steps()
+    model.enter(step)
+    losses = model(*batch())
+    rpns = {"loss_objectness", "loss_rpn_box_reg"}
+    assert set(losses) == (rpns if step in (1, 3) else {"loss_classifier", "loss_box_reg"})
+    sum(losses.values(), start=minidet.Tensor(np.float32(0))).backward()
+    for part in PARTS:
+        gradients = [p.grad for p in getattr(model, part).parameters()]
+        assert all((gradient is not None) == (part in LEARNS[step]) for gradient in gradients), part
+
+
+@pytest.mark.parametrize(("step", "shared"), [(1, False), (2, False), (3, True), (4, True)])
+def test_the_rpn_looks_at_its_own_backbone_until_it_shares_one(step, shared):
+    model = four_steps().eval()
+    model.enter(step)
+    images, _ = batch()
+    with no_grad():
+        before = model(images)
+        model.rpn_backbone.first.weight.data[...] *= -1
+        after = model(images)
+    same = all(np.array_equal(a["boxes"], b["boxes"]) for a, b in zip(before, after, strict=True))
+    assert same == shared
+
+
+def test_in_the_end_it_is_a_faster_rcnn():
+    model, joint = four_steps().eval(), small_detector().eval()
+    model.enter(4)
+    images, _ = batch()
+    with no_grad():
+        for found, expected in zip(model(images), joint(images), strict=True):
+            np.testing.assert_array_equal(found["boxes"], expected["boxes"])
+
+
+def test_fast_rcnn_learns_on_the_proposals_of_the_step_before():
+    model = four_steps()
+    heard = {}
+    images, targets = batch()
+    for step in (2, 4):
+        model.enter(step)
+        with watch.listen(lambda event, step=step: heard.setdefault((step, event.name), event.value)):
+            model(images, targets)
+    assert not np.array_equal(heard[2, "rpn.proposals"][0], heard[4, "rpn.proposals"][0])
+
+
+def test_the_step_is_part_of_the_state():
+    model, other = four_steps(), four_steps()
+    model.enter(3)
+    other.load_state_dict(model.state_dict())
+    assert int(other.step) == 3
+
+
+def test_there_are_four():
+    with pytest.raises(ValueError, match="expected a step from 1 to 4, got 5"):
+        four_steps().enter(5)
