@@ -173,23 +173,27 @@ SMALL_NETWORK: dict[str, Callable[[], None]] = {
     "batch norm": _batch_norm,
     "ReLU": _relu,
 }
-ALL: dict[str, Callable[[], None]] = {
+# What a small detector needs beside that.
+SMALL_DETECTOR: dict[str, Callable[[], None]] = {
     **SMALL_NETWORK,
-    "pooling": _pooling,
     "fully connected layers": _linear,
+    "RoIAlign": _roi_align,
+    "overlaps of boxes": _box_iou,
+    "non-maximum suppression": _nms,
+    "matching of detections": _detection_matching,
+}
+ALL: dict[str, Callable[[], None]] = {
+    **SMALL_DETECTOR,
+    "pooling": _pooling,
     "resizing": _resize,
     "warping": _warp,
     "total variation": _total_variation,
     "RoIPool": _roi_pool,
-    "RoIAlign": _roi_align,
     "warped regions": _region_warp,
     "support vector machines": _linear_svm,
     "connected components": _components,
     "segmentation": _segmentation,
-    "matching of detections": _detection_matching,
     "features of regions and their grouping": _regions,
-    "overlaps of boxes": _box_iou,
-    "non-maximum suppression": _nms,
     "non-maximum suppression, soft": _soft_nms,
 }
 

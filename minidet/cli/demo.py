@@ -1,4 +1,4 @@
-"""minidet demo: pictures are made, a network learns to name and box what they show, and draws what it found."""
+"""minidet demo: pictures are made, a Faster R-CNN learns to find what they show, and draws what it found."""
 
 import argparse
 import shlex
@@ -12,10 +12,10 @@ EPILOG = """example:
 
 Started again it continues where it was stopped; when it had finished, it trains anew on the same pictures."""
 
-SYSTEM = "localizer"
+SYSTEM = "faster_rcnn"
 
-# Little enough for a minute on two cores, enough to be good: more epochs make the boxes tighter.
-SETTINGS = ["images=4000", "epochs=6", "warmup=50"]
+# Little enough for two minutes on two cores, enough to be good: more epochs make the boxes tighter.
+SETTINGS = ["images=2000", "epochs=5"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,16 +32,16 @@ def run(args: argparse.Namespace) -> int:
     from minidet.cli.train import reopen_splits, start_run, train_and_tell
     from minidet.cli.warmup import compile_kernels
     from minidet.training import load_system
-    from minidet_kernels.warmup import SMALL_NETWORK
+    from minidet_kernels.warmup import SMALL_DETECTOR
 
     out = args.out or Path("minidet-demo")
     system = load_system(SYSTEM)
     if device == "cpu" and minidet_kernels.current() == "cpu":
         print("Once: the kernels are compiled for this machine")
-        compile_kernels(SMALL_NETWORK)
-    print("\n1. Pictures: scenes with one object each, as files like those of any data set")
+        compile_kernels(SMALL_DETECTOR)
+    print("\n1. Pictures: scenes with one to five objects, as files like those of any data set")
     data = make_training_data(out / "data", system, system.configure(SETTINGS))
-    print(f"   in {data}\n\n2. A network learns to say what is in them, and where")
+    print(f"   in {data}\n\n2. A Faster R-CNN learns to find what is in them")
     unfinished, folder = find_run(out)
     if unfinished is not None:
         demo, splits = unfinished, reopen_splits(system, unfinished)
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     code = train_and_tell(system, demo, splits, resume=unfinished is not None, device=device)
     if code == 0:
         folder = shlex.quote(str(demo.folder))
-        print(f"\nnext: minidet predict {folder} YOUR-IMAGE.png, or read minidet/models/localizer.py")
+        print(f"\nnext: minidet predict {folder} YOUR-IMAGE.png, or read minidet/models/faster_rcnn.py")
     return code
 
 

@@ -1,4 +1,7 @@
-"""minidet eval RUN: the metrics of a trained network on a data set, and pictures of what it found."""
+"""minidet eval RUN: the metrics of a trained network on a data set, and pictures of what it found.
+
+minidet eval RESULTS.json --data DIR: the same of detections that any program has written in COCO's format.
+"""
 
 import argparse
 import json
@@ -16,14 +19,20 @@ from minidet.cli.common import (
 
 EPILOG = """example:
   minidet eval runs/first
-  minidet eval runs/first --data other-scenes --split val --out runs/first-on-others"""
+  minidet eval runs/first --data other-scenes --split val --out runs/first-on-others
+  minidet eval runs/first/eval-test/detections.json --data scenes
+
+A detector's evaluation has precision-recall curves, confused classes, kinds of errors and the worst of them, and
+detections.json, in COCO's format for results."""
 
 SAMPLES_DRAWN = 36
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("run_folder", metavar="RUN", type=Path, help="folder that `minidet train` wrote")
+    parser.add_argument(
+        "run_folder", metavar="RUN", type=Path, help="folder that `minidet train` wrote, or results.json"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="data set (default: the run's own)")
     parser.add_argument("--split", help="part of the data set (default: test, or val if there is no test)")
     parser.add_argument("--weights", choices=("best", "last"), default="best", help="which weights (default: best)")
@@ -38,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from minidet.training import evaluate
     from minidet.training.run import encode_png
 
+    if args.run_folder.suffix == ".json":
+        return evaluate_results(args)
     system, trained, model = load_trained(args.run_folder, args.weights, device)
     data = args.data or trained.data
     split = args.split or ("test" if "test" in find_splits(data) else "val")
@@ -67,7 +78,39 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.run_folder} on {len(dataset)} images of {data} ({split}):")
     print(class_map(dataset))
     print_table(metrics, system.metrics_note)
-    print("\nto look at:")
-    for path in (out / "predictions.png", *plots, out / "metrics.json"):
-        print(f"  {path}")
+    tell_paths(out / "predictions.png", *plots, out / "metrics.json")
     return 0
+
+
+def evaluate_results(args: argparse.Namespace) -> int:
+    """The metrics of a file of results, and what they do not say."""
+    from minidet.data import find_splits, open_dataset
+    from minidet.data.files import write_atomic
+    from minidet.evaluation import read_results
+    from minidet.training.recipes import detection
+
+    if args.data is None:
+        raise ValueError(f"{args.run_folder}: expected --data DIR, the data set whose objects were to be detected")
+    split = args.split or ("test" if "test" in find_splits(args.data) else "val")
+    dataset = open_dataset(args.data, split, masks=False)
+    dataset.verify()
+    predictions = read_results(args.run_folder, dataset)
+    if any("boxes" not in found for found in predictions):
+        raise ValueError(f"{args.run_folder}: expected boxes, entries with a bbox; only they are measured here")
+    out = args.out or args.run_folder.with_name(f"{args.run_folder.stem}-eval-{split}")
+    claim_folder(out, "eval")
+    metrics = detection.metrics_of(predictions, dataset)
+    result = metrics | {"split": split, "images": len(dataset)}
+    write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
+    plots = detection.report(dataset, predictions, dataset.classes, out)
+    print(f"{args.run_folder} on {len(dataset)} images of {args.data} ({split}):")
+    print(class_map(dataset))
+    print_table(metrics)
+    tell_paths(*plots, out / "metrics.json")
+    return 0
+
+
+def tell_paths(*paths: Path) -> None:
+    print("\nto look at:")
+    for path in paths:
+        print(f"  {path}")

@@ -30,7 +30,7 @@ FIELDS = {BOXES: "bbox", MASKS: "segmentation", KEYPOINTS: "keypoints"}
 def write_results(
     path: Path | str,
     predictions: Sequence[Mapping[str, Any]],
-    image_ids: Sequence[int],
+    image_ids: Sequence[int | str],
     category_ids: Sequence[int],
     kind: str = BOXES,
 ) -> None:
@@ -51,7 +51,7 @@ def write_results(
         if not np.isfinite(found["scores"]).all():
             raise ValueError(f"write_results: expected finite scores, got others in predictions[{number}]")
         for label, score, shape in zip(labels, found["scores"], found[kind], strict=True):
-            entry = {"image_id": int(image_id), "category_id": int(category_ids[label - 1]), "score": float(score)}
+            entry = {"image_id": image_id, "category_id": int(category_ids[label - 1]), "score": float(score)}
             entries.append(entry | {FIELDS[kind]: _to_json(kind, np.asarray(shape))})
     write_atomic(path, json.dumps(entries, allow_nan=False))
 
@@ -65,25 +65,31 @@ def _to_json(kind: str, shape: np.ndarray) -> Any:
     return [x1, y1, x2 - x1, y2 - y1]
 
 
+def ids_of(dataset: Dataset) -> list[int | str]:
+    """The ids of the data set's images: COCO's where its file has them, else 1, 2, 3, ... in the data set's order."""
+    return [
+        number if record.image_id is None else record.image_id for number, record in enumerate(dataset.records, start=1)
+    ]
+
+
 def read_results(
-    path: Path | str, dataset: Dataset, image_ids: Sequence[int] | None = None, max_bytes: int = MAX_BYTES
+    path: Path | str, dataset: Dataset, image_ids: Sequence[int | str] | None = None, max_bytes: int = MAX_BYTES
 ) -> list[dict[str, np.ndarray]]:
     """Predictions for `evaluate_coco`, one dictionary an image of the data set, detections in the file's order: labels
     (D,) int64, scores (D,) float64, and boxes (D, 4), masks (D, H, W) bool - a byte a pixel - or keypoints (D, J, 3).
 
-    image_ids: COCO's id of each of the data set's images; by default 1, 2, 3, ..., as minidet numbers them. The data
-    set's category_ids say which label is meant, by default 1, 2, 3, ...
+    image_ids: of each of the data set's images; by default ids_of(dataset). The data set's category_ids say which
+    label is meant, by default 1, 2, 3, ...
 
     Raises AnnotationError, a ValueError, with file, number of the entry and field: for what is no JSON list or larger
     than max_bytes, ids of other images or categories, scores and places that are no numbers, boxes turned inside out,
     masks of another size than their image, and entries of different kinds.
     """
     path, count = Path(path), len(dataset)
-    if image_ids is not None and len(image_ids) != count:
-        raise ValueError(f"read_results: expected an id an image, got {len(image_ids)} for {count}")
-    places = {
-        identity: place for place, identity in enumerate(image_ids if image_ids is not None else range(1, count + 1))
-    }
+    ids = ids_of(dataset) if image_ids is None else image_ids
+    if len(ids) != count:
+        raise ValueError(f"read_results: expected an id an image, got {len(ids)} for {count}")
+    places = {identity: place for place, identity in enumerate(ids)}
     categories = dataset.category_ids or range(1, len(dataset.classes))
     labels = {identity: label for label, identity in enumerate(categories, start=1)}
     entries = _parse(path, max_bytes)

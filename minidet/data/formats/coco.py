@@ -133,7 +133,7 @@ def _read_images(table: list, folder: Path, file: str, on_problem: OnProblem) ->
             name = _field(image, "file_name", str, where)
             path = checked_path(folder, name, f"{where}.file_name")
             refuse_again(path, seen, f"{where}.file_name")
-            records[identity] = Record(path, name, size)
+            records[identity] = Record(path, name, size, image_id=identity)
         except AnnotationError as error:
             refused.add(identity)
             on_problem(error)

@@ -47,8 +47,8 @@ def raise_problem(error: ValueError) -> None:
 class Record:
     """The annotation of one image; the image itself is not read yet.
 
-    size: (height, width), or None where the file does not say. boxes: (R, 4) float64 x1 y1 x2 y2, continuous
-    pixels. labels: (R,) int64 from 1. iscrowd, difficult: (R,) bool. keypoints: (R, J, 3) float64 x, y, v or None.
+    size: (height, width), or None where the file does not say. image_id: COCO's id of the image, or
+    None. boxes: (R, 4) float64 x1 y1 x2 y2, continuous pixels. labels: (R,) int64 from 1. iscrowd, difficult: (R,) bool. keypoints: (R, J, 3) float64 x, y, v or None.
     head_boxes: (R, 4) float64 as boxes, NaN where a person has none, or None where the file knows no heads.
     proposals: (P, 4) as boxes, of any type, where something might be, or None; no file has them, a System's `prepare`
     puts them here.
@@ -59,6 +59,7 @@ class Record:
     path: Path
     name: str
     size: tuple[int, int] | None = None
+    image_id: int | str | None = None
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))

@@ -1,6 +1,7 @@
 """What all detectors share: images of any sizes with any number of objects, mirrored, measured as COCO does."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,24 @@ from minidet import no_grad
 from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
 from minidet.data.loader import collate_list
-from minidet.drawing import draw_boxes, grid
-from minidet.evaluation import evaluate_coco
+from minidet.drawing import (
+    draw_boxes,
+    draw_confusion,
+    draw_error_counts,
+    draw_precision_recall,
+    draw_worst_errors,
+    grid,
+    save_png,
+)
+from minidet.evaluation import (
+    coco_curves,
+    confusion_matrix,
+    detection_errors,
+    evaluate_coco,
+    worst_errors,
+    write_results,
+)
+from minidet.evaluation.results import ids_of
 from minidet.training.step import as_tensors
 
 DEFAULTS = {
@@ -61,12 +78,16 @@ def predict(model: Any, samples: Sequence[Sample], batch_size: int = 8) -> list[
 
 def metrics_of(predictions: list[dict], dataset: Dataset) -> dict[str, float]:
     """COCO's metrics of predictions for a data set, -1 where there is nothing to measure."""
-    targets = [
+    measured = evaluate_coco(predictions, targets_of(dataset), len(dataset.classes) - 1)
+    return {name: measured[name] for name in METRICS}
+
+
+def targets_of(dataset: Dataset) -> list[dict]:
+    """The truth as evaluate_coco wants it."""
+    return [
         {"boxes": record.boxes, "labels": record.labels, "iscrowd": record.iscrowd, "areas": record.areas}
         for record in dataset.records
     ]
-    measured = evaluate_coco(predictions, targets, len(dataset.classes) - 1)
-    return {name: measured[name] for name in METRICS}
 
 
 def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
@@ -83,3 +104,24 @@ def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str,
         boxes, labels, scores = (found[key][shown] for key in ("boxes", "labels", "scores"))
         pictures.append(draw_boxes(sample.image, boxes, labels, scores, sample.boxes, sample.labels, classes))
     return grid(pictures)
+
+
+def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
+    """What the metrics do not say: curves, confused classes, kinds of errors and the worst of them; and the detections
+    in COCO's format, for other programs."""
+    judged = predictions, targets_of(dataset), len(classes) - 1
+    wrong, missed = worst_errors(*judged, score=SCORE_DRAWN)
+    pictures = {
+        "precision-recall.png": draw_precision_recall(coco_curves(*judged), classes),
+        "confusion.png": draw_confusion(confusion_matrix(*judged, score=SCORE_DRAWN), classes),
+        "errors.png": draw_error_counts(detection_errors(*judged, score=SCORE_DRAWN)),
+    }
+    for name, errors in (("worst-detections.png", wrong), ("missed-objects.png", missed)):
+        if errors:
+            images = {error.image: dataset[error.image].image for error in errors}
+            pictures[name] = draw_worst_errors(images, errors, classes)
+    for name, picture in pictures.items():
+        save_png(folder / name, picture)
+    category_ids = dataset.category_ids or range(1, len(classes))
+    write_results(folder / "detections.json", predictions, ids_of(dataset), category_ids)
+    return [folder / name for name in (*pictures, "detections.json")]

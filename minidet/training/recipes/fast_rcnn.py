@@ -78,6 +78,7 @@ SYSTEM = System(
     draw=detection.draw,
     check=detection.check,
     predict=predict,
+    report=detection.report,
     collate=collate_list,
     prepare=prepare,
     task="detection",

@@ -69,6 +69,7 @@ SYSTEM = System(
     draw=detection.draw,
     check=detection.check,
     predict=predict,
+    report=detection.report,
     collate=collate_list,
     prepare=prepare,
     complete=complete,

@@ -62,6 +62,7 @@ SYSTEM = System(
     draw=detection.draw,
     check=detection.check,
     predict=detection.predict,
+    report=detection.report,
     collate=collate_list,
     task="detection",
     metric="map",
