@@ -192,6 +192,25 @@ def inside_crowds(boxes: np.ndarray, crowds: np.ndarray) -> np.ndarray:
     return (sides.prod(axis=2) >= IN_CROWD * area[:, None]).any(axis=1) & (area > 0)
 
 
+def compressed(layer: nn.Linear, rank: int) -> nn.Sequential:
+    """A fully connected layer as two smaller ones, by the best approximation of that rank (section 3.1).
+
+    W (out, in) is nearly U diag(s) V, with `rank` columns and rows, so that rank (in + out) multiplications do for
+    in * out. A lower rank is faster and less exact.
+    """
+    weight = to_numpy(layer.weight.data)
+    if not 1 <= rank <= min(weight.shape):
+        raise ValueError(
+            f"compressed: expected a rank from 1 to {min(weight.shape)} for weights {weight.shape}, got {rank}"
+        )
+    u, s, v = np.linalg.svd(weight, full_matrices=False)
+    first, second = nn.Linear(weight.shape[1], rank, bias=False), nn.Linear(rank, weight.shape[0])
+    first.weight.data[...] = s[:rank, None] * v[:rank]
+    second.weight.data[...] = u[:, :rank]
+    second.bias.data[...] = to_numpy(layer.bias.data)
+    return nn.Sequential(first, second).to(layer.device)
+
+
 class FastRCNN(nn.Module):
     """images and proposals -> detections.
 

@@ -47,11 +47,11 @@ def raise_problem(error: ValueError) -> None:
 class Record:
     """The annotation of one image; the image itself is not read yet.
 
-    size: (height, width), or None where the file does not say. image_id: COCO's id of the image, or
-    None. boxes: (R, 4) float64 x1 y1 x2 y2, continuous pixels. labels: (R,) int64 from 1. iscrowd, difficult: (R,) bool. keypoints: (R, J, 3) float64 x, y, v or None.
-    head_boxes: (R, 4) float64 as boxes, NaN where a person has none, or None where the file knows no heads.
-    proposals: (P, 4) as boxes, of any type, where something might be, or None; no file has them, a System's `prepare`
-    puts them here.
+    size: (height, width), or None where the file does not say. image_id: COCO's id of the image, or None.
+    boxes: (R, 4) float64 x1 y1 x2 y2, continuous pixels. labels: (R,) int64 from 1. iscrowd, difficult: (R,) bool.
+    keypoints: (R, J, 3) float64 x, y, v or None. head_boxes: (R, 4) float64 as boxes, NaN where a person has none, or
+    None where the file knows no heads. proposals: (P, 4) as boxes, of any type, where something might be, or None; no
+    file has them, a System's `prepare` puts them here.
     segmentations: for each object (H, W) bool, a list of (n, 2) polygons, a list of run lengths, the Path of a
     picture that is bright there, or None.
     """

@@ -1,0 +1,160 @@
+"""The lecture's Fast R-CNN slides, trained and measured.
+
+1. Region proposals from Selective Search, which are projected into the feature map and pooled there to one size.
+2. What its training brings: both losses against the class alone, end to end against a backbone that stays as it is;
+   and RoIAlign, which came later, against RoIPool.
+3. What is slow now: most of the time goes into the proposals. Fully connected layers of a lower rank make the rest
+   faster still.
+
+    python examples/fast_rcnn.py --out fast-rcnn-example
+    python examples/fast_rcnn.py --quick          # a minute, to see it run; too short for good numbers
+
+The pictures and the table of numbers are in --out. All numbers are of images that were not trained on.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidet import no_grad, watch
+from minidet.data import make_dataset, open_dataset
+from minidet.data.loader import collate_list
+from minidet.drawing import draw_boxes, grid, save_png
+from minidet.drawing.heatmaps import overlay
+from minidet.evaluation import proposal_recall
+from minidet.models.fast_rcnn import compressed
+from minidet.proposals import selective_search
+from minidet.training.fit import fit
+from minidet.training.recipes.detection import draw
+from minidet.training.recipes.fast_rcnn import SYSTEM, evaluate, prepare
+from minidet.training.step import as_tensors
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as in the paper": {},
+    "class loss alone": {"box_loss": False},
+    "backbone frozen": {"freeze_backbone": True},
+    "RoIAlign": {"pooling": "align"},
+}
+RANKS = (64, 32, 16)
+TIMED_IMAGES = 30
+PICTURES = 12
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    out, quick, seed = arguments.out, arguments.quick, arguments.seed
+    out.mkdir(parents=True, exist_ok=True)
+    counts = {"train": 60, "test": 20} if quick else {"train": SYSTEM.defaults["images"], "test": 300}
+    settings = {"epochs": 1, "warmup": 2} if quick else {}
+    folder = make_dataset(out / "data", sum(counts.values()), "detection", seed=seed, splits=counts)
+    train, test = open_dataset(folder, "train", masks=False), open_dataset(folder, "test", masks=False)
+
+    print("\n1. Proposals, projected into the feature map")
+    for dataset, split in ((train, "train"), (test, "test")):
+        dataset.verify()
+        prepare(dataset, SYSTEM.configure(), out, split)
+    proposals, truth = ([getattr(record, name) for record in test.records] for name in ("proposals", "boxes"))
+    (recall,) = proposal_recall(proposals, truth, [0.5]).ravel()
+    print(
+        f"  {np.mean([len(p) for p in proposals]):.0f} an image; {recall:.1%} of the objects overlap with one by half"
+    )
+
+    print("\n2. Losses, layers that learn, and pooling")
+    results: dict[str, Any] = {"recall_50": float(recall)}
+    models = {}
+    for name, changes in VARIANTS.items():
+        start = time.monotonic()
+        models[name] = fit(SYSTEM, train, settings | changes, seed=seed, title=name)
+        seconds = time.monotonic() - start
+        metrics, predictions = evaluate(models[name], test)
+        results[name] = metrics | {"seconds": seconds}
+        tell(name, metrics, f"trained in {seconds:.0f} s")
+        if name == "as in the paper":
+            shown = range(min(PICTURES, len(test)))
+            save_png(out / "2-detections.png", draw([test[i] for i in shown], predictions[: len(shown)], test.classes))
+    model = models["as in the paper"]
+    save_png(out / "1-regions.png", draw_regions(model, test))
+
+    print("\n3. Where the time goes, an image")
+    results["seconds"] = measure(model, test)
+    layer = model.roi_heads.box_head.fc6
+    for rank in RANKS:
+        model.roi_heads.box_head.fc6 = compressed(layer, rank)
+        metrics, _ = evaluate(model, test)
+        timed = measure(model, test, f"fc6 of rank {rank}")
+        results[f"rank {rank}"] = metrics | timed
+        tell(f"fc6 of rank {rank}", metrics)
+
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\nThe pictures are in {out}: 1-regions.png, 2-detections.png; the numbers in results.json")
+
+
+def tell(name: str, metrics: dict[str, float], more: str = "") -> None:
+    """One line of the story."""
+    print(f"  {name:18s} AP {metrics['map']:.3f}  AP50 {metrics['map_50']:.3f}  AP75 {metrics['map_75']:.3f}  {more}")
+
+
+def measure(model: Any, dataset: Any, name: str = "full rank") -> dict[str, float]:
+    """Median seconds of Selective Search, of the backbone and of the regions, one image at a time."""
+    seconds: dict[str, list[float]] = {"proposals": [], "features": [], "regions": []}
+    for index in range(min(TIMED_IMAGES, len(dataset)) + 1):
+        sample = dataset[index]
+        start = time.perf_counter()
+        sample.proposals = selective_search(sample.image, limit=SYSTEM.defaults["proposals_per_image"])
+        proposed = time.perf_counter()
+        batch = collate_list([sample], np.arange(1))
+        marks: dict[str, float] = {}
+        began = time.perf_counter()
+        with no_grad(), watch.listen(lambda event, marks=marks: marks.setdefault(event.name, time.perf_counter())):
+            model(as_tensors(batch.images, "cpu"), batch.targets)
+        if index:  # the first image warms up
+            seconds["proposals"].append(proposed - start)
+            seconds["features"].append(marks["backbone.maps"] - began)
+            seconds["regions"].append(time.perf_counter() - marks["backbone.maps"])
+    medians = {part: float(np.median(taken)) for part, taken in seconds.items()}
+    print(f"  {name:18s} " + ", ".join(f"{part} {1e3 * taken:.1f} ms" for part, taken in medians.items()))
+    return medians
+
+
+def draw_regions(model: Any, dataset: Any) -> np.ndarray:
+    """An image with the regions that are taken for objects; the same on the strongest channel of the feature map; and
+    what RoI pooling makes of each in that channel."""
+    index = next(i for i, record in enumerate(dataset.records) if len(record.boxes) >= 3)
+    sample, heard = dataset[index], {}
+    sample.proposals = sample.boxes
+    batch = collate_list([sample], np.arange(1))
+    with no_grad(), watch.listen(lambda event: heard.setdefault(event.name, event.value)):
+        model(as_tensors(batch.images, "cpu"), batch.targets)
+    (level,), regions = heard["backbone.maps"], heard["roi.regions"].data  # (1, C, h, w), (R, C, 7, 7)
+    channel = int(level.data[0].std(axis=(1, 2)).argmax())
+    map_picture = overlay(sample.image, level.data[0, channel])
+    pictures = [
+        draw_boxes(sample.image, sample.boxes, sample.labels, names=dataset.classes),
+        draw_boxes(map_picture, sample.boxes, sample.labels, names=dataset.classes),
+    ]
+    black = np.zeros_like(sample.image)
+    pictures += [draw_boxes(overlay(black, region[channel]), np.zeros((0, 4))) for region in regions]
+    captions = ["the image", "one channel of its map"]
+    captions += [f"{dataset.classes[label]}, 7 x 7" for label in sample.labels]
+    return grid(pictures, columns=len(pictures), captions=captions)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    name = "fast-rcnn-example"
+    parser.add_argument(
+        "--out", type=Path, help=f"folder for data and pictures (default: {name}, with --quick {name}-quick)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
+    arguments = parser.parse_args()
+    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
