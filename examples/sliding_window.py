@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parse_arguments()
     out, quick = arguments.out, arguments.quick
     out.mkdir(parents=True, exist_ok=True)
-    counts = {"train": 100 if quick else 2000, "test": 20 if quick else 300}
+    counts = {"train": 100 if quick else 2000, "test": 20 if quick else 100}
     make_dataset(out / "data", sum(counts.values()), "detection", seed=arguments.seed, splits=counts)
     data = {split: open_dataset(out / "data", split, masks=False) for split in counts}
 

@@ -71,7 +71,7 @@ class SlidingWindow(nn.Module):
     cells         side of the map that the fully connected layers read: a window has
                   receptive_field(backbone) + stride * (cells - 1) pixels a side
     context       pixels of a window around its inner square. What is around an object helps to tell it from others:
-                  Dalal and Triggs 2005, section 6.4, have 16 on each side of a person, in windows of 64 x 128
+                  Dalal and Triggs 2005, section 6.5, have 16 on each side of a person, in windows of 64 x 128
     hidden        units of the first fully connected layer
     windows       how many of each image are trained on at once; at most positive_fraction of them show an object
     score_threshold, nms_threshold, limit  of detections: see boxes.filter_detections

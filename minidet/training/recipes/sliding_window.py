@@ -27,8 +27,8 @@ DEFAULTS = detection.DEFAULTS | {
     "windows": 32,  # of each image that are trained on at a time
 }
 
-# The backbone's stem and two stages, without halving the map after the first: a cell sees 31 pixels and is 4 from the
-# next. With padding a third stage costs little; without it, it would see 47, more than the objects have.
+# The backbone's stem and two stages, the second without halving the map: a cell sees 31 pixels and is 4 from the next,
+# a window has 39. After the third stage a cell would see 47, twice as many as the objects have.
 STRIDE, LAST_STAGE = 4, "stages.1"
 
 
