@@ -176,7 +176,7 @@ def draw_costs(path: Path, rows: list[dict]) -> None:
     import matplotlib.pyplot as plt
 
     rows = sorted(rows, key=lambda row: row["windows"])
-    figure, (positions, sizes, cost) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    figure, (positions, sizes, cost) = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
     for axes, title, key, usual, name in (
         (positions, f"More positions, of {USUAL[0]} sizes", "levels", USUAL[0], "every {0} px\n{1} windows"),
         (sizes, "More sizes, at every position", "step", USUAL[1], "sizes: {2}\n{1} windows"),
@@ -200,8 +200,9 @@ def draw_costs(path: Path, rows: list[dict]) -> None:
     cost.set(xscale="log", yscale="log", title="What all positions cost")
     cost.set(xlabel="windows an image", ylabel="seconds an image")
     for axes in (positions, sizes, cost):
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower right")
         axes.grid(alpha=0.3)
+        axes.margins(x=0.15)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -259,11 +260,14 @@ def draw_scores(path: Path, model: SlidingWindow, dataset) -> None:
 
 
 def spread(model: SlidingWindow, level: Level, scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scores of windows (rows, columns) as a map (H, W) of the image: each pixel has that of the nearest centre."""
-    y, x = ((level.boxes[:, axis] + level.boxes[:, axis + 2]) / 2 for axis in (1, 0))
+    """Scores of windows (rows, columns) as a map (H, W) of the image: each pixel has that of the window whose centre is
+    near, and near the border, where no window has its centre, 0."""
+    y, x = (level.boxes[:, axis] + level.boxes[0, axis + 2] / 2 for axis in (1, 0))
     centres = y.reshape(level.grid)[:, 0], x.reshape(level.grid)[0]
-    nearest = [np.abs(np.arange(n)[:, None] + 0.5 - c).argmin(axis=1) for n, c in zip(size, centres, strict=True)]
-    return scores[np.ix_(*nearest)]
+    away = [np.abs(np.arange(pixels)[:, None] + 0.5 - each) for pixels, each in zip(size, centres, strict=True)]
+    step = model.stride * level.boxes[0, 2] / model.side  # from one window to the next, in pixels of the image
+    near = np.logical_and.outer(*(distances.min(axis=1) <= step / 2 for distances in away))
+    return np.where(near, scores[np.ix_(*(distances.argmin(axis=1) for distances in away))], 0)
 
 
 def parse_arguments() -> argparse.Namespace:
