@@ -143,7 +143,10 @@ def coco_curves(
     groups = group(predictions, targets, num_classes, kind, most[-1])
     outcomes, positives = _outcomes(groups, overlaps(groups, kind, sigmas), list(areas.values()), iou_thresholds)
     parts = [_curves_of_the_best(groups, number, outcomes, positives) for number in most]
-    precision, recall, scores = (np.stack(arrays, axis=-1) for arrays in zip(*parts, strict=True))
+    # pycocotools' order of axes, as views: (M, A, T, K, R) in memory are copied and averaged much faster.
+    precision, recall, scores = (np.stack(arrays) for arrays in zip(*parts, strict=True))
+    precision, scores = precision.transpose(2, 4, 3, 1, 0), scores.transpose(2, 4, 3, 1, 0)
+    recall = recall.transpose(2, 3, 1, 0)
     return CocoCurves(precision, recall, scores, np.asarray(iou_thresholds), RECALLS, tuple(areas), most)
 
 
@@ -170,7 +173,7 @@ def _outcomes(
 def _curves_of_the_best(
     groups: Groups, most: int, outcomes: np.ndarray, positives: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """precision (T, R, K, A), recall (T, K, A), scores (T, R, K, A) of the best `most` detections of each group."""
+    """precision (A, T, K, R), recall (A, T, K), scores (A, T, K, R) of the best `most` detections of each group."""
     ranges, thresholds, _ = outcomes.shape
     (counted,) = np.nonzero(groups.ranks[groups.by_class] < most)
     counted_at = groups.by_class[counted]
@@ -183,8 +186,8 @@ def _curves_of_the_best(
     scores = np.append(groups.scores[counted_at], 0)[reached]  # 0 where it is -1
     scores[precision == ABSENT] = ABSENT
     shape = ranges, thresholds, groups.classes
-    precision, scores = (x.reshape(*shape, len(RECALLS)).transpose(1, 3, 2, 0) for x in (precision, scores))
-    return precision, recall.reshape(shape).transpose(1, 2, 0), scores
+    precision, scores = (array.reshape(*shape, len(RECALLS)) for array in (precision, scores))
+    return precision, recall.reshape(shape), scores
 
 
 def _mean(values: np.ndarray) -> float:
