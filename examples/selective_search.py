@@ -23,11 +23,12 @@ from minidet.cli.common import DATA_SEED
 from minidet.data import Dataset, make_dataset, open_dataset
 from minidet.drawing import draw_hierarchy, draw_recall, save_png
 from minidet.evaluation import mean_average_best_overlap, proposal_recall
-from minidet.proposals import MODES, build_hierarchies, proposals_for
+from minidet.proposals import MODES, build_hierarchies, proposals_for, selective_search
 
 COUNTS = (10, 20, 50, 100, 200, 500, 1000, 2000)  # boxes of an image; R-CNN takes about 2000
 IOUS = np.arange(0.5, 1, 0.05)
 STRIPS = 3  # images whose hierarchies are drawn
+TIMED = 10  # images
 
 
 def main() -> None:
@@ -37,7 +38,9 @@ def main() -> None:
     labels = [record.labels[~record.iscrowd] for record in data.records]
     print(f"{sum(map(len, truth))} objects in {len(data)} images of 128 x 128\n")
 
-    proposals = {mode: search(data, arguments.out / "proposals", mode, arguments.seed) for mode in MODES}
+    print_times(data)
+    folder = arguments.out / "proposals"
+    proposals = {mode: proposals_for(data, folder, mode, arguments.seed, COUNTS[-1]) for mode in MODES}
     print_table(proposals, truth, labels, data.classes)
     by_count = {mode: proposal_recall(found, truth, [0.5], COUNTS)[0] for mode, found in proposals.items()}
     by_iou = {mode: proposal_recall(found, truth, IOUS, COUNTS[-1:])[:, 0] for mode, found in proposals.items()}
@@ -53,13 +56,15 @@ def open_or_make(folder: Path, images: int) -> Dataset:
     return open_dataset(folder, "test", masks=False)
 
 
-def search(data: Dataset, folder: Path, mode: str, seed: int) -> list[np.ndarray]:
-    """The boxes of all images; from the folder where an earlier run left them."""
-    next(iter(build_hierarchies(data[0].image, mode)))  # compiles the kernels, if nobody has yet
-    start = time.perf_counter()
-    found = proposals_for(data, folder, mode, seed, COUNTS[-1])
-    print(f"{mode}: {1e3 * (time.perf_counter() - start) / len(data):.1f} ms an image")
-    return found
+def print_times(data: Dataset) -> None:
+    """Of the first images; the others may come from a file of an earlier run."""
+    images = [data[index].image for index in range(TIMED)]
+    selective_search(images[0], "single")  # compiles the kernels, if nobody has yet
+    for mode in MODES:
+        start = time.perf_counter()
+        for image in images:
+            selective_search(image, mode)
+        print(f"{mode:8s} {1e3 * (time.perf_counter() - start) / TIMED:6.1f} ms an image")
 
 
 def print_table(proposals: dict[str, list[np.ndarray]], truth: list, labels: list, classes: tuple[str, ...]) -> None:
@@ -80,7 +85,7 @@ def draw_strips(data: Dataset) -> np.ndarray:
     strips = []
     for sample in (data[index] for index in most):
         hierarchy = next(build_hierarchies(sample.image, "fast"))
-        strips.append(draw_hierarchy(sample.image, hierarchy, sample.boxes))
+        strips.append(draw_hierarchy(sample.image, hierarchy, sample.boxes[~sample.iscrowd]))
     width = max(strip.shape[1] for strip in strips)  # one of few regions has fewer pictures
     padded = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
     return np.concatenate(padded)

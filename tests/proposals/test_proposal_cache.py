@@ -65,18 +65,22 @@ def test_other_questions_have_other_files(dataset, tmp_path, searched) -> None:
     assert len(searched) == 18
 
 
+class Interrupted(Exception):
+    """As by Ctrl-C, which would end the tests."""
+
+
 def test_an_interrupted_search_goes_on_where_it_was(dataset, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(cache, "SECONDS_PER_SAVE", -1)
     calls = []
 
     def interrupted(image, *rest):
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            raise Interrupted
         calls.append(image)
         return selective_search(image, *rest)
 
     monkeypatch.setattr(cache, "selective_search", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         proposals_for(dataset, tmp_path, "single")
     calls.clear()
     assert_right(proposals_for(dataset, tmp_path, "single"), dataset)
