@@ -3,6 +3,7 @@
 import numpy as np
 
 from minidet.drawing import draw_hierarchy, draw_recall
+from minidet.drawing.canvas import PALETTE
 from minidet.proposals import Hierarchy, build_hierarchies
 
 # Grey and two colours, 64 x 64: three regions.
@@ -44,6 +45,8 @@ def test_a_strip_shows_fewer_and_fewer_regions() -> None:
     assert not has(two, (200, 30, 30))
     assert has(two, (100, 30, 129))  # of 400 and 560 pixels, rounded down
     assert has(two, (128, 128, 128))
+    assert has(two, PALETTE[0])  # the box of the region that the merge made
+    assert not has(three, PALETTE[0])
     with_truth = draw_hierarchy(SQUARES, HIERARCHY, np.array([[8, 8, 28, 28]]), stages=4)
     assert with_truth.shape[1] > strip.shape[1]
 
