@@ -18,6 +18,7 @@ MATRICES = np.array([[[1, 0, 0], [0, 1, 0]]], float)
 CHANNELS = np.ones(2, np.float32)
 ROWS = np.ones((3, 2), np.float32)
 IMAGE, LABELS = np.ones((1, 4, 4), np.float32), np.zeros((4, 4), np.int64)
+ONE = np.ones(1, np.int64)
 FIELD = np.ones((2, 1, 2, 4, 4), np.float32)
 
 # What each operation takes by position: every array of every call must be refused where it is not a plain one.
@@ -71,6 +72,7 @@ CALLS = {
     "region_boxes": (LABELS,),
     "color_histograms": (IMAGE, LABELS),
     "texture_histograms": (IMAGE, LABELS),
+    "group_regions": (BOXES, ONE, np.zeros((0, 2), np.int64), ONE[:, None], ONE[:, None], np.ones((1, 4), bool)),
 }
 NO_ARRAYS = {"available", "current", "exact", "use"}
 ARRAYS = [(name, at) for name, args in CALLS.items() for at, value in enumerate(args) if isinstance(value, np.ndarray)]
