@@ -162,9 +162,7 @@ class RCNN(nn.Module):
         for part, pool5, features in self.describe(image, proposals):
             scores[part] = self.scores(features)
             if self.box_regression:
-                deltas[part] = to_numpy(affine(pool5, self.box_weights.reshape(classes * 4, -1))).reshape(
-                    -1, classes, 4
-                )
+                deltas[part] = self.deltas(pool5)
         watch.emit("rcnn.scores", scores)
         watch.emit("rcnn.deltas", deltas)
         boxes = clip_boxes_to_image(decode_boxes(deltas, proposals), tuple(image.shape[1:]))  # applied once
@@ -183,9 +181,14 @@ class RCNN(nn.Module):
     def scores(self, features: Any) -> np.ndarray:
         """(P, K) in [0, 1] of features (P, D): by the SVMs, or, where these are not wanted or not fitted, softmax."""
         if self.svm and self.svm_weights.any():
-            return 1 / (1 + np.exp(-to_numpy(affine(features, self.svm_weights))))
+            return F.sigmoid(to_numpy(affine(features, self.svm_weights)))
         logits = features @ self.classifier.weight.data.T + self.classifier.bias.data
         return F.softmax(to_numpy(logits), dim=1)[:, 1:]
+
+    def deltas(self, pool5: Any) -> np.ndarray:
+        """(P, K, 4) of pool5 (P, C * cells): where a box of each class is, as the box coder says it."""
+        classes = len(self.box_weights)
+        return to_numpy(affine(pool5, self.box_weights.reshape(classes * 4, -1))).reshape(-1, classes, 4)
 
 
 def affine(x: Any, weights: Any) -> Any:

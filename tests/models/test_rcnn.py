@@ -7,9 +7,13 @@ from hypothesis import strategies as st
 
 import minidet_kernels as kernels
 from minidet import Tensor, nn, no_grad, watch
+from minidet.backbones import TinyBackbone
 from minidet.boxes import box_iou
+from minidet.device import to_numpy
 from minidet.models.rcnn import RCNN, sample_regions
 from minidet.random import manual_seed
+from minidet_kernels import emulator
+from tests.test_device import assert_close, needs_emulator
 
 
 class MeanColour(nn.Module):
@@ -256,3 +260,34 @@ def test_one_class() -> None:
 def test_a_size_that_the_stride_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of the backbone's stride 4, got 10"):
         RCNN(MeanColour(), 3, size=10)
+
+
+@needs_emulator
+def test_on_the_gpu_which_is_the_emulator_everything_is_the_cpus() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.random((3, 20, 24), dtype=np.float32) for _ in range(2)]
+    targets = [target([[2, 2, 12, 12]], [2], proposals=[[3, 2, 12, 12], [12, 5, 22, 18]]), target()]
+    fitted = {"svm_weights": rng.normal(0, 1, (2, 9)), "box_weights": rng.normal(0, 0.1, (2, 4, 8 * 16 + 1))}
+    found = {}
+    with emulator.emulated():
+        for device in ("cpu", "cuda"):
+            manual_seed(0)
+            model = RCNN(TinyBackbone((4, 8)), 3, size=16, context=1, hidden=8, score_threshold=0)
+            for name, array in fitted.items():
+                getattr(model, name)[...] = array
+            model.to(device)
+            images = [Tensor(picture).to(device) for picture in pictures]
+            loss = model(images, targets)["loss_classifier"]
+            loss.backward()
+            gradients = {name: to_numpy(p.grad.data) for name, p in model.named_parameters()}
+            with no_grad():
+                found[device] = loss.item(), gradients, model.eval()(images, targets)
+    (loss, gradients, detections), (loss_there, gradients_there, detections_there) = found["cpu"], found["cuda"]
+    np.testing.assert_allclose(loss_there, loss, rtol=1e-5)
+    for name, array in gradients.items():
+        assert_close(gradients_there[name], array)
+    assert len(detections[0]["boxes"])
+    for here, there in zip(detections, detections_there, strict=True):
+        for name, array in here.items():
+            assert isinstance(there[name], np.ndarray)
+            np.testing.assert_allclose(there[name], array, rtol=1e-3, atol=1e-3)
