@@ -84,7 +84,7 @@ class TestRegions:
     def test_the_box_regression_learns_from_what_is_near_its_best_object(self) -> None:
         proposals = [[0, 0, 10, 15], [0, 0, 10, 20], [21, 20, 31, 30], [5, 5, 5, 5]]  # IoU 2/3, 1/2, 9/11
         found = regions_of(sample([[0, 0, 10, 10], [20, 20, 30, 30]], [1, 2], proposals), classes=2)
-        assert found.near.tolist() == [0, 1, 0, -1, 1, -1]
+        assert found.near.tolist() == [-1, -1, 0, -1, 1, -1]  # and no true box
 
     def test_an_image_without_objects_or_proposals(self) -> None:
         found = regions_of(sample([], [], []), classes=2)
@@ -182,8 +182,6 @@ class TestStages:
             sample([[0, 2, 10, 12]], [4], [[0, 4, 10, 14]]),
         ]
         regions = [regions_of(one, 6) for one in samples]
-        for of_image in regions:  # the true boxes would be near themselves
-            of_image.near[0] = -1
         rcnn_stages.fit_boxes(model, np.zeros((2, 12), np.float16), regions)
         constant = model.box_weights[:, :, -1]
         np.testing.assert_allclose(constant[0], [0.1, 0, 0, 0], atol=1e-6)

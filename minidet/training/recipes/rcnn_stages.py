@@ -7,6 +7,7 @@ them from there, image by image.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,8 @@ MAX_INDEX_BYTES = 1 << 20
 @dataclass(frozen=True)
 class Regions:
     """What one image gives: boxes (P, 4), the true ones first; true (P,), the label of a true box, else 0; negative
-    (P, K), of which classes it is no object; near (P,), the object that the box regression learns from, or BELOW; and
-    the objects' boxes and labels."""
+    (P, K), of which classes it is no object; near (P,), the object that a proposal near it learns the box of, or
+    BELOW; and the objects' boxes and labels."""
 
     boxes: np.ndarray
     true: np.ndarray
@@ -65,6 +66,7 @@ def regions_of(sample: Sample, classes: int) -> Regions:
         overlap[:, k] = iou[labels == k + 1].max(axis=0, initial=0)
     negative = (overlap < NEGATIVE_IOU) & ~inside_crowds(boxes, as_boxes(sample.boxes[crowd]))[:, None]
     near = match_boxes(iou, MIN_IOU, MIN_IOU)
+    near[: len(objects)] = BELOW  # proposals alone: a true box would teach that boxes are right already
     near[(boxes[:, 2:] <= boxes[:, :2]).any(axis=1)] = BELOW  # of no area: no deltas
     true = np.zeros(len(boxes), np.int64)
     true[: len(objects)] = labels
@@ -132,9 +134,7 @@ class FeatureFiles:
         return sum(path.stat().st_size for path in self.paths.values())
 
     def remove(self) -> None:
-        for path in (self.index, *self.paths.values()):
-            path.unlink(missing_ok=True)
-        self.folder.rmdir()
+        shutil.rmtree(self.folder)  # with what a crash may have left
 
 
 def key_of(model: RCNN, samples: Dataset) -> str:
