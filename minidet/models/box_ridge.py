@@ -3,8 +3,9 @@
     d(P) = (dx, dy, dw, dh) = W (x, 1)      x: the region's features from the last convolutional map, "pool5"
 
 found by ridge regression, min over W of  sum over regions |t - W (x, 1)|^2 + RIDGE |W|^2,  from regions near an object,
-whose targets t are the deltas of the box coder (Girshick et al. 2014, appendix C). As in the authors' code, targets are
-whitened first: the four numbers differ in size, and one RIDGE has to do for them all.
+whose targets t are the deltas of the box coder less their mean, which the last column of W gets back (Girshick et al.
+2014, appendix C). The authors' code also whitens the targets, and undoes it in W; W is linear in them, so that this
+changes nothing but rounding, and is left out.
 """
 
 import numpy as np
@@ -12,7 +13,6 @@ from scipy.linalg import solve
 
 RIDGE = 1000.0  # appendix C: without it the map learns the noise; more of it leaves boxes where the proposals are
 MIN_IOU = 0.6  # of the regions that are learned from: of those farther away, nobody could say where the object is
-WHITENING = 1e-3  # added to the variances, as in the authors' code; targets that do not vary are not blown up
 
 
 def fit_box_ridge(features: np.ndarray, targets: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
@@ -24,13 +24,9 @@ def fit_box_ridge(features: np.ndarray, targets: np.ndarray, ridge: float = RIDG
         return np.zeros((4, features.shape[1] + 1))
     mean = targets.mean(axis=0, dtype=np.float64)
     centred = targets - mean
-    variances, axes = np.linalg.eigh(centred.T @ centred / len(targets))
-    deviations = np.sqrt(np.maximum(variances, 0) + WHITENING)
-    whiten, unwhiten = axes / deviations @ axes.T, axes * deviations @ axes.T
-
     x = np.column_stack([features, np.ones(len(features))]).astype(np.float64)
     gram = x.T @ x
     gram[np.diag_indices_from(gram)] += ridge
-    weights = unwhiten @ solve(gram, x.T @ (centred @ whiten), assume_a="pos").T
+    weights = solve(gram, x.T @ centred, assume_a="pos").T
     weights[:, -1] += mean
     return weights

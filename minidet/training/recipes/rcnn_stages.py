@@ -67,7 +67,6 @@ def regions_of(sample: Sample, classes: int) -> Regions:
     negative = (overlap < NEGATIVE_IOU) & ~inside_crowds(boxes, as_boxes(sample.boxes[crowd]))[:, None]
     near = match_boxes(iou, MIN_IOU, MIN_IOU)
     near[: len(objects)] = BELOW  # proposals alone: a true box would teach that boxes are right already
-    near[(boxes[:, 2:] <= boxes[:, :2]).any(axis=1)] = BELOW  # of no area: no deltas
     true = np.zeros(len(boxes), np.int64)
     true[: len(objects)] = labels
     return Regions(boxes, true, negative, near, objects, labels)
