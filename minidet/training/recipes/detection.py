@@ -41,6 +41,7 @@ DEFAULTS = {
 }
 LONGEST = 5 / 3  # of the images' longer side, in shorter ones: torchvision's 800 and 1333
 SCORE_DRAWN = 0.5  # of the detections in pictures; metrics take all
+METRICS_NOTE = "COCO's average precisions and recall; -1: there are no such objects"
 METRICS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100")
 
 

@@ -83,5 +83,6 @@ SYSTEM = System(
     prepare=prepare,
     task="detection",
     metric="map",
+    metrics_note=detection.METRICS_NOTE,
     defaults=DEFAULTS,
 )

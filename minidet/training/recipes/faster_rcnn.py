@@ -49,5 +49,6 @@ SYSTEM = System(
     collate=collate_list,
     task="detection",
     metric="map",
+    metrics_note=detection.METRICS_NOTE,
     defaults=DEFAULTS,
 )

@@ -75,6 +75,7 @@ SYSTEM = System(
     complete=complete,
     task="detection",
     metric="map",
+    metrics_note=detection.METRICS_NOTE,
     doctor=("learning_rate=2e-3",),
     doctor_metric="map_50",  # proposals are where they are, and ridge regression does not learn by heart
     defaults=DEFAULTS,

@@ -66,6 +66,7 @@ SYSTEM = System(
     collate=collate_list,
     task="detection",
     metric="map",
+    metrics_note=detection.METRICS_NOTE,
     doctor_metric="map_50",  # windows that are not moved to fit do not reach a high IoU
     defaults=DEFAULTS,
 )
