@@ -18,8 +18,6 @@ Keys as torchvision's: backbone.body.* is a ResNet without its head, backbone.fp
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from .. import functional as F
 from .. import nn
 from . import resnet as resnets
@@ -31,29 +29,6 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 # From the last to the first: what is trained when `trainable_layers` of it are. Early layers see edges and colours, the
 # same in all pictures; bn1 goes with conv1.
 TRAINED_FIRST = ("layer4", "layer3", "layer2", "layer1", "conv1")
-
-
-class FrozenBatchNorm2d(nn.Module):
-    """Batch norm that never learns: y = weight * (x - running_mean) / sqrt(running_var + eps) + bias, (N, C, H, W).
-
-    A detector trains on one or two images at a time, too few for the statistics of a batch: those of the classifier's
-    training stay. All four are buffers, and there is no num_batches_tracked, as in the files of torchvision's trained
-    detectors. (For its COCO weights of Faster R-CNN torchvision sets eps to 0, with which they were trained.)
-    """
-
-    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.num_features, self.eps = num_features, eps
-        self.register_buffer("weight", np.ones(num_features, np.float32))
-        self.register_buffer("bias", np.zeros(num_features, np.float32))
-        self.register_buffer("running_mean", np.zeros(num_features, np.float32))
-        self.register_buffer("running_var", np.ones(num_features, np.float32))
-
-    def forward(self, x: Any) -> Any:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-
-    def describe(self) -> str:
-        return f"{self.num_features}, eps={self.eps}"
 
 
 class FeaturePyramid(nn.Module):
@@ -79,11 +54,10 @@ class FeaturePyramid(nn.Module):
             raise ValueError(f"{self.title}: expected {len(self.inner_blocks)} maps, finest first, got {len(maps)}")
         levels, above = [], None
         for x, inner, layer in reversed([*zip(maps, self.inner_blocks, self.layer_blocks, strict=True)]):
-            merged = inner(x)
             if above is not None:
-                merged = merged + F.interpolate(above, size=merged.shape[2:], mode="nearest")
-            levels.insert(0, layer(merged))
-            above = merged
+                above = F.interpolate(above, size=x.shape[2:], mode="nearest")
+            above = nn.conv_norm_relu(x, inner[0], residual=above)
+            levels.insert(0, layer(above))
         # For objects larger than the coarsest map was made for: every second pixel of it (section 4.1, footnote 1).
         return [*levels, F.max_pool2d(levels[-1], kernel_size=1, stride=2)]
 
@@ -102,7 +76,7 @@ class ResNetBody(nn.Module):
             setattr(self, name, part)
 
     def forward(self, images: Any) -> list[Any]:
-        x, maps = self.maxpool(self.relu(self.bn1(self.conv1(images)))), []
+        x, maps = self.maxpool(nn.conv_norm_relu(images, self.conv1, self.bn1, self.relu)), []
         for stage in STAGES:
             x = getattr(self, stage)(x)
             maps.append(x)
@@ -138,7 +112,7 @@ class ResNetFPN(nn.Module):
 
 def resnet_fpn_backbone(
     backbone_name: str = "resnet50",
-    norm_layer: Callable[[int], nn.Module] = FrozenBatchNorm2d,
+    norm_layer: Callable[[int], nn.Module] = nn.FrozenBatchNorm2d,
     trainable_layers: int = 3,
 ) -> ResNetFPN:
     """A ResNet with a pyramid, as torchvision's function of this name: the defaults are for weights of a classifier.

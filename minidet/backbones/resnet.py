@@ -25,9 +25,8 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Any) -> Any:
-        residual = self.relu1(self.bn1(self.conv1(x)))
-        residual = self.bn2(self.conv2(residual))
-        return self.relu2(residual + self.downsample(x))
+        y = nn.conv_norm_relu(x, self.conv1, self.bn1, self.relu1)
+        return nn.conv_norm_relu(y, self.conv2, self.bn2, self.relu2, residual=self.downsample(x))
 
 
 class Bottleneck(nn.Module):
@@ -55,17 +54,16 @@ class Bottleneck(nn.Module):
         self.relu3 = nn.ReLU()
 
     def forward(self, x: Any) -> Any:
-        residual = self.relu1(self.bn1(self.conv1(x)))
-        residual = self.relu2(self.bn2(self.conv2(residual)))
-        residual = self.bn3(self.conv3(residual))
-        return self.relu3(residual + self.downsample(x))
+        y = nn.conv_norm_relu(x, self.conv1, self.bn1, self.relu1)
+        y = nn.conv_norm_relu(y, self.conv2, self.bn2, self.relu2)
+        return nn.conv_norm_relu(y, self.conv3, self.bn3, self.relu3, residual=self.downsample(x))
 
 
 def shortcut(inplanes: int, outplanes: int, stride: int) -> nn.Module:
     """What the residual is added to: the input, through a 1 x 1 convolution where its size changes (section 3.3, B)."""
     if stride == 1 and inplanes == outplanes:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(inplanes, outplanes, 1, stride, bias=False), nn.BatchNorm2d(outplanes))
+    return nn.ConvNormReLU(nn.Conv2d(inplanes, outplanes, 1, stride, bias=False), nn.BatchNorm2d(outplanes))
 
 
 class ResNet(nn.Module):
@@ -108,7 +106,7 @@ class ResNet(nn.Module):
                 nn.init.zeros_((module.bn2 if isinstance(module, BasicBlock) else module.bn3).weight)
 
     def forward(self, images: Any) -> Any:
-        x = self.relu(self.bn1(self.conv1(images)))  # (N, 64, H/2, W/2)
+        x = nn.conv_norm_relu(images, self.conv1, self.bn1, self.relu)  # (N, 64, H/2, W/2)
         x = self.maxpool(x)  # (N, 64, H/4, W/4)
         x = self.layer1(x)
         x = self.layer2(x)  # H/8

@@ -71,9 +71,7 @@ def batch_norm(
     if (running_mean is None) != (running_var is None) or (running_var is None and not training):
         raise ValueError("batch_norm: expected running_mean and running_var, or neither of them and training=True")
     if not training:
-        mean, var = (array.astype(input.dtype, copy=False) for array in (running_mean, running_var))
-        scale = weight / np.sqrt(var + var.dtype.type(eps))
-        shift = bias - scale * mean
+        scale, shift = scale_and_shift(running_mean, running_var, weight, bias, eps)
         return input * scale.reshape((1, -1, 1, 1)) + shift.reshape((1, -1, 1, 1))
     count = input.shape[0] * input.shape[2] * input.shape[3]
     if count == 0:  # nothing to normalise, as when an image has no proposals: empty, with gradients of zero
@@ -82,6 +80,13 @@ def batch_norm(
         raise ValueError(f"batch_norm: expected more than one value a channel in training, got input {input.shape}")
     running = None if running_mean is None else (running_mean, running_var)
     return BatchNorm.apply(input, weight, bias, eps=eps, running=running, momentum=momentum)
+
+
+def scale_and_shift(running_mean: Any, running_var: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any]:
+    """What batch_norm does to each channel in evaluation: y = scale * x + shift, both (C,), as weight and bias are."""
+    mean, var = (array.astype(weight.dtype, copy=False) for array in (running_mean, running_var))
+    scale = weight / np.sqrt(var + var.dtype.type(eps))
+    return scale, bias - scale * mean
 
 
 def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:

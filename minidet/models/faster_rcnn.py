@@ -47,7 +47,7 @@ class RPNHead(nn.Module):
     def __init__(self, in_channels: int, anchors: int, channels: int = 256, scores: int = 2) -> None:
         super().__init__()
         self.anchors, self.scores = anchors, scores
-        self.conv = nn.Sequential(nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU()))
+        self.conv = nn.Sequential(nn.ConvNormReLU(nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU()))
         self.cls_logits = nn.Conv2d(channels, scores * anchors, 1)
         self.bbox_pred = nn.Conv2d(channels, 4 * anchors, 1)
         for layer in (self.conv[0][0], self.cls_logits, self.bbox_pred):  # section 3.1.3

@@ -3,7 +3,7 @@
 Every level of the pyramid has anchors of one size; one RPN looks at all of them. A proposal is cut out of the level
 that suits its size. Weights of torchvision's model, converted as `backbones/weights.py` says, give its detections:
 
-    model = fasterrcnn_resnet50_fpn(norm_layer=FrozenBatchNorm2d).eval()
+    model = fasterrcnn_resnet50_fpn(norm_layer=nn.FrozenBatchNorm2d).eval()
     load_weights(model, "fasterrcnn_resnet50_fpn.safetensors")
 """
 
@@ -36,7 +36,7 @@ def fasterrcnn_resnet50_fpn(
 
     num_classes                 with the background, class 0; COCO's 80 classes have numbers up to 90
     min_size, max_size          an image's short side becomes min_size, unless its long one would be more than max_size
-    norm_layer                  FrozenBatchNorm2d for weights trained so, or for training from a classifier's weights
+    norm_layer                  nn.FrozenBatchNorm2d for weights trained so, or for training from a classifier's weights
     trainable_backbone_layers   3 to start from a classifier's weights: see backbones.fpn.ResNetFPN
     options                     as pyramid_faster_rcnn's
     """

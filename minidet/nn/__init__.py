@@ -1,6 +1,7 @@
 """Networks: Module and the layers, with torch.nn's names. Losses are functions: see minidet.functional."""
 
 from . import init
+from .fusion import ConvNormReLU, conv_norm_relu
 from .layers import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -9,6 +10,7 @@ from .layers import (
     ConvTranspose2d,
     Dropout,
     Flatten,
+    FrozenBatchNorm2d,
     GlobalAvgPool2d,
     GlobalMaxPool2d,
     Identity,
@@ -28,9 +30,11 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
+    "ConvNormReLU",
     "ConvTranspose2d",
     "Dropout",
     "Flatten",
+    "FrozenBatchNorm2d",
     "GlobalAvgPool2d",
     "GlobalMaxPool2d",
     "Identity",
@@ -46,6 +50,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "conv_norm_relu",
     "evaluating",
     "forward_hooks",
     "init",

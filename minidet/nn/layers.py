@@ -32,7 +32,7 @@ def _check_dtype(layer: Module, dtype: Any) -> None:
         )
 
 
-def _check_images(layer: Module, x: Any, channels: int) -> None:
+def check_images(layer: Module, x: Any, channels: int) -> None:
     """Refuses what is not (N, channels, H, W) in the layer's dtype, with a guess at the mistake."""
     shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
     if shape is not None and len(shape) == 4 and shape[1] == channels:
@@ -99,7 +99,7 @@ class Conv2d(Module):
         _default_init(self, math.prod(shape[1:]))
 
     def forward(self, x: Any) -> Any:
-        _check_images(self, x, self.in_channels)
+        check_images(self, x, self.in_channels)
         return F.conv2d(x, self.weight, self.bias, **self.geometry)
 
     def describe(self) -> str:
@@ -133,7 +133,7 @@ class ConvTranspose2d(Module):
         _default_init(self, math.prod(shape[1:]))
 
     def forward(self, x: Any) -> Any:
-        _check_images(self, x, self.in_channels)
+        check_images(self, x, self.in_channels)
         return F.conv_transpose2d(x, self.weight, self.bias, **self.geometry)
 
     def describe(self) -> str:
@@ -153,14 +153,47 @@ class BatchNorm2d(Module):
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64))
 
     def forward(self, x: Any) -> Any:
-        _check_images(self, x, self.num_features)
+        check_images(self, x, self.num_features)
         if self.training:
             self.num_batches_tracked += 1
         running = (self.running_mean, self.running_var)
         return F.batch_norm(x, *running, self.weight, self.bias, self.training, self.momentum, self.eps)
 
+    def scale_and_shift(self) -> tuple[Any, Any]:
+        """What it does in evaluation, y = scale * x + shift: two arrays (C,)."""
+        running = (self.running_mean, self.running_var)
+        return F.scale_and_shift(*running, self.weight.data, self.bias.data, self.eps)
+
     def describe(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+
+
+class FrozenBatchNorm2d(Module):
+    """Batch norm that never learns: y = weight * (x - running_mean) / sqrt(running_var + eps) + bias, (N, C, H, W).
+
+    A detector trains on one or two images at a time, too few for the statistics of a batch: those of the classifier's
+    training stay. All four are buffers, and there is no num_batches_tracked, as in the files of torchvision's trained
+    detectors. (For its COCO weights of Faster R-CNN torchvision sets eps to 0, with which they were trained.)
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_features, self.eps = num_features, eps
+        self.register_buffer("weight", np.ones(num_features, np.float32))
+        self.register_buffer("bias", np.zeros(num_features, np.float32))
+        self.register_buffer("running_mean", np.zeros(num_features, np.float32))
+        self.register_buffer("running_var", np.ones(num_features, np.float32))
+
+    def forward(self, x: Any) -> Any:
+        check_images(self, x, self.num_features)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+    def scale_and_shift(self) -> tuple[Any, Any]:
+        """y = scale * x + shift: two arrays (C,)."""
+        return F.scale_and_shift(self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+
+    def describe(self) -> str:
+        return f"{self.num_features}, eps={self.eps}"
 
 
 class MaxPool2d(Module):

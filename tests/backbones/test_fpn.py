@@ -17,11 +17,11 @@ def pyramid_keys() -> dict:
     return inner | {k: v for i in range(4) for k, v in convolution(f"fpn.layer_blocks.{i}.0", 256, 256, 3, 3).items()}
 
 
-@pytest.mark.parametrize("norm_layer", [nn.BatchNorm2d, fpn.FrozenBatchNorm2d])
+@pytest.mark.parametrize("norm_layer", [nn.BatchNorm2d, nn.FrozenBatchNorm2d])
 def test_keys_and_shapes_are_torchvisions_in_its_order(norm_layer):
     body = resnet_keys((3, 4, 6, 3), (1, 3, 1), 4)
     expected = {f"body.{key}": shape for key, shape in body.items() if not key.startswith("fc.")} | pyramid_keys()
-    if norm_layer is fpn.FrozenBatchNorm2d:
+    if norm_layer is nn.FrozenBatchNorm2d:
         expected = {key: shape for key, shape in expected.items() if not key.endswith("num_batches_tracked")}
     state = fpn.resnet_fpn_backbone("resnet50", norm_layer).state_dict()
     assert [(key, array.shape) for key, array in state.items()] == list(expected.items())
@@ -65,7 +65,7 @@ def test_the_last_level_is_every_second_pixel_of_the_one_before():
 
 
 def test_frozen_batch_norm_by_hand():
-    norm = fpn.FrozenBatchNorm2d(2, eps=1.0)
+    norm = nn.FrozenBatchNorm2d(2, eps=1.0)
     norm.load_state_dict(
         {"weight": [2, 1], "bias": [0, 5], "running_mean": [1, -1], "running_var": [3, 0]}  # y = (x - 1), y = x + 6
     )
@@ -113,10 +113,10 @@ def test_the_gradient_reaches_every_parameter_that_is_trained_and_no_other(train
 def test_replaced_batch_norm_is_everywhere_and_nothing_else_has_changed_its_place():
     network = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=1)
     before = [name for name, _ in network.named_modules()]
-    fpn.replace_batch_norm(network, partial(fpn.FrozenBatchNorm2d, eps=0.0))
+    fpn.replace_batch_norm(network, partial(nn.FrozenBatchNorm2d, eps=0.0))
     assert [name for name, _ in network.named_modules()] == before
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    assert {m.eps for m in network.modules() if isinstance(m, fpn.FrozenBatchNorm2d)} == {0.0}
+    assert {m.eps for m in network.modules() if isinstance(m, nn.FrozenBatchNorm2d)} == {0.0}
 
 
 def test_a_part_knows_its_place_when_the_resnet_is_no_more():

@@ -11,7 +11,7 @@ import pytest
 
 import minidet
 from minidet import Tensor, nn, no_grad, watch
-from minidet.backbones.fpn import FrozenBatchNorm2d, ResNetFPN
+from minidet.backbones.fpn import ResNetFPN
 from minidet.backbones.resnet import BasicBlock, ResNet
 from minidet.models.faster_rcnn_fpn import fasterrcnn_resnet50_fpn, pyramid_faster_rcnn
 from minidet.models.image_batch import ImageBatch, batch_images
@@ -37,7 +37,7 @@ def head_keys() -> dict:
     }
 
 
-@pytest.mark.parametrize(("norm_layer", "count"), [(nn.BatchNorm2d, 348), (FrozenBatchNorm2d, 348 - 53)])
+@pytest.mark.parametrize(("norm_layer", "count"), [(nn.BatchNorm2d, 348), (nn.FrozenBatchNorm2d, 348 - 53)])
 def test_keys_and_shapes_are_torchvisions_in_its_order(norm_layer, count):
     state = fasterrcnn_resnet50_fpn(norm_layer=norm_layer).state_dict()
     backbone = [key for key in state if key.startswith("backbone.")]
@@ -49,7 +49,7 @@ def test_keys_and_shapes_are_torchvisions_in_its_order(norm_layer, count):
 
 def test_it_has_as_many_parameters_as_published():
     """As torchvision's documentation counts them: frozen batch norm has none."""
-    model = fasterrcnn_resnet50_fpn(norm_layer=FrozenBatchNorm2d)
+    model = fasterrcnn_resnet50_fpn(norm_layer=nn.FrozenBatchNorm2d)
     assert sum(parameter.data.size for parameter in model.parameters()) == 41_755_286
 
 

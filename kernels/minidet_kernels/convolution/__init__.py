@@ -78,8 +78,16 @@ def conv2d(
     padding: int | Pair = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
+    *,
+    scale: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    relu: bool = False,
 ) -> np.ndarray:
     """x (N, C, H, W), weight (K, C/groups, R, S), bias (K,) or None -> (N, K, Ho, Wo).
+
+    scale (K,), residual (N, K, Ho, Wo) and relu are what often follows, done while the result is in the cache:
+
+        y = max(scale[k] * sum + bias[k] + residual[n, k, i, j], 0)
 
     Raises ValueError when shapes do not fit or the output would be empty, TypeError for mixed or other
     dtypes.
@@ -90,12 +98,16 @@ def conv2d(
     channels_per_group = _channels_per_group("conv2d", x.shape[1], groups)
     check_shape("conv2d", "weight", weight, "K C/groups R S", (None, channels_per_group, None, None))
     _check_groups("conv2d", "K", weight.shape[0], groups)
-    check_floats("conv2d", x=x, weight=weight, **({} if bias is None else {"bias": bias}))
-    if bias is not None:
-        check_shape("conv2d", "bias", bias, "K", (weight.shape[0],))
-    conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    arrays = (x, weight) if bias is None else (x, weight, bias)
-    return choose(__name__, *arrays).conv2d(x, weight, bias, stride, padding, dilation, groups)
+    more = {"bias": bias, "scale": scale, "residual": residual}
+    more = {name: array for name, array in more.items() if array is not None}
+    check_floats("conv2d", x=x, weight=weight, **more)
+    for name in more.keys() - {"residual"}:
+        check_shape("conv2d", name, more[name], "K", (weight.shape[0],))
+    size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    if residual is not None:
+        check_shape("conv2d", "residual", residual, "N K Ho Wo", (x.shape[0], weight.shape[0], *size))
+    version = choose(__name__, x, weight, *more.values())
+    return version.conv2d(x, weight, bias, stride, padding, dilation, groups, scale, residual, relu)
 
 
 def conv2d_input_grad(

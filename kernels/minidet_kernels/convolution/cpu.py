@@ -14,6 +14,7 @@ from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import choice, conv2d_output_size, direct, direct_weights, is_exact, winograd
 from minidet_kernels.memory import contiguous, empty_channels_last, to_channels_last, to_public
+from minidet_kernels.simd import LANES
 
 
 def conv2d(
@@ -24,21 +25,26 @@ def conv2d(
     padding: Pair,
     dilation: Pair,
     groups: int,
+    scale: np.ndarray | None,
+    residual: np.ndarray | None,
+    relu: bool,
 ) -> np.ndarray:
-    if _is_fast(x, weight, dilation, groups):
-        size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
-        k, c, *kernel_size = weight.shape
+    k, c, *kernel_size = weight.shape
+    size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    if _is_fast(x, weight, dilation, groups) and (k % LANES == 0 or (residual is None and not relu)):
         if _may_take_winograd(c, k, tuple(kernel_size), stride, padding) and (
             method := choice.forward(x.shape[0], c, k, size)
         ):
-            return winograd.conv2d(x, weight, bias, padding, method)
-        return direct.conv2d(x, weight, bias, stride, padding)
-    k = weight.shape[0]
-    size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
+            return winograd.conv2d(x, weight, bias, padding, method, scale, residual, relu)
+        return direct.conv2d(x, weight, bias, stride, padding, scale, residual, relu)
+    if scale is not None:
+        weight = weight * scale[:, None, None, None]
     y = empty_channels_last((x.shape[0], k, *size), x.dtype)
     y[...] = 0 if bias is None else bias
     _forward(_pad(x, padding), _group(weight, groups, "grsck"), y, stride, dilation)
-    return to_public(y)
+    if residual is not None:
+        y += to_channels_last(residual)
+    return to_public(np.maximum(y, 0, out=y) if relu else y)
 
 
 def conv2d_input_grad(

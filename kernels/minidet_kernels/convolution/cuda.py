@@ -56,7 +56,19 @@ def conv2d(
     padding: Pair,
     dilation: Pair,
     groups: int,
+    scale: cupy.ndarray | None,
+    residual: cupy.ndarray | None,
+    relu: bool,
 ) -> cupy.ndarray:
+    if scale is not None:
+        weight = weight * scale[:, None, None, None]
+    y = _forward(x, weight, bias, stride, padding, dilation, groups)
+    if residual is not None:
+        y += residual
+    return cupy.maximum(y, 0, out=y) if relu else y
+
+
+def _forward(x, weight, bias, stride, padding, dilation, groups) -> cupy.ndarray:
     k, c, *kernel_size = weight.shape
     output_size = conv2d_output_size("conv2d", x.shape[2:], tuple(kernel_size), stride, padding, dilation)
     shape = (x.shape[0], k, *output_size)

@@ -26,6 +26,7 @@ from numba import prange
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import conv2d_output_size, few_channels
+from minidet_kernels.convolution.finish import as_arrays, finish
 from minidet_kernels.memory import contiguous, empty, to_channels_last, to_public
 from minidet_kernels.simd import LANES, ROWS, copy_lanes, tile_of_16, tile_of_32
 
@@ -76,12 +77,23 @@ class Geometry(NamedTuple):
     threads: int
 
 
-def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair) -> np.ndarray:
+def conv2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Pair,
+    scale: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    relu: bool = False,
+) -> np.ndarray:
+    """residual and relu: only with whole vectors of output channels."""
     k, c, r_size, s_size = weight.shape
     size = conv2d_output_size("conv2d", x.shape[2:], (r_size, s_size), stride, padding, (1, 1))
     phases = [[Phase(0, results, 0, tuple(range(taps)))] for results, taps in zip(size, (r_size, s_size), strict=True)]
     strides = (c * r_size * s_size, r_size * s_size, s_size, 1)  # of weight, by output channel, input channel, r, s
-    return _run(x, weight, strides, bias, k, phases, size, (1, 1), stride, padding)
+    finishing = (*as_arrays(k, scale, residual), relu)
+    return _run(x, weight, strides, bias, k, phases, size, (1, 1), stride, padding, finishing)
 
 
 def conv2d_input_grad(
@@ -93,7 +105,8 @@ def conv2d_input_grad(
     axes = [adjoint_phases(*axis) for axis in zip(input_size, (r_size, s_size), stride, padding, strict=True)]
     phases, margin = [axis[0] for axis in axes], (axes[0][1], axes[1][1])
     strides = (r_size * s_size, c * r_size * s_size, s_size, 1)  # input and output channels have changed places
-    return _run(grad, weight, strides, None, c, phases, input_size, stride, (1, 1), margin)
+    finishing = (*as_arrays(c, None, None), False)
+    return _run(grad, weight, strides, None, c, phases, input_size, stride, (1, 1), margin, finishing)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -125,6 +138,7 @@ def _run(
     result_step: Pair,
     source_step: Pair,
     margin: Pair,
+    finishing: tuple[np.ndarray, np.ndarray, bool],
 ) -> np.ndarray:
     n = source.shape[0]
     lanes = -(-channels // LANES) * LANES  # channels of the result, rounded up to whole vectors
@@ -136,7 +150,9 @@ def _run(
         start[:channels] = bias
     result = empty(((n * size[0] * size[1] + 1) * lanes,), np.float32)  # one pixel more: see _place_pixels
     weight = contiguous(weight).reshape(-1)
-    _correlate(to_channels_last(source), weight, weight_strides, channels, taps, table, geometry, start, result)
+    _correlate(
+        to_channels_last(source), weight, weight_strides, channels, taps, table, geometry, start, result, *finishing
+    )
     result = result[: n * size[0] * size[1] * lanes].reshape(n, *size, lanes)
     if lanes != channels:
         result = np.ascontiguousarray(result[..., :channels])
@@ -193,12 +209,12 @@ def group_count(n: int, image_floats: int, threads: int) -> int:
 
 
 @parallel
-def _correlate(source, weight, weight_strides, channels, taps, phases, geometry, start, result):
+def _correlate(source, weight, weight_strides, channels, taps, phases, geometry, start, result, scale, residual, relu):
     n, _, _, c = source.shape
     lanes = start.size
     packed = np.empty(lanes * len(taps) * c, np.float32)
     for block in prange(lanes // LANES):
-        _pack(weight, weight_strides, channels, c, taps, block, packed)
+        _pack(weight, weight_strides, channels, c, taps, block, scale, packed)
     bands = -(-geometry.grid_rows // geometry.band)
     tasks = geometry.groups * bands
     flat = source.reshape(-1)
@@ -215,14 +231,17 @@ def _correlate(source, weight, weight_strides, channels, taps, phases, geometry,
                 pixels = _place_pixels(
                     phases[phase], image, images, first, c, lanes, geometry, sources, results, result.size
                 )
-                _sum_band(seen, offset, packed, start, result, phases[phase], pixels, sources, results, zeros, geometry)
+                _sum_band(seen, offset, packed, start, result, phases[phase], pixels, sources, results, zeros, geometry,
+                          residual, relu)  # fmt: skip
 
 
 @serial
-def _pack(weight, strides, channels, c_size, taps, block, packed):
-    """The weights of 16 output channels in the order in which the tile reads them: (taps, input channels, 16)."""
+def _pack(weight, strides, channels, c_size, taps, block, scale, packed):
+    """The weights of 16 output channels, times their scales, in the order in which the tile reads them: (taps, input
+    channels, 16)."""
     first = block * len(taps) * c_size * LANES
     available = min(LANES, channels - block * LANES)
+    scales = scale[block * LANES : block * LANES + available]
     for c in range(c_size):  # outside, because the taps of a weight are neighbours in memory
         for tap in range(len(taps)):
             at = first + (tap * c_size + c) * LANES
@@ -230,10 +249,11 @@ def _pack(weight, strides, channels, c_size, taps, block, packed):
             source += block * LANES * strides[0]
             if available == LANES:
                 for lane in range(LANES):
-                    packed[at + lane] = weight[source + lane * strides[0]]
+                    packed[at + lane] = weight[source + lane * strides[0]] * scales[lane]
             else:
-                for lane in range(LANES):
-                    packed[at + lane] = weight[source + lane * strides[0]] if lane < available else np.float32(0)
+                for lane in range(available):
+                    packed[at + lane] = weight[source + lane * strides[0]] * scales[lane]
+                packed[at + available : at + LANES] = 0
 
 
 @serial
@@ -304,7 +324,7 @@ def _place_pixels(phase, image, images, first, c, lanes, geometry, sources, resu
 
 
 @serial
-def _sum_band(seen, offset, packed, start, result, phase, pixels, sources, results, zeros, geometry):
+def _sum_band(seen, offset, packed, start, result, phase, pixels, sources, results, zeros, geometry, residual, relu):
     """The sums of all pixels of a band, over as many weights at a time as stay in the first-level cache: some rows of
     the kernel, or some part of one."""
     tap_rows, tap_columns, first_tap = phase[3], phase[7], phase[8]
@@ -319,9 +339,11 @@ def _sum_band(seen, offset, packed, start, result, phase, pixels, sources, resul
         for row in range(0, max(tap_rows, 1), rows):  # without taps, too, the result gets its bias
             for step in range(0, max(inner, 1), part):
                 begin, begins = (start, zeros) if row + step == 0 else (result, results)
+                is_last = row + rows >= tap_rows and step + part >= inner
                 _tiles(seen, offset + row * row_floats + step, packed, weights + (row * inner + step) * LANES,
                        lane_step, begin, begins, result, lane, lanes, sources, results, pixels,
-                       min(part, inner - step), min(rows, tap_rows - row), row_floats)  # fmt: skip
+                       min(part, inner - step), min(rows, tap_rows - row), row_floats,
+                       residual, relu, is_last and (relu or residual.size > 0))  # fmt: skip
 
 
 @serial
@@ -333,13 +355,23 @@ def _equal_parts(whole, most):
 
 @serial
 def _tiles(seen, at, packed, weights, lane_step, start, starts, result, lane, lanes,
-           sources, results, pixels, inner, outer, row_floats):  # fmt: skip
-    """One part of the sum, for 32 (or the last 16) channels of all pixels of a band."""
+           sources, results, pixels, inner, outer, row_floats, residual, relu, finishes):  # fmt: skip
+    """One part of the sum, for 32 (or the last 16) channels of all pixels of a band; `finishes`: with the last part."""
     if lanes == 2 * LANES:
         for row in range(0, pixels, ROWS):
             tile_of_32(seen, at, sources, 1, row_floats, packed, weights, LANES, lane_step,
                        start, lane, starts, result, lane, results, row, inner, outer)  # fmt: skip
+            if finishes:
+                _finish_tile(result, results, row, pixels, lane, lanes, residual, relu)
     else:
         for row in range(0, pixels, ROWS):
             tile_of_16(seen, at, sources, 1, row_floats, packed, weights, LANES, lane_step,
                        start, lane, starts, result, lane, results, row, inner, outer)  # fmt: skip
+            if finishes:
+                _finish_tile(result, results, row, pixels, lane, lanes, residual, relu)
+
+
+@serial
+def _finish_tile(result, results, row, pixels, lane, lanes, residual, relu):
+    for pixel in range(row, min(row + ROWS, pixels)):
+        finish(result, results[pixel] + lane, lanes, residual, relu)

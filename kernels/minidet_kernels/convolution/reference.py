@@ -21,6 +21,9 @@ def conv2d(
     padding: Pair,
     dilation: Pair,
     groups: int,
+    scale: np.ndarray | None,
+    residual: np.ndarray | None,
+    relu: bool,
 ) -> np.ndarray:
     n, c = x.shape[:2]
     k, _, r_size, s_size = weight.shape
@@ -32,7 +35,10 @@ def conv2d(
         seen = x[_seen_through(r, s, (ho, wo), stride, dilation)]  # (N, C, Ho, Wo)
         y += weight[..., r, s] @ seen.reshape(n, groups, c // groups, ho * wo)
     y = y.reshape(n, k, ho, wo)
-    return y if bias is None else y + bias[:, None, None]
+    y = y if scale is None else y * scale[:, None, None]
+    y = y if bias is None else y + bias[:, None, None]
+    y = y if residual is None else y + residual
+    return np.maximum(y, 0) if relu else y
 
 
 def conv2d_input_grad(

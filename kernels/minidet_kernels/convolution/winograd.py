@@ -49,6 +49,7 @@ from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import winograd_f2 as f2
 from minidet_kernels.convolution import winograd_f4 as f4
+from minidet_kernels.convolution.finish import as_arrays, finish
 from minidet_kernels.memory import contiguous, empty, to_channels_last, to_public
 from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
 from minidet_kernels.vectors import load, store
@@ -93,20 +94,30 @@ class Method(NamedTuple):
     by_outputs: bool  # whether the threads share out the output channels, and not the tiles
 
 
-def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, padding: Pair, method: Method) -> np.ndarray:
+def conv2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    padding: Pair,
+    method: Method,
+    scale: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    relu: bool = False,
+) -> np.ndarray:
     k, c = weight.shape[:2]
     strides = (c * 9, 9, 3, 1)  # of weight, by output channel, input channel, row, column
     start = np.zeros(k, np.float32)
     if bias is not None:
         start[:] = bias
-    return _run(x, weight, strides, 0, k, start, padding, method)
+    return _run(x, weight, strides, 0, k, start, padding, method, (*as_arrays(k, scale, residual), relu))
 
 
 def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, padding: Pair, method: Method) -> np.ndarray:
     c = weight.shape[1]
     strides = (9, c * 9, -3, -1)  # the channels change places, and the filter is read from its last tap to its first
     start = np.zeros(c, np.float32)
-    return _run(grad, weight, strides, 8, c, start, (2 - padding[0], 2 - padding[1]), method)
+    finishing = (*as_arrays(c, None, None), False)
+    return _run(grad, weight, strides, 8, c, start, (2 - padding[0], 2 - padding[1]), method, finishing)
 
 
 def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, padding: Pair, method: Method) -> np.ndarray:
@@ -130,7 +141,7 @@ def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, padding: Pair, method: M
     return weight_grad
 
 
-def _run(x, weight, strides, first_tap, outputs, bias, padding, method):
+def _run(x, weight, strides, first_tap, outputs, bias, padding, method, finishing):
     n, c, h, w = x.shape
     size = (h + 2 * padding[0] - 2, w + 2 * padding[1] - 2)
     frequencies, threads = (method.pixels + 2) ** 2, numba.get_num_threads()
@@ -149,7 +160,7 @@ def _run(x, weight, strides, first_tap, outputs, bias, padding, method):
         geometry = _geometry(n, size, padding, method.pixels, most, threads)
         u = _frequencies(1, frequencies, c * outputs)
         v, m = (_frequencies(threads, frequencies, geometry.block * side) for side in (c, outputs))
-    convolve(to_channels_last(x), weight, strides, first_tap, bias, geometry, u, v, m, y)
+    convolve(to_channels_last(x), weight, strides, first_tap, bias, geometry, u, v, m, y, *finishing)
     return to_public(y)
 
 
@@ -171,12 +182,12 @@ def _frequencies(copies: int, frequencies: int, size: int) -> np.ndarray:
 
 
 @parallel
-def _convolve_by_tiles(x, weight, strides, first_tap, bias, geometry, u, v, m, y):
+def _convolve_by_tiles(x, weight, strides, first_tap, bias, geometry, u, v, m, y, scale, residual, relu):
     """Each thread takes blocks of tiles through all three stages; v and m never leave its cache."""
     n, _, _, c = x.shape
     k, threads = y.shape[3], geometry.threads
     for output in prange(k // LANES):
-        _transform_weights(weight, strides, first_tap, output * LANES, 0, c, geometry, u[0], output * c * LANES)
+        _transform_weights(weight, strides, first_tap, output * LANES, 0, c, scale, geometry, u[0], output * c * LANES)
     tiles = n * geometry.down * geometry.across
     blocks = -(-tiles // geometry.block)
     for thread in prange(threads):
@@ -187,11 +198,11 @@ def _convolve_by_tiles(x, weight, strides, first_tap, bias, geometry, u, v, m, y
                 _see_tile(x, tile, geometry, patch, v[thread], (tile - first) * c, SLAB)
             _multiply(v[thread], c, 0, c, u[0], c * LANES, m[thread], k, k, last - first, geometry)
             for tile in range(first, last):
-                _put_tile(m[thread], (tile - first) * k, bias, tile, geometry, patch, y, 0, k)
+                _put_tile(m[thread], (tile - first) * k, bias, tile, geometry, patch, y, 0, k, residual, relu)
 
 
 @parallel
-def _convolve_by_outputs(x, weight, strides, first_tap, bias, geometry, u, v, m, y):
+def _convolve_by_outputs(x, weight, strides, first_tap, bias, geometry, u, v, m, y, scale, residual, relu):
     """Each thread takes 32 output channels of a block of tiles, and transforms their weights as it needs them.
 
     With hundreds of channels u is four times the weights and as large as the third-level cache, or larger: here 128 x
@@ -215,12 +226,13 @@ def _convolve_by_outputs(x, weight, strides, first_tap, bias, geometry, u, v, m,
                 for channel in range(0, c, PASS_CHANNELS):
                     end = min(channel + PASS_CHANNELS, c)
                     for lane in range(0, lanes, LANES):
-                        _transform_weights(weight, strides, first_tap, output + lane, channel, end, geometry,
+                        _transform_weights(weight, strides, first_tap, output + lane, channel, end, scale, geometry,
                                            u[thread], lane * PASS_CHANNELS)  # fmt: skip
                     _multiply(v[0], c, channel, end, u[thread], PASS_CHANNELS * LANES,
                               m[thread], SLAB, lanes, last - first, geometry)  # fmt: skip
                 for tile in range(first, last):
-                    _put_tile(m[thread], (tile - first) * SLAB, bias, tile, geometry, patch, y, output, output + lanes)
+                    _put_tile(m[thread], (tile - first) * SLAB, bias, tile, geometry, patch, y, output, output + lanes,
+                              residual, relu)  # fmt: skip
 
 
 @serial
@@ -376,8 +388,8 @@ def _add_products(
 
 
 @serial
-def _transform_weights(weight, strides, first_tap, output, first, last, geometry, u, to):
-    """The frequencies of 16 output channels' weights, for some input channels after each other."""
+def _transform_weights(weight, strides, first_tap, output, first, last, scale, geometry, u, to):
+    """The frequencies of 16 output channels' weights, times their scales, for some input channels after each other."""
     g = np.empty(9 * LANES, np.float32)
     step = u.size // (geometry.pixels + 2) ** 2
     for channel in range(first, last):
@@ -385,7 +397,7 @@ def _transform_weights(weight, strides, first_tap, output, first, last, geometry
             at = (output + lane) * strides[0] + channel * strides[1] + first_tap
             for r in range(3):
                 for s in range(3):
-                    g[(r * 3 + s) * LANES + lane] = weight[at + r * strides[2] + s * strides[3]]
+                    g[(r * 3 + s) * LANES + lane] = weight[at + r * strides[2] + s * strides[3]] * scale[output + lane]
         if geometry.pixels == 4:
             f4.weights_to_frequencies(g, 0, LANES, u, to, step)
         else:
@@ -481,8 +493,8 @@ def _cut_out(flat, image, top, left, channel, h, w, c, side, patch):
 
 
 @serial
-def _put_tile(m, at, bias, tile, geometry, patch, y, first_output, last_output):
-    """Some channels of a tile's results, plus bias; results outside the image are dropped."""
+def _put_tile(m, at, bias, tile, geometry, patch, y, first_output, last_output, residual, relu):
+    """Some channels of a tile's results, plus bias, and finished; results outside the image are dropped."""
     _, h, w, k = y.shape
     image, top, left = _place(tile, geometry)
     pixels = geometry.pixels
@@ -498,6 +510,10 @@ def _put_tile(m, at, bias, tile, geometry, patch, y, first_output, last_output):
             for i in range(min(pixels, h - top)):
                 for j in range(min(pixels, w - left)):
                     store(flat, target + (i * w + j) * k, load(patch, (i * pixels + j) * LANES))
+        if relu or residual.size > 0:
+            for i in range(min(pixels, h - top)):
+                for j in range(min(pixels, w - left)):
+                    finish(flat, target + (i * w + j) * k, LANES, residual, relu)
 
 
 @serial
