@@ -27,6 +27,7 @@ from benchmarks.engines import Row, Times, compare, is_busy
 SUITES = (
     "convolution",
     "vgg",
+    "detector_inference",
     "heatmaps",
     "training_step",
     "linear",

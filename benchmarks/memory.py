@@ -130,16 +130,16 @@ def measure(name: str) -> dict[str, float]:
     POOL.set_limit(LIMIT)
     given = arguments(False)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak until now
-    before = _status("VmRSS")
+    before = status("VmRSS")
     result = kernel(*given)
-    peak = _status("VmHWM")
+    peak = status("VmHWM")
     results = result if isinstance(result, tuple) else (result,)
     returned = sum(array.nbytes for array in results if isinstance(array, np.ndarray))
     in_all = returned + sum(array.nbytes for array in given)
     return {"arrays": in_all / MIB, "beyond": max(0.0, (peak - before - returned) / MIB)}
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
     """Bytes, of the lines such as "VmHWM:  12345 kB" in which Linux describes this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

@@ -15,6 +15,7 @@ from minidet.backbones.fpn import ResNetFPN
 from minidet.backbones.resnet import BasicBlock, ResNet
 from minidet.models.faster_rcnn_fpn import fasterrcnn_resnet50_fpn, pyramid_faster_rcnn
 from minidet.models.image_batch import ImageBatch, batch_images
+from tests.models.random_weights import random_image
 
 ANCHOR_SIZES = (8, 16, 32, 64, 128)
 
@@ -137,11 +138,11 @@ def twins(request):
     from tests.models import torch_faster_rcnn as oracle
 
     if request.param.startswith("ResNet-50"):
-        images = [oracle.random_image(120, 150, seed=3)]
+        images = [random_image(120, 150, seed=3)]
         options = {"min_size": 128, "max_size": 200}  # resized by 128/120: to 128 x 160
         theirs, mine = oracle.TorchFasterRCNN(**options), fasterrcnn_resnet50_fpn(**options)
     else:  # padded: 96 x 128, and 96 x 151 after resizing, together 96 x 160
-        images = [oracle.random_image(96, 128, seed=1), oracle.random_image(70, 110, seed=2)]
+        images = [random_image(96, 128, seed=1), random_image(70, 110, seed=2)]
         theirs = oracle.TorchFasterRCNN((1, 1, 1, 1), False, 32, 64, 7, 96, 160, ANCHOR_SIZES)
         mine = small_model()
     oracle.with_random_weights(theirs)
