@@ -20,6 +20,8 @@ from ..autograd import Tensor, no_grad
 # gives the stride, whatever the padding; 128 is divided by every power of two that is a stride, and enough pixels for
 # all networks here.
 PROBE = (128, 256)
+# Of the largest output: what is another layer's differs by about as much as the output itself.
+ROUNDING = 1e-4
 
 
 class FeatureExtractor(nn.Sequential):
@@ -123,9 +125,12 @@ def output_at(network: nn.Module, layer: str, module: nn.Module, image: Tensor) 
 
 
 def computes(extractor: nn.Module, image: Tensor, expected: Tensor) -> bool:
-    """Whether the extractor gives exactly the expected output."""
+    """Whether the extractor gives the expected output, but for rounding: the hook that waited for it kept its layer
+    from being computed in one pass with others (nn/fusion.py)."""
     try:
         found = extractor(image)
     except (TypeError, ValueError):  # parts that do not fit together
         return False
-    return found.shape == expected.shape and bool((found.data == expected.data).all())
+    if found.shape != expected.shape:
+        return False
+    return bool(abs(found.data - expected.data).max() <= ROUNDING * abs(expected.data).max())

@@ -55,7 +55,8 @@ def test_a_cut_network_gives_the_layers_map(name, layer, out_channels, stride, s
     with no_grad():
         found = extractor(images).data
     assert found.shape == (1, out_channels, *cells)
-    np.testing.assert_array_equal(found, at(network, layer, images))
+    expected = at(network, layer, images)  # by a hook, which keeps the layer from being fused: rounded differently
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_gap_is_anticipated_to_vggs_14_x_14_map(vgg):
