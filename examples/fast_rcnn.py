@@ -101,7 +101,7 @@ def tell(name: str, metrics: dict[str, float], more: str = "") -> None:
 def measure(model: Any, dataset: Any, name: str = "full rank") -> dict[str, float]:
     """Median seconds of Selective Search, of the backbone and of the regions, one image at a time."""
     seconds: dict[str, list[float]] = {"proposals": [], "features": [], "regions": []}
-    for index in range(min(TIMED_IMAGES, len(dataset)) + 1):
+    for index in range(min(TIMED_IMAGES + 1, len(dataset))):
         sample = dataset[index]
         start = time.perf_counter()
         sample.proposals = selective_search(sample.image, limit=SYSTEM.defaults["proposals_per_image"])
