@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 RANKS = (64, 32, 16)
 TIMED_IMAGES = 30
 PICTURES = 12
+BIN = 16  # pixels a bin of the pooled grid is drawn in
 
 
 def main() -> None:
@@ -57,7 +58,8 @@ def main() -> None:
     for dataset, split in ((train, "train"), (test, "test")):
         dataset.verify()
         prepare(dataset, SYSTEM.configure(), out, split)
-    proposals, truth = ([getattr(record, name) for record in test.records] for name in ("proposals", "boxes"))
+    proposals = [record.proposals for record in test.records]
+    truth = [record.boxes[~record.iscrowd] for record in test.records]
     (recall,) = proposal_recall(proposals, truth, [0.5]).ravel()
     print(
         f"  {np.mean([len(p) for p in proposals]):.0f} an image; {recall:.1%} of the objects overlap with one by half"
@@ -123,7 +125,7 @@ def measure(model: Any, dataset: Any, name: str = "full rank") -> dict[str, floa
 def draw_regions(model: Any, dataset: Any) -> np.ndarray:
     """An image with the regions that are taken for objects; the same on the strongest channel of the feature map; and
     what RoI pooling makes of each in that channel."""
-    index = next(i for i, record in enumerate(dataset.records) if len(record.boxes) >= 3)
+    index = next(i for i, r in enumerate(dataset.records) if len(r.boxes) >= 3 and not r.iscrowd.any())
     sample, heard = dataset[index], {}
     sample.proposals = sample.boxes
     batch = collate_list([sample], np.arange(1))
@@ -131,16 +133,15 @@ def draw_regions(model: Any, dataset: Any) -> np.ndarray:
         model(as_tensors(batch.images, "cpu"), batch.targets)
     (level,), regions = heard["backbone.maps"], heard["roi.regions"].data  # (1, C, h, w), (R, C, 7, 7)
     channel = int(level.data[0].std(axis=(1, 2)).argmax())
-    map_picture = overlay(sample.image, level.data[0, channel])
+    limits = 0.0, float(level.data[0, channel].max())
+    dark = np.zeros((BIN * 7, BIN * 7, 3), np.uint8)
     pictures = [
-        draw_boxes(sample.image, sample.boxes, sample.labels, names=dataset.classes),
-        draw_boxes(map_picture, sample.boxes, sample.labels, names=dataset.classes),
+        draw_boxes(picture, sample.boxes, sample.labels, names=dataset.classes)
+        for picture in (sample.image, overlay(sample.image, level.data[0, channel], limits, factor=1))
     ]
-    black = np.zeros_like(sample.image)
-    pictures += [draw_boxes(overlay(black, region[channel]), np.zeros((0, 4))) for region in regions]
-    captions = ["the image", "one channel of its map"]
-    captions += [f"{dataset.classes[label]}, 7 x 7" for label in sample.labels]
-    return grid(pictures, columns=len(pictures), captions=captions)
+    pictures += [overlay(dark, region[channel].repeat(BIN, 0).repeat(BIN, 1), limits, factor=1) for region in regions]
+    captions = ["the image", "one channel of its map", *(f"{dataset.classes[k]}, 7 x 7" for k in sample.labels)]
+    return grid(pictures, columns=len(pictures), captions=captions, least_side=256)
 
 
 def parse_arguments() -> argparse.Namespace:

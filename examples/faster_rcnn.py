@@ -102,7 +102,7 @@ def proposals_of(model: Any, dataset: Any, batch_size: int = 8) -> list[np.ndarr
 
 def compare_proposals(path: Path, dataset: Any, proposals: list[np.ndarray]) -> dict[str, list[float]]:
     """Recall against the number of boxes, of the RPN and of Selective Search; the curves are drawn."""
-    truth = [record.boxes for record in dataset.records]
+    truth = [record.boxes[~record.iscrowd] for record in dataset.records]
     found = {
         "RPN": proposals,
         "Selective Search": [selective_search(dataset[i].image, "fast", limit=max(COUNTS)) for i in range(len(truth))],
@@ -118,15 +118,16 @@ def compare_proposals(path: Path, dataset: Any, proposals: list[np.ndarray]) -> 
 
 def draw_anchors(dataset: Any) -> np.ndarray:
     """An image with the anchors of one cell, and with those of all cells that are its objects'."""
-    sample = next(dataset[i] for i, record in enumerate(dataset.records) if len(record.boxes) >= 3)
+    sample = next(dataset[i] for i, r in enumerate(dataset.records) if len(r.boxes) >= 3 and not r.iscrowd.any())
     base = base_anchors(*(numbers(SYSTEM.defaults, key) for key in ("anchor_sizes", "anchor_ratios")))
     side = sample.image.shape[0]
     anchors = grid_anchors(base, (side // 8, side // 8), (8, 8))
     matched = match_boxes(box_iou(sample.boxes.astype(np.float32), anchors), 0.7, 0.3, allow_low_quality=True)
     middle = len(anchors) // 2 + side // 16 * len(base)
+    labels = sample.labels[matched[matched >= 0]]
     pictures = [
         draw_boxes(sample.image, anchors[middle : middle + len(base)]),
-        draw_boxes(sample.image, anchors[matched >= 0], sample.labels[matched[matched >= 0]], truth=sample.boxes),
+        draw_boxes(sample.image, anchors[matched >= 0], labels, truth=sample.boxes, names=dataset.classes),
     ]
     print(f"  {len(anchors)} anchors, of which {int((matched >= 0).sum())} are one of {len(sample.boxes)} objects'")
     return grid(pictures, captions=[f"the {len(base)} anchors of one cell", "those of objects"], least_side=480)
