@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": "watch a network learn to find things, in about two minutes",
     "train": "train one of the systems on a data set",
     "eval": "measure a trained network on a data set",
+    "compare": "what detectors find and what they cost: one table, one chart",
     "predict": "find things in your own images",
     "heatmap": "show where in your images a class's score comes from",
     "data": "make a data set, or check one",

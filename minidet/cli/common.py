@@ -154,6 +154,30 @@ def load_trained(folder: Path, weights: str, device: str = "cpu"):
     return system, run, model.eval().to(device)
 
 
+def default_split(data: Path) -> str:
+    """The split that is measured on where the user names none: test, or val if there is no test."""
+    from minidet.data import find_splits
+
+    return "test" if "test" in find_splits(data) else "val"
+
+
+def open_measured(system: Any, run: Any, data: Path, split: str) -> Any:
+    """The split of a data set that a run is measured on, every image and annotation looked at."""
+    from minidet.data import open_dataset
+
+    dataset = open_dataset(data, split, masks=system.masks)
+    if len(dataset) == 0:
+        raise ValueError(f"{data}: expected images to measure on, found none in the split {split}; add some")
+    if list(dataset.classes) != run.config["classes"]:
+        raise ValueError(
+            f"{data}: expected the classes that {run.folder} was trained on, {', '.join(run.config['classes'][1:])}, "
+            f"got {', '.join(dataset.classes[1:])}"
+        )
+    dataset.verify()
+    system.check(dataset, run.config["settings"])
+    return dataset
+
+
 def claim_folder(folder: Path, command: str) -> None:
     """Makes the folder for a command's results and marks it with a hidden, empty file. Raises ValueError if it holds
     somebody else's files: it must be new, empty, or have the mark of an earlier run of the same command."""

@@ -12,7 +12,9 @@ from minidet.cli.common import (
     add_out_option,
     claim_folder,
     class_map,
+    default_split,
     load_trained,
+    open_measured,
     print_table,
     use_machine,
 )
@@ -42,7 +44,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     device = use_machine(args)
-    from minidet.data import find_splits, open_dataset
     from minidet.data.files import write_atomic
     from minidet.training import evaluate
     from minidet.training.run import encode_png
@@ -51,18 +52,8 @@ def run(args: argparse.Namespace) -> int:
         return evaluate_results(args)
     system, trained, model = load_trained(args.run_folder, args.weights, device)
     data = args.data or trained.data
-    split = args.split or ("test" if "test" in find_splits(data) else "val")
-    dataset = open_dataset(data, split, masks=system.masks)
-    if len(dataset) == 0:
-        raise ValueError(f"{data}: expected images to measure on, found none in the split {split}; add some")
-    if list(dataset.classes) != trained.config["classes"]:
-        raise ValueError(
-            f"{data}: expected the classes that the run was trained on, {', '.join(trained.config['classes'][1:])}, "
-            f"got {', '.join(dataset.classes[1:])}"
-        )
-    settings = trained.config["settings"]
-    dataset.verify()
-    system.check(dataset, settings)
+    split = args.split or default_split(data)
+    dataset, settings = open_measured(system, trained, data, split), trained.config["settings"]
     others = f"-{data.resolve().name}" if args.data else ""  # so that the run's own evaluation is kept
     out = args.out or trained.path(f"eval{others}-{split}")
     claim_folder(out, "eval")

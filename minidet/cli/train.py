@@ -103,12 +103,12 @@ def reopen_splits(system, run, data: Path | None = None):
     moved = data is not None and data.resolve() != run.data.resolve()
     data, digests = (data if moved else run.data), run.config.get("digests", {})
     if moved and not digests:
-        raise ValueError(f"--resume: the run trains on {run.data}, got --data {data}; leave it out")
+        raise ValueError(f"{run.folder}: the run trains on {run.data}, got --data {data}; leave it out")
     splits = open_splits(data, system, run.config["settings"])
     for name, digest in digests.items():
         if name not in splits or splits[name].digest() != digest:
             raise ValueError(
-                f"--resume: expected {data} as it was when the run began, but its split {name} has changed; "
+                f"{run.folder}: expected {data} as it was when the run began, but its split {name} has changed; "
                 "put it back, or start a new run"
             )
     if moved:
@@ -122,20 +122,21 @@ def refuse_other_settings(args: argparse.Namespace, system, run) -> None:
     import minidet_kernels
 
     if run.config["system"] != system.name:
-        raise ValueError(f"--resume: {run.folder} is a run of {run.config['system']}, not of {system.name}")
+        raise ValueError(f"{run.folder}: is a run of {run.config['system']}, not of {system.name}")
     if args.seed not in (None, run.config["seed"]):
-        raise ValueError(f"--resume: the run has seed {run.config['seed']}, got --seed {args.seed}; leave it out")
+        raise ValueError(f"{run.folder}: the run has seed {run.config['seed']}, got --seed {args.seed}; leave it out")
     kernels = run.config.get("kernels")
     if kernels not in (None, minidet_kernels.current()):
         raise ValueError(
-            f"--resume: the run computes with the kernels {kernels}, not {minidet_kernels.current()}, which round "
+            f"{run.folder}: the run computes with the kernels {kernels}, not {minidet_kernels.current()}, which round "
             f"differently; go on with --kernels {kernels}"
         )
     wanted, settings = system.configure(args.set), run.config["settings"]
     for key in (override.partition("=")[0] for override in args.set):
         if wanted[key] != settings.get(key):
             raise ValueError(
-                f"--resume: the run has {key}={settings.get(key)}, got {wanted[key]}; leave it out or start a new run"
+                f"{run.folder}: the run has {key}={settings.get(key)}, got {wanted[key]}; leave it out or start a new "
+                "run"
             )
 
 

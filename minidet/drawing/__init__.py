@@ -1,6 +1,7 @@
 """Pictures for people: boxes, masks, skeletons and heat maps on images, and many of them on one sheet."""
 
 from minidet.drawing.boxes import draw_boxes, draw_masks, save_png
+from minidet.drawing.comparison import draw_comparison
 from minidet.drawing.detections import draw_confusion, draw_error_counts, draw_precision_recall, draw_worst_errors
 from minidet.drawing.grid import grid
 from minidet.drawing.heatmaps import compare_heatmaps, draw_heatmap, overlay
@@ -11,6 +12,7 @@ from minidet.drawing.skeletons import draw_pose_errors, draw_skeleton, error_leg
 __all__ = [
     "compare_heatmaps",
     "draw_boxes",
+    "draw_comparison",
     "draw_confusion",
     "draw_error_counts",
     "draw_heatmap",

@@ -15,6 +15,7 @@ from .localization import localization_metrics
 from .pose import joint_table, pcp, pdj_curve, pose_metrics
 from .proposals import best_overlaps, mean_average_best_overlap, proposal_recall
 from .results import read_results, write_results
+from .stage_times import STAGES, mean_stage_seconds, stage_seconds
 from .voc import VocCurve, evaluate_voc, voc_curves
 from .weak_localization import (
     best_threshold,
@@ -25,6 +26,7 @@ from .weak_localization import (
 )
 
 __all__ = [
+    "STAGES",
     "CocoCurves",
     "DetectionErrors",
     "VocCurve",
@@ -45,6 +47,7 @@ __all__ = [
     "max_box_acc",
     "max_box_acc_v2",
     "mean_average_best_overlap",
+    "mean_stage_seconds",
     "parameter_randomization",
     "pcp",
     "pdj_curve",
@@ -53,6 +56,7 @@ __all__ = [
     "proposal_recall",
     "rank_correlation",
     "read_results",
+    "stage_seconds",
     "voc_curves",
     "weak_localization_metrics",
     "worst_errors",

@@ -253,6 +253,7 @@ class FastRCNN(nn.Module):
             self.proposals(image, {} if targets is None else targets[position], batch, position)
             for position, image in enumerate(images)
         ]
+        watch.emit("fast_rcnn.proposals", proposals)
         maps = as_levels(self.backbone(batch.tensor))
         watch.emit("backbone.maps", maps)
         if not self.training:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from .. import watch
 from ..autograd import Tensor
 from ..autograd.tensor import array_of
 
@@ -62,14 +63,18 @@ def batch_images(
     sizes = [resized(size, min_size, max_size) for size in original_sizes]
     height, width = (-(-max(sides) // divisor) * divisor for sides in zip(*sizes, strict=True))
     if isinstance(images, Tensor) and sizes == original_sizes and (height, width) == sizes[0]:
-        return ImageBatch(normalize(images), sizes, original_sizes)  # all of one size: nothing to move
+        whole = normalize(images)  # all of one size: nothing to move
+        watch.emit("image_batch.images", whole)
+        return ImageBatch(whole, sizes, original_sizes)
     placed = []
     for image, size, original_size in zip(images, sizes, original_sizes, strict=True):
         image = normalize(image[None])  # (1, 3, h, w)
         if size != original_size:
             image = F.interpolate(image, size, mode="bilinear")
         placed.append(F.pad(image, ((0, 0), (0, 0), (0, height - size[0]), (0, width - size[1]))))
-    return ImageBatch(F.concatenate(placed, 0), sizes, original_sizes)
+    whole = F.concatenate(placed, 0)
+    watch.emit("image_batch.images", whole)
+    return ImageBatch(whole, sizes, original_sizes)
 
 
 def resized(size: tuple[int, int], min_size: int | None, max_size: int | None) -> tuple[int, int]:

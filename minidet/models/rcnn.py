@@ -110,6 +110,7 @@ class RCNN(nn.Module):
             self.regions_of(image, {} if targets is None else targets[position])
             for position, image in enumerate(images)
         ]
+        watch.emit("rcnn.proposals", proposals)
         if self.training:
             return self.losses(images, proposals, targets)
         return [self.detect(image, boxes) for image, boxes in zip(images, proposals, strict=True)]
@@ -163,6 +164,7 @@ class RCNN(nn.Module):
             scores[part] = self.scores(features)
             if self.box_regression:
                 deltas[part] = self.deltas(pool5)
+            watch.emit("rcnn.judged", part)
         watch.emit("rcnn.scores", scores)
         watch.emit("rcnn.deltas", deltas)
         boxes = clip_boxes_to_image(decode_boxes(deltas, proposals), tuple(image.shape[1:]))  # applied once
@@ -176,6 +178,7 @@ class RCNN(nn.Module):
         for start in range(0, len(boxes), REGIONS_AT_ONCE):
             part = slice(start, min(start + REGIONS_AT_ONCE, len(boxes)))
             pool5, features = self.features(self.warp(image, boxes[part]))
+            watch.emit("rcnn.features", features)
             yield part, pool5.data, features.data
 
     def scores(self, features: Any) -> np.ndarray:

@@ -169,6 +169,7 @@ class SlidingWindow(nn.Module):
         """The same network, fully convolutional: levels (N, 3, h, w), no smaller than a window -> scores
         (N, K + 1, rows, columns) of all windows that begin at multiples of the stride."""
         features = self.backbone(images)  # (N, C, rows + cells - 1, columns + cells - 1)
+        watch.emit("backbone.maps", features)
         kernel = self.fc1.weight.reshape(-1, features.shape[1], self.cells, self.cells)
         hidden = F.relu(F.conv2d(features, kernel, self.fc1.bias))  # (N, hidden, rows, columns)
         return F.conv2d(hidden, self.fc2.weight[:, :, None, None], self.fc2.bias)
@@ -177,7 +178,9 @@ class SlidingWindow(nn.Module):
         """Scores (rows * columns, K + 1) of all windows of a level, before the softmax, on the CPU: in one pass."""
         with no_grad():
             scores = self.slide(Tensor(level.image))
-        return to_numpy(scores.data).reshape(self.num_classes, -1).T
+        scores = to_numpy(scores.data).reshape(self.num_classes, -1).T
+        watch.emit("sliding_window.scores", scores)
+        return scores
 
     def crop_scores(self, level: Level, windows: np.ndarray, crops_at_once: int) -> np.ndarray:
         """The same (B, K + 1) of windows (B,), by number, each cut out and classified, so many in a batch."""
@@ -193,6 +196,7 @@ class SlidingWindow(nn.Module):
         cutting all windows out and classifying so many in a batch. What is found is the same.
         """
         levels = self.pyramid(image)
+        watch.emit("sliding_window.levels", levels)
         boxes = np.concatenate([level.boxes for level in levels])  # (R, 4)
         if crops_at_once is None:
             scores = [self.scores(level) for level in levels]

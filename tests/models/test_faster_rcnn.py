@@ -166,8 +166,8 @@ def test_what_a_watcher_hears():
     with no_grad(), watch.listen(lambda event: names.append(event.name)):
         model([scene(rng, 32, 32, 0)[0]])
     assert names == [
-        "backbone.maps", "rpn.objectness", "rpn.deltas", "rpn.anchors", "rpn.proposals", "roi.boxes", "roi.regions",
-        "roi.logits", "roi.deltas",
+        "image_batch.images", "backbone.maps", "rpn.objectness", "rpn.deltas", "rpn.anchors", "rpn.proposals",
+        "roi.boxes", "roi.regions", "roi.logits", "roi.deltas",
     ]  # fmt: skip
 
 

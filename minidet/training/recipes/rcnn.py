@@ -3,6 +3,7 @@
 Regions are warped to one size anyway, so images stay as large as they are: the setting `size` is that of images made.
 """
 
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from minidet.backbones import TinyBackbone
 from minidet.data.dataset import Dataset
+from minidet.data.files import write_atomic
 from minidet.data.loader import collate_list
 from minidet.models.rcnn import RCNN
 from minidet.proposals import selective_search
@@ -32,6 +34,8 @@ DEFAULTS = detection.DEFAULTS | {
     "box_regression": True,  # off: boxes stay where the proposals are
     "stage_images": 1000,  # training images, the first ones, that SVMs and box regressors are fitted on
 }
+
+STAGES = "rcnn_stages.json"  # what the stages after fine-tuning took: bytes, regions, hard negatives, seconds
 
 
 def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> RCNN:
@@ -55,9 +59,11 @@ def complete(model: RCNN, dataset: Dataset, config: dict[str, Any], folder: Path
     start = time.monotonic()
     some = dataset.subset(range(min(len(dataset), config["stage_images"])))
     told = rcnn_stages.complete(model, some, folder)
+    told["seconds"] = round(time.monotonic() - start, 3)
+    write_atomic(folder / STAGES, json.dumps(told, indent=2) + "\n")
     tqdm.write(
         f"{told['regions']:,} regions of {len(some):,} images: {told['bytes'] / 1e6:,.0f} MB of features, "
-        f"{told['hard_negatives']:,} hard negatives, {time.monotonic() - start:.0f} s"
+        f"{told['hard_negatives']:,} hard negatives, {told['seconds']:.0f} s"
     )
 
 
