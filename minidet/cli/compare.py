@@ -51,7 +51,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="data set to measure on, and to train on where there are no RUNs (default: the last RUN's own; OUT/data)",
     )  # fmt: skip
     parser.add_argument("--split", help="part of the data set (default: test, or val if there is no test)")
-    parser.add_argument("--systems", metavar="A,B", help=f"what is trained where there are no RUNs (default: {SYSTEMS})")
+    parser.add_argument(
+        "--systems", metavar="A,B", help=f"what is trained where there are no RUNs (default: {SYSTEMS})"
+    )
     add_set_option(parser)
     add_out_option(parser, "runs/compare", "the comparison, and what is trained for it")
     add_seed_option(parser, default=None)

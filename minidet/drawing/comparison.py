@@ -9,8 +9,8 @@ from minidet.drawing.canvas import PALETTE, ink_on
 from minidet.drawing.curves import DOTS_PER_INCH
 
 STAGE_COLORS = {"proposals": PALETTE[5], "features": PALETTE[1], "heads": PALETTE[3], "rest": (190, 190, 190)}
-METRIC_COLORS = {"map_50": (168, 205, 232), "map": PALETTE[6], "map_75": (12, 60, 100)}  # light: asks for less overlap
-METRIC_NAMES = {"map_50": "AP50", "map": "AP", "map_75": "AP75"}
+METRIC_COLORS = {"map": PALETTE[6], "map_50": (168, 205, 232), "map_75": (12, 60, 100)}  # light: asks for less overlap
+METRIC_NAMES = {"map": "AP", "map_50": "AP50", "map_75": "AP75"}
 GREY = (110, 110, 110)
 LEAST_PART = 0.09  # of a bar: a narrower part has no room for its number
 WIDTH, ROW, AROUND = 12.5, 1.05, 1.9  # inches: of the figure, a detector's row, titles and axes
@@ -55,13 +55,13 @@ def _draw_seconds(panel: Any, rows: Sequence[dict[str, Any]]) -> None:
     for place, total in enumerate(totals):
         panel.plot([panel.get_xlim()[0], total], [place, place], color=_color(STAGE_COLORS["rest"]), linewidth=2)
         panel.plot(total, place, "o", color="black", markersize=8)
-        times = "" if total == fastest else f"   {total / fastest:.{0 if total > 10 * fastest else 1}f} x"
+        times = "" if total == fastest else f"{total / fastest:.{0 if total > 10 * fastest else 1}f} x"
         panel.annotate(
             _milliseconds(total) + " ms", (total, place), xytext=(8, 0), textcoords="offset points", va="center",
             weight="bold",
         )  # fmt: skip
         panel.annotate(
-            times.strip(), (total, place), xytext=(8, -13), textcoords="offset points", va="center",
+            times, (total, place), xytext=(8, -13), textcoords="offset points", va="center",
             fontsize="small", color=_color(GREY),
         )  # fmt: skip
     panel.set_title("time of an image")
@@ -86,7 +86,7 @@ def _draw_parts(panel: Any, rows: Sequence[dict[str, Any]]) -> None:
     panel.set_title("what it goes into")
     panel.set(xlim=(0, 1), xlabel="part of the time; numbers are milliseconds")
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    _legend(panel, {stage: color for stage, color in STAGE_COLORS.items()})
+    _legend(panel, STAGE_COLORS)
 
 
 def _draw_metrics(panel: Any, rows: Sequence[dict[str, Any]]) -> None:
@@ -107,8 +107,8 @@ def _draw_metrics(panel: Any, rows: Sequence[dict[str, Any]]) -> None:
 def _name_rows(panel: Any, rows: Sequence[dict[str, Any]]) -> None:
     """The detectors' names, and under each what it cost before the first image."""
     panel.set_yticks(range(len(rows)), [""] * len(rows))
+    at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
     for place, row in enumerate(rows):
-        at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "annotation_clip": False}
         panel.annotate(row["name"], (0, place), xytext=(-10, 9), va="center", weight="bold", fontsize=11, **at)
         panel.annotate(
             "\n".join(_costs(row)), (0, place), xytext=(-10, 0), va="top", fontsize=8, color=_color(GREY), **at
