@@ -25,7 +25,7 @@ EPILOG = """example:
   minidet compare --set images=500 --set epochs=2      the same, shorter and worse
   minidet compare runs/rcnn runs/faster_rcnn           two that are trained already
 
-Started again it continues where it was stopped: runs that are finished are taken as they are."""
+Started again with the same options it continues where it was stopped, and takes runs as they are that are finished."""
 
 SYSTEMS = "sliding_window,rcnn,fast_rcnn,faster_rcnn"
 TITLES = {
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         detectors = [load_detector(out / system.name, device) for system in systems]
     split = args.split or default_split(data)
     datasets = [open_measured(system, trained, data, split) for system, trained, _ in detectors]
-    claim_folder(out, "compare")
+    claim_folder(out, "compare")  # now that nothing can be refused
     rows = []
     for name, dataset, detector in zip(names_of(detectors), datasets, detectors, strict=True):
         print(f"measuring {name} on {len(dataset)} images")
@@ -135,7 +135,7 @@ def train_unless_finished(system: Any, folder: Path, data: Path, args: argparse.
         trained, splits = start_run(system, folder, data, args.seed or 0, settings, device)
     code = train_and_tell(system, trained, splits, resume, device)
     if code:
-        print(f"or continue the whole comparison: minidet compare --out {shlex.quote(str(folder.parent))}")
+        print("or the whole comparison with the same command as this one")
     return code
 
 

@@ -75,14 +75,14 @@ def run(args: argparse.Namespace) -> int:
 
 def evaluate_results(args: argparse.Namespace) -> int:
     """The metrics of a file of results, and what they do not say."""
-    from minidet.data import find_splits, open_dataset
+    from minidet.data import open_dataset
     from minidet.data.files import write_atomic
     from minidet.evaluation import read_results
     from minidet.training.recipes import detection
 
     if args.data is None:
         raise ValueError(f"{args.run_folder}: expected --data DIR, the data set whose objects were to be detected")
-    split = args.split or ("test" if "test" in find_splits(args.data) else "val")
+    split = args.split or default_split(args.data)
     dataset = open_dataset(args.data, split, masks=False)
     dataset.verify()
     predictions = read_results(args.run_folder, dataset)
