@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..array_file import CheckpointError, read_arrays, write_arrays
 from ..data import Dataset
-from .selective_search import Mode, as_mode, selective_search
+from .selective_search import Mode, as_mode, build_hierarchies, selective_search
 
 VERSION = 1  # raise it when the same image no longer gives the same boxes
 
@@ -46,6 +46,7 @@ def proposals_for(
     if len(found) == len(dataset):
         return found
     folder.mkdir(parents=True, exist_ok=True)
+    next(build_hierarchies(np.zeros((8, 8, 3), np.uint8), mode))  # compiles the kernels, which is no part of the search
     started = saved = time.monotonic()
     indices = range(len(found), len(dataset))
     with tqdm(indices, "Selective Search", len(dataset), initial=len(found), disable=not progress or None) as bar:

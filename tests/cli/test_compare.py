@@ -186,7 +186,7 @@ def test_options_that_cannot_be_are_refused(options, told, compared, tmp_path, c
 
 
 def test_a_comparison_is_not_continued_with_other_settings_or_data(compared, tmp_path, capsys):
-    assert "the run has epochs=1, got 2" in refused(["--out", compared, "--set", "epochs=2"], capsys)
+    assert "the run has epochs=1, got 2" in refused(["--out", compared, *SET_OPTIONS, "--set", "epochs=2"], capsys)
     assert "the run has seed 3, got --seed 4" in refused(["--out", compared, *SET_OPTIONS, "--seed", "4"], capsys)
     data = tmp_path / "data"
     shutil.copytree(compared / "data", data)
