@@ -57,7 +57,7 @@ IMAGE = Tensor(np.random.default_rng(0).random((3, 32, 40), np.float32))
 def test_of_a_sliding_window_each_level_has_its_features_and_heads(clock):
     model = SlidingWindow(backbone(), 3, [(8, 8), (12, 12), (16, 16)], context=2, cells=3).eval()
     clock.slow(model, "level", 2)
-    clock.slow(model, "backbone", 3)
+    clock.slow(model.backbone, "forward", 3)
     clock.monkeypatch.setattr(sliding_window, "F", SimpleNamespace(**vars(sliding_window.F)))  # not the backbone's
     clock.slow(sliding_window.F, "conv2d", 5)  # the two fully connected layers
     clock.slow(sliding_window, "filter_detections", 7)
@@ -68,7 +68,7 @@ def test_rcnn_looks_at_all_its_regions_in_several_parts(clock):
     model = RCNN(backbone(), 3, size=8, context=1, hidden=5, propose=proposals).eval()
     clock.slow(model, "propose", 11)
     clock.slow(model, "warp", 2)
-    clock.slow(model, "backbone", 3)
+    clock.slow(model.backbone, "forward", 3)
     clock.slow(model, "scores", 5)
     clock.slow(rcnn, "decode_boxes", 7)
     expected = {"proposals": 11, "features": 2 * (2 + 3), "heads": 2 * 5, "rest": 7}  # of 300 regions 256, and 44
@@ -77,12 +77,11 @@ def test_rcnn_looks_at_all_its_regions_in_several_parts(clock):
 
 def test_fast_rcnn_proposes_before_it_looks(clock):
     model = FastRCNN(backbone(), 3, hidden=5, propose=proposals).eval()
-    clock.slow(fast_rcnn, "batch_images", 0)
     clock.slow(model, "normalize", 2)
     clock.slow(model, "propose", 11)
-    clock.slow(model, "backbone", 3)
+    clock.slow(model.backbone, "forward", 3)
     clock.slow(model.roi_heads, "pooling", 5)
-    clock.slow(model.roi_heads, "box_head", 6)
+    clock.slow(model.roi_heads.box_head, "forward", 6)
     clock.slow(fast_rcnn, "filter_detections", 7)
     assert stage_seconds(model, IMAGE) == {"proposals": 11, "features": 3, "heads": 11, "rest": 9}
 
@@ -90,10 +89,10 @@ def test_fast_rcnn_proposes_before_it_looks(clock):
 def test_faster_rcnn_proposes_on_its_features(clock):
     model = small_faster_rcnn(backbone(), 3, base_anchors([8.0], [1.0]), 5, min_size=48, max_size=100).eval()
     clock.slow(model, "normalize", 2)
-    clock.slow(model, "backbone", 3)
-    clock.slow(model.rpn, "head", 4)
+    clock.slow(model.backbone, "forward", 3)
+    clock.slow(model.rpn.head, "forward", 4)
     clock.slow(faster_rcnn, "filter_proposals", 8)
-    clock.slow(model.roi_heads, "box_predictor", 6)
+    clock.slow(model.roi_heads.box_predictor, "forward", 6)
     clock.slow(fast_rcnn, "filter_detections", 7)
     assert stage_seconds(model, IMAGE) == {"proposals": 12, "features": 3, "heads": 6, "rest": 9}
 
