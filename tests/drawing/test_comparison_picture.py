@@ -33,8 +33,8 @@ def lengths(picture, color):
 def test_the_parts_are_as_long_as_their_times():
     picture = draw_comparison([row(seconds=(0.2, 0.3, 0.4, 0.1))])
     longest = {stage: max(lengths(picture, color)) for stage, color in STAGE_COLORS.items() if stage != "rest"}
-    assert longest["features"] / longest["proposals"] == pytest.approx(1.5, abs=0.05)
-    assert longest["heads"] / longest["proposals"] == pytest.approx(2, abs=0.05)
+    assert longest["features"] / longest["proposals"] == pytest.approx(1.5, abs=0.1)
+    assert longest["heads"] / longest["proposals"] == pytest.approx(2, abs=0.1)  # white edges
 
 
 def test_metrics_are_as_long_as_their_values():
