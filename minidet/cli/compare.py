@@ -244,6 +244,7 @@ def write_and_tell(rows: list[dict], dataset: Any, data: Path, split: str, out: 
     print(f"\n{len(dataset)} images of {data} ({split}); seconds on {timed} of them, one at a time")
     print(class_map(dataset) + "\n")
     print(table(rows))
+    print("(search: of all the run's images, once; features: R-CNN's, which are kept until its last stages are fitted)")
     print("\nto look at:")
     for name in ("compare.png", "compare.json"):
         print(f"  {out / name}")
