@@ -173,7 +173,7 @@ def notes(runs: list[Any]) -> list[str]:
 
 def measure(system: Any, trained: Any, model: Any, dataset: Any, split: str) -> dict[str, Any]:
     """One run's part of compare.json. The metrics are those of `minidet eval`, with proposals from the run's files; for
-    the seconds proposals are made anew."""
+    the seconds proposals are made anew, and the search before the training took so many for each image."""
     import numpy as np
 
     from minidet.data.loader import collate_list
@@ -183,7 +183,7 @@ def measure(system: Any, trained: Any, model: Any, dataset: Any, split: str) -> 
     from minidet.training.recipes.rcnn import STAGES
     from minidet.training.step import as_tensors
 
-    settings, searched = trained.config["settings"], kept_in(trained.folder)
+    settings, kept = trained.config["settings"], kept_in(trained.folder)
     result, stages = (read_numbers(trained.path(name)) for name in ("metrics.json", STAGES))
     timed = collate_list([dataset[i] for i in range(min(TIMED, len(dataset)))], np.arange(0))
     seconds = mean_stage_seconds(model, as_tensors(timed.images, model.device))
@@ -195,9 +195,9 @@ def measure(system: Any, trained: Any, model: Any, dataset: Any, split: str) -> 
         "system": system.name,
         "seconds": seconds | {"all": sum(seconds.values())},
         "train_seconds": result.get("train_seconds"),
-        "search_seconds": searched["seconds"],
+        "search_seconds": seconds["proposals"] * kept["images"],
         "bytes": {
-            "proposals": searched["bytes"],
+            "proposals": kept["bytes"],
             "features": stages.get("bytes", 0),
             "weights": trained.path("best.safetensors").stat().st_size,
         },
@@ -244,7 +244,9 @@ def write_and_tell(rows: list[dict], dataset: Any, data: Path, split: str, out: 
     print(f"\n{len(dataset)} images of {data} ({split}); seconds on {timed} of them, one at a time")
     print(class_map(dataset) + "\n")
     print(table(rows))
-    print("(search: of all the run's images, once; features: R-CNN's, which are kept until its last stages are fitted)")
+    print(
+        "(search: for proposals of all the run's images, at this speed; features: while R-CNN's last stages are fitted)"
+    )
     print("\nto look at:")
     for name in ("compare.png", "compare.json"):
         print(f"  {out / name}")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..array_file import CheckpointError, read_arrays, write_arrays
 from ..data import Dataset
-from .selective_search import Mode, as_mode, build_hierarchies, selective_search
+from .selective_search import Mode, as_mode, selective_search
 
 VERSION = 1  # raise it when the same image no longer gives the same boxes
 
@@ -42,51 +42,46 @@ def proposals_for(
     described = json.loads(json.dumps(described))  # tuples become lists, as they do in the file
     name = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
     path = folder / FILES.replace("*", name)
-    found, seconds = _read(path, described, len(dataset)) if path.exists() else ([], 0.0)
+    found = _read(path, described, len(dataset)) if path.exists() else []
     if len(found) == len(dataset):
         return found
     folder.mkdir(parents=True, exist_ok=True)
-    next(build_hierarchies(np.zeros((8, 8, 3), np.uint8), mode))  # compiles the kernels, which is no part of the search
-    started = saved = time.monotonic()
+    saved = time.monotonic()
     indices = range(len(found), len(dataset))
     with tqdm(indices, "Selective Search", len(dataset), initial=len(found), disable=not progress or None) as bar:
         for index in bar:
             found.append(selective_search(dataset[index].image, mode, seed, limit))
             if time.monotonic() - saved > SECONDS_PER_SAVE:
-                _write(path, described, found, seconds + time.monotonic() - started)
+                _write(path, described, found)
                 saved = time.monotonic()
-    _write(path, described, found, seconds + time.monotonic() - started)
+    _write(path, described, found)
     return found
 
 
-def kept_in(folder: Path | str) -> dict[str, float]:
-    """What the files in a folder, one or several, cost: the "seconds" of their searches, and their "bytes"."""
-    kept = {"seconds": 0.0, "bytes": 0}
-    for path in Path(folder).glob(FILES):
-        kept["seconds"] += read_arrays(path)[1].get("seconds", 0.0)
-        kept["bytes"] += path.stat().st_size
-    return kept
+def kept_in(folder: Path | str) -> dict[str, int]:
+    """How many "images" the files in a folder hold boxes of, and their "bytes"."""
+    paths = list(Path(folder).glob(FILES))
+    images = sum(len(read_arrays(path)[0]["offsets"]) - 1 for path in paths)
+    return {"images": images, "bytes": sum(path.stat().st_size for path in paths)}
 
 
-def _write(path: Path, described: dict, found: list[np.ndarray], seconds: float) -> None:
-    """All boxes one after the other, where those of each image begin and end, and how long they were searched for."""
+def _write(path: Path, described: dict, found: list[np.ndarray]) -> None:
+    """All boxes one after the other, and where those of each image begin and end."""
     ends = np.cumsum([0, *map(len, found)])
-    boxes = np.concatenate([np.zeros((0, 4), np.float32), *found])
-    write_arrays(path, {"boxes": boxes, "offsets": ends}, described | {"seconds": seconds})
+    write_arrays(path, {"boxes": np.concatenate([np.zeros((0, 4), np.float32), *found]), "offsets": ends}, described)
 
 
-def _read(path: Path, described: dict, images: int) -> tuple[list[np.ndarray], float]:
-    """Of the first images the boxes and their seconds; of none, with a warning, if the file is not as it should be."""
+def _read(path: Path, described: dict, images: int) -> list[np.ndarray]:
+    """The boxes of the first images, or of none, with a warning, if the file is not what it should be."""
     try:
         arrays, metadata = read_arrays(path)
-        seconds = metadata.pop("seconds", 0.0)
         if metadata != described:
             differing = [key for key in described if metadata.get(key) != described[key]]
             raise CheckpointError(f"{path}: expected boxes of this data set and mode, but {differing} differ")
         boxes, offsets = arrays["boxes"], arrays["offsets"]
         if len(offsets) > images + 1 or boxes.shape != (offsets[-1], 4) or boxes.dtype != np.float32:
             raise CheckpointError(f"{path}: expected the boxes (P, 4) of {images} images, got {boxes.shape}")
-        return (np.split(boxes, offsets[1:-1]) if len(offsets) > 1 else []), seconds
+        return np.split(boxes, offsets[1:-1]) if len(offsets) > 1 else []
     except (CheckpointError, KeyError) as error:
         warnings.warn(f"{error}; its boxes are searched anew, and the file is replaced", RuntimeWarning, stacklevel=3)
-        return [], 0.0
+        return []

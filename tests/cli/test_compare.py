@@ -54,7 +54,7 @@ def test_what_lies_on_disk_is_counted(compared):
         files = list((compared / name).glob("selective-search-*.safetensors"))
         assert len(files) == (3 if name in ("rcnn", "fast_rcnn") else 0)  # train, val, test
         assert row["bytes"]["proposals"] == sum(path.stat().st_size for path in files)
-        assert (row["search_seconds"] > 0) == bool(files)
+        assert row["search_seconds"] == pytest.approx((8 + 4 + 4) * row["seconds"]["proposals"] if files else 0)
         assert row["bytes"]["weights"] == (compared / name / "best.safetensors").stat().st_size
         assert (row["bytes"]["features"] > 0) == (name == "rcnn")
     stages = read(compared / "rcnn/rcnn_stages.json")
