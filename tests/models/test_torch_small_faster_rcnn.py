@@ -1,0 +1,71 @@
+"""The rival of benchmarks/faster_rcnn.py computes what the small Faster R-CNN does, or its times would say nothing."""
+
+import numpy as np
+import pytest
+from detector_helpers import larger_heads, scene
+
+import minidet
+from minidet import no_grad
+from minidet.backbones import TinyBackbone
+from minidet.boxes import base_anchors
+from minidet.models.faster_rcnn import small_faster_rcnn
+
+torch = pytest.importorskip("torch", reason="the rival is written in torch")
+pytest.importorskip("numba", reason="and its suppression in Numba")
+rival = pytest.importorskip("benchmarks.torch_faster_rcnn", reason="benchmarks/ is not part of the package")
+
+CLASSES, ALL = 4, 100_000  # samples: of all candidates nothing is drawn by chance
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """The two models with the same weights, trained on all anchors and regions."""
+    anchors = base_anchors((12, 20, 32), (0.5, 1, 2))
+    model = small_faster_rcnn(TinyBackbone.pretrained(stride=8), CLASSES, anchors, hidden=32)
+    larger_heads(model, np.random.default_rng(0))
+    model.rpn.batch_size_per_image = model.roi_heads.batch_size_per_image = ALL
+    model.rpn.positive_fraction = model.roi_heads.positive_fraction = 0.5
+    for name in ("RPN", "ROI"):
+        monkeypatch.setattr(rival, f"{name}_SAMPLES", ALL)
+        monkeypatch.setattr(rival, f"{name}_POSITIVES", ALL // 2)
+    other = rival.TorchSmallFasterRCNN(anchors, CLASSES, hidden=32)
+    state = {name: torch.from_numpy(np.array(array)) for name, array in model.state_dict().items()}
+    missing, unexpected = other.load_state_dict(state, strict=False)
+    assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing)
+    return model, other
+
+
+def scenes():
+    """Two images with objects, one without, and their targets."""
+    rng = np.random.default_rng(1)
+    pairs = [scene(rng, 64, 96, count) for count in (3, 1, 0)]
+    return np.stack([image.numpy() for image, _ in pairs]), [target for _, target in pairs]
+
+
+def test_the_same_losses_and_gradients(both):
+    model, other = both
+    images, targets = scenes()
+    losses = model(minidet.Tensor(images), targets)
+    sum(losses.values()).backward()
+    as_torch = [{key: torch.from_numpy(target[key]) for key in ("boxes", "labels")} for target in targets]
+    theirs = other(torch.from_numpy(images), as_torch)
+    sum(theirs.values()).backward()
+    assert set(losses) == set(theirs)
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(theirs[name].item(), rel=1e-4), name
+    expected = {name: parameter.grad.numpy() for name, parameter in other.named_parameters()}
+    for name, parameter in model.named_parameters():
+        largest = np.abs(expected[name]).max()
+        np.testing.assert_allclose(parameter.grad.numpy(), expected[name], atol=1e-3 * largest, err_msg=name)
+
+
+def test_the_same_detections(both):
+    model, other = (one.eval() for one in both)
+    images, _ = scenes()
+    with no_grad(), torch.no_grad():
+        ours, theirs = model(minidet.Tensor(images)), other(torch.from_numpy(images))
+    for found, expected in zip(ours, theirs, strict=True):
+        assert len(found["scores"]) > 20
+        np.testing.assert_array_equal(found["labels"], expected["labels"])
+        np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
+        np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-2)
