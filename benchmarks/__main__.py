@@ -30,6 +30,7 @@ SUITES = (
     "detector_inference",
     "heatmaps",
     "training_step",
+    "faster_rcnn",
     "linear",
     "rois",
     "boxes",

@@ -5,9 +5,9 @@
     python -m benchmarks.faster_rcnn race --steps 300    only their speed and memory, without detections
     python -m benchmarks.faster_rcnn --seeds 3      AP of 300 test images, joint and in four steps
 
-The race's clock runs while batches are waited for and steps are taken; every 250 steps it stands still, and COCO's AP of
-the 300 validation images is measured. Both start from one seed's weights and see the same batches in the same order.
-torch's rival: benchmarks/torch_faster_rcnn.py. A race takes about 12 minutes on two cores, a seed 20.
+The race's clock runs while batches are waited for and steps are taken; every 250 steps it stands still, and COCO's AP
+of the 300 validation images is measured. Both start from one seed's weights and see the same batches in the same order.
+torch's rival: torch_faster_rcnn.py. A race takes about 12 minutes on two cores, a seed 20.
 """
 
 from __future__ import annotations

@@ -56,6 +56,8 @@ def clip_boxes_to_image(boxes: Any, size: tuple[int, int]) -> Any:
         raise ValueError(f"clip_boxes_to_image: expected size (height, width), not negative, got {size!r}")
     height, width = size
     limits = (width, height, width, height)
+    if isinstance(boxes, np.ndarray):  # at once, because detectors do this for each image of each step
+        return boxes.clip(0, np.array(limits, boxes.dtype))
     return F.stack([F.clip(boxes[..., i], 0.0, float(limit)) for i, limit in enumerate(limits)], axis=-1)
 
 
@@ -67,7 +69,8 @@ def remove_small_boxes(boxes: Any, min_size: float) -> Any:
     if not isinstance(min_size, Real) or not min_size >= 0:
         raise ValueError(f"remove_small_boxes: expected min_size >= 0, got {min_size!r}")
     corners = array_of(boxes)
-    (kept,) = np.nonzero((corners[:, 2:] - corners[:, :2] >= min_size).all(axis=1))
+    sides = corners[:, 2:] - corners[:, :2]
+    (kept,) = np.nonzero((sides[:, 0] >= min_size) & (sides[:, 1] >= min_size))
     return Tensor(kept) if isinstance(boxes, Tensor) else kept
 
 

@@ -186,6 +186,8 @@ LEAST_SIDE = 1e-2  # pixels; a box that the image's border has cut to less is no
 
 def inside_crowds(boxes: np.ndarray, crowds: np.ndarray) -> np.ndarray:
     """Whether each box (R, 4) lies in one of the crowds (C, 4) by IN_CROWD of its own area: (R,) bool."""
+    if not len(crowds):
+        return np.zeros(len(boxes), bool)
     top_left = np.maximum(boxes[:, None, :2], crowds[:, :2])
     sides = np.maximum(np.minimum(boxes[:, None, 2:], crowds[:, 2:]) - top_left, 0)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

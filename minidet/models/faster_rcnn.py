@@ -114,31 +114,29 @@ class RegionProposalNetwork(nn.Module):
         watch.emit("rpn.proposals", proposals)
         if targets is None:
             return proposals, {}
-        chosen = [self.sample(np.concatenate(anchors), batch.sizes[i], target) for i, target in enumerate(targets)]
+        anchors = np.concatenate(anchors)
+        chosen = [self.sample(anchors, size, target) for size, target in zip(batch.sizes, targets, strict=True)]
         return proposals, rpn_losses(F.concatenate(objectness, 1), F.concatenate(deltas, 1), chosen)
 
     def proposals(
         self, objectness: list[Any], deltas: list[Any], anchors: list[np.ndarray], batch: ImageBatch
     ) -> list[np.ndarray]:
         """Proposals (P_i, 4) of each image. They are constants: no gradient flows through their coordinates."""
-        scores = [to_numpy(level.data) for level in objectness]
-        moves = [to_numpy(level.data) for level in deltas]
         before, after = (counts[0 if self.training else 1] for counts in (self.pre_nms, self.post_nms))
-        chosen = []
-        for image, size in enumerate(batch.sizes):
-            best = [best_first(level[image], before) for level in scores]
-            boxes = [
-                decode_boxes(move[image][kept], anchor[kept])
-                for move, anchor, kept in zip(moves, anchors, best, strict=True)
-            ]
-            of_level = np.repeat(np.arange(len(best)), [len(kept) for kept in best])
-            of_box = np.concatenate([level[image][kept] for level, kept in zip(scores, best, strict=True)])
-            chosen.append(
-                filter_proposals(
-                    np.concatenate(boxes), of_box, of_level, size, after, self.nms_threshold, self.min_size
-                )[0]
-            )
-        return chosen
+        boxes, scores = [], []
+        for level_scores, moves, of_cells in zip(objectness, deltas, anchors, strict=True):
+            level_scores, moves = to_numpy(level_scores.data), to_numpy(moves.data)
+            best = np.stack([best_first(of_image, before) for of_image in level_scores])  # (N, B)
+            moves = np.take_along_axis(moves, best[..., None], axis=1)
+            decoded = decode_boxes(moves.reshape(-1, 4), of_cells[best].reshape(-1, 4))
+            boxes.append(decoded.reshape(moves.shape))
+            scores.append(np.take_along_axis(level_scores, best, axis=1))
+        of_level = np.repeat(np.arange(len(boxes)), [level.shape[1] for level in boxes])
+        boxes, scores = np.concatenate(boxes, axis=1), np.concatenate(scores, axis=1)
+        return [
+            filter_proposals(*of_image, of_level, size, after, self.nms_threshold, self.min_size)[0]
+            for *of_image, size in zip(boxes, scores, batch.sizes, strict=True)
+        ]
 
     def sample(
         self, anchors: np.ndarray, size: tuple[int, int], target: dict
@@ -147,7 +145,8 @@ class RegionProposalNetwork(nn.Module):
         of background."""
         usable = np.arange(len(anchors))
         if self.inside_only:
-            (usable,) = np.nonzero((anchors[:, :2] >= 0).all(axis=1) & (anchors[:, 2:] <= size[::-1]).all(axis=1))
+            x1, y1, x2, y2 = anchors.T
+            (usable,) = np.nonzero((x1 >= 0) & (y1 >= 0) & (x2 <= size[1]) & (y2 <= size[0]))
         candidates = anchors[usable]
         matched = match_boxes(box_iou(target["boxes"], candidates), self.fg_iou, self.bg_iou, allow_low_quality=True)
         background = (matched == BELOW) & ~inside_crowds(candidates, target["crowds"])

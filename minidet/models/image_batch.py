@@ -62,8 +62,8 @@ def batch_images(
     original_sizes = [tuple(image.shape[1:]) for image in images]
     sizes = [resized(size, min_size, max_size) for size in original_sizes]
     height, width = (-(-max(sides) // divisor) * divisor for sides in zip(*sizes, strict=True))
-    if isinstance(images, Tensor) and sizes == original_sizes and (height, width) == sizes[0]:
-        whole = normalize(images)  # all of one size: nothing to move
+    if sizes == original_sizes and set(sizes) == {(height, width)}:  # all of one size: nothing to move
+        whole = normalize(images if isinstance(images, Tensor) else F.stack(images))
         watch.emit("image_batch.images", whole)
         return ImageBatch(whole, sizes, original_sizes)
     placed = []
@@ -91,7 +91,8 @@ def resized(size: tuple[int, int], min_size: int | None, max_size: int | None) -
 def centred(images: Any) -> Any:
     """Images (..., 3, H, W) less their own mean colour: how a TinyBackbone likes them. It centres what it is given
     once more, which then changes nothing, also where zeros lie around an image."""
-    return images - images.mean(axis=(-2, -1), keepdims=True)
+    # Row after row: of channels-last memory both axes at once would take twenty times as long.
+    return images - images.mean(axis=-2, keepdims=True).mean(axis=-1, keepdims=True)
 
 
 def detection_targets(targets: Sequence[dict], batch: ImageBatch, classes: int) -> list[dict]:

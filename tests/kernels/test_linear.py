@@ -27,7 +27,9 @@ def test_values_by_hand(version: str, dtype: type) -> None:
 
 @pytest.mark.skipif(not HAS_CPU, reason="Numba is not installed")
 @pytest.mark.parametrize("rows", [1, 2, 8, 9, 64, 65, 300])
-@pytest.mark.parametrize(("outputs", "channels"), [(512, 512), (520, 576), (8, 64 * 577), (4096, 64), (1000, 303)])
+@pytest.mark.parametrize(
+    ("outputs", "channels"), [(512, 512), (520, 576), (8, 64 * 577), (4096, 64), (1000, 303), (256, 1088)]
+)
 def test_all_ways_to_multiply_agree_with_numpy(rows: int, outputs: int, channels: int) -> None:
     """Around the number of rows where loops give way to tiles; blocks that are full, that are not, and no multiples."""
     rng = np.random.default_rng(rows)

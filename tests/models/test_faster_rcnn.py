@@ -9,7 +9,7 @@ from minidet import functional as F
 from minidet import no_grad, watch
 from minidet.boxes import base_anchors, grid_anchors
 from minidet.models.faster_rcnn import RPN_BETA, RegionProposalNetwork, RPNHead, rpn_losses
-from minidet.models.image_batch import ImageBatch
+from minidet.models.image_batch import ImageBatch, batch_images, centred
 from minidet.random import manual_seed
 
 LOSSES = ["loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"]
@@ -193,3 +193,18 @@ def test_images_that_cannot_be_are_refused():
     image = minidet.Tensor(np.zeros((3, 8, 8), np.float32))
     with pytest.raises(ValueError, match="expected a target for each of 2 images, got 1"):
         small_detector()([image, image], [{"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}])
+
+
+def test_images_of_one_size_are_the_same_as_a_list_as_one_array_and_beside_a_larger_one():
+    rng = np.random.default_rng(0)
+    images = [scene(rng, 16, 24, 0)[0] for _ in range(3)]
+    expected = np.stack([image.numpy() - image.numpy().mean(axis=(1, 2), keepdims=True) for image in images])
+    as_list = batch_images(images, centred, None, None, 8)
+    as_array = batch_images(minidet.Tensor(np.stack([image.numpy() for image in images])), centred, None, None, 8)
+    padded = batch_images([*images, scene(rng, 24, 24, 0)[0]], centred, None, None, 8)
+    for batch in (as_list, as_array, padded):
+        np.testing.assert_allclose(batch.tensor.numpy()[:3, :, :16], expected, atol=1e-6)
+        assert batch.sizes[:3] == [(16, 24)] * 3
+    assert as_list.padded_size == as_array.padded_size == (16, 24)
+    assert padded.padded_size == (24, 24)
+    assert not padded.tensor.numpy()[:3, :, 16:].any()

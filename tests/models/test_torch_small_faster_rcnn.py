@@ -31,7 +31,8 @@ def both(monkeypatch):
     other = rival.TorchSmallFasterRCNN(anchors, CLASSES, hidden=32)
     state = {name: torch.from_numpy(np.array(array)) for name, array in model.state_dict().items()}
     missing, unexpected = other.load_state_dict(state, strict=False)
-    assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)
     return model, other
 
 
@@ -65,7 +66,10 @@ def test_the_same_detections(both):
     with no_grad(), torch.no_grad():
         ours, theirs = model(minidet.Tensor(images)), other(torch.from_numpy(images))
     for found, expected in zip(ours, theirs, strict=True):
-        assert len(found["scores"]) > 20
-        np.testing.assert_array_equal(found["labels"], expected["labels"])
-        np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
-        np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-2)
+        rows, others = (
+            np.column_stack([one["labels"] * 100, one["scores"] * 100, one["boxes"]]) for one in (found, expected)
+        )
+        assert len(rows) == len(others) == 100
+        # Where two scores are equal but for rounding, the order may be another.
+        distances = np.abs(rows[:, None] - others).max(axis=2)
+        assert max(distances.min(axis=0).max(), distances.min(axis=1).max()) < 1e-2

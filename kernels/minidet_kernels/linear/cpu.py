@@ -13,6 +13,7 @@ import numpy as np
 from numba import prange
 
 from minidet_kernels.compiler import parallel, serial
+from minidet_kernels.linear.product import LANES as TILE_LANES
 from minidet_kernels.linear.product import ROW_STEP, multiply
 from minidet_kernels.memory import contiguous, empty
 from minidet_kernels.vectors import load, store
@@ -33,6 +34,8 @@ def linear(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     if not _fits(x.dtype, weight.shape):
         return np.matmul(x, weight.T)
     x, weight = contiguous(x), contiguous(weight)
+    if len(x) > FEW and len(x) >= len(weight) and len(weight) % TILE_LANES == 0:
+        return multiply(_whole_tiles(x), np.ascontiguousarray(weight.T))[: len(x)]  # the smaller one is turned
     if len(x) > FEW:
         # Y' = W X', so that the weight is the matrix that is read as it lies
         rows = -(-len(x) // LANES) * LANES
@@ -49,9 +52,7 @@ def linear_input_grad(grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return np.matmul(grad, weight)
     grad, weight = contiguous(grad), contiguous(weight)
     if len(grad) > FEW:
-        rows = np.zeros((-(-len(grad) // ROW_STEP) * ROW_STEP, grad.shape[1]), np.float32)
-        rows[: len(grad)] = grad
-        return multiply(rows, weight)[: len(grad)]
+        return multiply(_whole_tiles(grad), weight)[: len(grad)]
     x_grad = np.zeros((len(grad), weight.shape[1]), np.float32)
     _weighted_sums(grad, weight, x_grad)
     return x_grad
@@ -66,6 +67,12 @@ def linear_weight_grad(x: np.ndarray, grad: np.ndarray) -> np.ndarray:
     weight_grad = empty((grad.shape[1], x.shape[1]), np.float32)
     _outer_products(contiguous(grad), x, weight_grad)
     return weight_grad
+
+
+def _whole_tiles(x: np.ndarray) -> np.ndarray:
+    """x with rows of zeros below, up to a whole number of tiles; x itself if there is nothing to add."""
+    missing = -len(x) % ROW_STEP
+    return np.concatenate([x, np.zeros((missing, x.shape[1]), np.float32)]) if missing else x
 
 
 def _fits(dtype: np.dtype, weight_shape: tuple[int, int]) -> bool:
