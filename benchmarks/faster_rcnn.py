@@ -63,7 +63,8 @@ class Torch:
         state = {name: torch.from_numpy(np.array(array)) for name, array in training.model.state_dict().items()}
         self.model.load_state_dict(state, strict=False)  # torch's batch norm counts batches, too
         self.model.to(memory_format=self.memory).train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), 0.0, weight_decay=settings["weight_decay"])
+        decay = settings["weight_decay"]
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), 0.0, weight_decay=decay, fused=True)
 
     def images(self, images: list[np.ndarray]) -> Any:
         return self.torch.from_numpy(np.stack(images)).contiguous(memory_format=self.memory)

@@ -11,7 +11,7 @@ suppression   torchvision's algorithm, two nested loops over the sorted boxes, c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numba
 import numpy as np
@@ -203,20 +203,21 @@ def rpn_losses(objectness: Tensor, deltas: Tensor, chosen: list[Chosen]) -> dict
     }
 
 
-def roi_align(x: Tensor, boxes: Iterable[Tensor]) -> Tensor:
+def roi_align(x: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     """x (N, C, H, W), boxes (R_i, 4) of each image -> (R, C, 7, 7), each bin the mean of 2 x 2 samples."""
-    rows_and_columns = x.permute(0, 2, 3, 1)  # (N, H, W, C), a view of channels-last memory
-    regions = []
-    for of_image, these in zip(rows_and_columns, boxes, strict=True):
-        height, width, channels = of_image.shape
-        starts = these[:, :2] / STRIDE
-        sides = (these[:, 2:] / STRIDE - starts).clamp(min=1)
-        across, down = (weights_of(starts[:, axis], sides[:, axis], (width, height)[axis]) for axis in (0, 1))
-        of_rows = down.reshape(-1, height) @ of_image.reshape(height, -1)  # (7 R, W C)
-        of_rows = of_rows.reshape(len(these), BINS, width, channels)
-        bins = across[:, None] @ of_rows  # (R, 1, 7, W) (R, 7, W, C) -> (R, 7, 7, C)
-        regions.append(bins)
-    return torch.cat(regions).permute(0, 3, 1, 2)
+    _, channels, height, width = x.shape
+    counts, boxes = [len(these) for these in boxes], torch.cat(list(boxes))
+    starts = boxes[:, :2] / STRIDE
+    sides = (boxes[:, 2:] / STRIDE - starts).clamp(min=1)
+    across, down = (weights_of(starts[:, axis], sides[:, axis], (width, height)[axis]) for axis in (0, 1))
+    maps = x.permute(0, 2, 3, 1)  # (N, H, W, C), a view of channels-last memory
+    of_rows = [
+        these.reshape(-1, height) @ of_image.reshape(height, -1)
+        for these, of_image in zip(down.split(counts), maps, strict=True)
+    ]
+    of_rows = torch.cat(of_rows).reshape(-1, width, channels)  # (7 R, W, C)
+    bins = torch.bmm(across.repeat_interleave(BINS, 0), of_rows)  # (7 R, 7, W) (7 R, W, C) -> (7 R, 7, C)
+    return bins.reshape(-1, BINS, BINS, channels).permute(0, 3, 1, 2)
 
 
 def weights_of(starts: Tensor, sides: Tensor, size: int) -> Tensor:
