@@ -30,7 +30,7 @@ from .losses import (
     multi_margin_loss,
     smooth_l1_loss,
 )
-from .normalization import batch_norm, local_response_norm, scale_and_shift
+from .normalization import batch_norm, local_response_norm
 from .pooling import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
 from .resample import interpolate
 from .rois import roi_align, roi_pool
@@ -68,7 +68,6 @@ __all__ = [
     "relu",
     "roi_align",
     "roi_pool",
-    "scale_and_shift",
     "sigmoid",
     "sin",
     "smooth_l1_loss",

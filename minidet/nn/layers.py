@@ -9,6 +9,7 @@ from minidet_kernels.arguments import as_size
 
 from .. import functional as F
 from ..autograd import Tensor
+from ..functional.normalization import scale_and_shift
 from . import init
 from .module import Module, Parameter
 
@@ -162,7 +163,7 @@ class BatchNorm2d(Module):
     def scale_and_shift(self) -> tuple[Any, Any]:
         """What it does in evaluation, y = scale * x + shift: two arrays (C,)."""
         running = (self.running_mean, self.running_var)
-        return F.scale_and_shift(*running, self.weight.data, self.bias.data, self.eps)
+        return scale_and_shift(*running, self.weight.data, self.bias.data, self.eps)
 
     def describe(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
@@ -190,7 +191,7 @@ class FrozenBatchNorm2d(Module):
 
     def scale_and_shift(self) -> tuple[Any, Any]:
         """y = scale * x + shift: two arrays (C,)."""
-        return F.scale_and_shift(self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+        return scale_and_shift(self.running_mean, self.running_var, self.weight, self.bias, self.eps)
 
     def describe(self) -> str:
         return f"{self.num_features}, eps={self.eps}"
