@@ -49,6 +49,8 @@ SYSTEM = System(
     collate=collate_list,
     task="detection",
     metric="map",
+    doctor=("epochs=300", "learning_rate=0.002"),
+    doctor_metric="map_50",
     metrics_note=detection.METRICS_NOTE,
     defaults=DEFAULTS,
 )
