@@ -25,6 +25,7 @@ DEFAULTS = detection.DEFAULTS | {
     "proposals_per_image": 2000,  # at most
     "pooling": "pool",  # "pool", RoIPool, or "align", RoIAlign
     "hidden": 256,  # units of the fully connected layers
+    "background_iou": 0.1,  # regions that overlap with objects by less teach nothing (section 2.3)
     "box_loss": True,  # off: the class alone is learned
     "freeze_backbone": False,  # on: only the fully connected layers learn, as in SPPnet
 }
@@ -40,6 +41,7 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
         config["hidden"],
         RoIPooling(7, config["pooling"]),
         partial(selective_search, mode=config["proposals"], limit=config["proposals_per_image"]),
+        bg_iou=config["background_iou"],
         box_loss=config["box_loss"],
         **detection.sizes(config),
     )
