@@ -18,23 +18,29 @@ from minidet.cli.common import (
 )
 
 EPILOG = """systems:
-  localizer    the class of an image's one object, and its box, learned from true boxes
-  classifier   the class of an image's one object: pretraining for a backbone
-  pose         the joints of people, in their boxes
-  wsol         as localizer, but learned from the classes alone, without boxes
+  localizer       the class of an image's one object, and its box, learned from true boxes
+  classifier      the class of an image's one object: pretraining for a backbone
+  pose            the joints of people, in their boxes
+  wsol            as localizer, but learned from the classes alone, without boxes
+  sliding_window  any number of objects: a classifier at every position and scale
+  rcnn            regions from Selective Search, warped and classified one by one
+  fast_rcnn       the same regions, cut out of one feature map
+  faster_rcnn     regions that a network proposes, on the same feature map
+  faster_rcnn_four_steps  the same, trained in the lecture's four steps
 
 example:
   minidet train localizer --out runs/first
   minidet train wsol --set help=                            no such setting: lists those of wsol with their defaults
   minidet data make scenes --task localization --images 5000        data of your own look like these
   minidet train localizer --data scenes --set epochs=30 --set learning_rate=0.001 --out runs/longer
+  minidet train faster_rcnn --data scenes --out runs/detector       COCO, VOC or YOLO folders, images of any size
   minidet train localizer --out runs/longer --resume        after Ctrl-C, a crash or a power cut
   minidet train localizer --device cuda --out runs/gpu      on a GPU; with --resume on either device"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("system", metavar="SYSTEM", help="what to train: localizer, classifier, pose, wsol")
+    parser.add_argument("system", metavar="SYSTEM", help="what to train: one of the systems below")
     parser.add_argument(
         "--data", type=Path, metavar="DIR",
         help="data set (default: generated scenes in OUT/data); with --resume where it lies now, if it was moved",

@@ -431,7 +431,7 @@ def test_a_demo_that_was_stopped_is_continued(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("train localiser", "expected one of the systems localizer, classifier, pose, wsol, got 'localiser'"),
+        ("train localiser", f"expected one of the systems {', '.join(SYSTEMS)}, got 'localiser'"),
         ("train localizer --set epoch=3", "localizer has no setting 'epoch'; it has alpha=0.5, augment=true, batch_"),
         ("train localizer --set epochs=three", "expected a value of type int, got 'three'"),
         ("train localizer --set optimizer=sdg", "optimizer: expected sgd, adam, adamw, got 'sdg'"),
