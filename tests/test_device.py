@@ -179,7 +179,8 @@ class EveryLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.LeakyReLU(0.1),
+            nn.ConvNormReLU(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU()),
+            nn.FrozenBatchNorm2d(4), nn.MaxPool2d(2), nn.LeakyReLU(0.1),
             nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), nn.LocalResponseNorm(3), nn.Tanh(), nn.AvgPool2d(2),
             nn.AdaptiveAvgPool2d(3), nn.Dropout(0.3), nn.Identity(),
         )  # fmt: skip

@@ -72,6 +72,10 @@ CALLS = {
     "region_boxes": (LABELS,),
     "color_histograms": (IMAGE, LABELS),
     "texture_histograms": (IMAGE, LABELS),
+    "region_warp": (X[0], BOXES, 4),
+    "linear_svm": (ROWS, np.arange(len(ROWS)) > 0),
+    "match_detections": (np.ones(1, np.float32), ONE, ONE, np.zeros((1, 1), bool), np.zeros(1, bool), (0.5,)),
+    "precision_at_recalls": (np.ones((1, 1), np.int8), ONE, ONE[None], (0.5,)),
     "group_regions": (BOXES, ONE, np.zeros((0, 2), np.int64), ONE[:, None], ONE[:, None], np.ones((1, 4), bool)),
 }
 NO_ARRAYS = {"available", "current", "exact", "use"}

@@ -157,7 +157,7 @@ def test_settings_are_overridden_in_the_type_of_their_default():
         ("epochs", "expected key=value, got 'epochs'"),
         ("epochs=many", "epochs: expected a value of type int, got 'many'"),
         ("epochs=1.5", "epochs: expected a value of type int, got '1.5'"),
-        ("schedule=linear", "schedule: expected constant, step, cosine, got 'linear'"),
+        ("schedule=linear", "schedule: expected constant, step, cosine, four_cosines, got 'linear'"),
         ("batch_size=0", "batch_size: expected 1 or more, got 0"),
         ("learning_rate=nan", "learning_rate: expected a finite number"),
         ("learning_rate=-1", "learning_rate: expected 0 or more, got -1.0"),
@@ -170,7 +170,7 @@ def test_overrides_that_make_no_sense_are_refused(override, message):
 
 
 def test_an_unknown_system_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="systems localizer, classifier, pose, wsol, got 'localiser'"):
+    with pytest.raises(ValueError, match=r"systems localizer, classifier, pose, wsol, .*, got 'localiser'"):
         load_system("localiser")
 
 

@@ -31,5 +31,5 @@ def test_a_run_that_ends_within_its_warmup_is_no_error():
 
 
 def test_an_unknown_schedule_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="constant, step, cosine, got 'linear'"):
+    with pytest.raises(ValueError, match="constant, step, cosine, four_cosines, got 'linear'"):
         find_schedule("linear", 0)

@@ -49,7 +49,7 @@ def test_it_learns_eight_images_by_heart() -> None:
     images = scenes()
     overrides = ["size=40", "epochs=30", "batch_size=8", "warmup=5", "weight_decay=0", "augment=false", "levels=3"]
     training = Training(SYSTEM, SYSTEM.configure([*overrides, "largest=22", "windows=16"]), CLASSES, images, seed=0)
-    training.train_mode()
+    training.begin_epoch()
     losses = []
     while not training.finished:
         losses += [training.step(batch)["loss_classifier"] for batch in training.loader]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import prange
 
-from minidet_kernels.compiler import parallel, serial, strict_serial
+from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.memory import contiguous, empty_channels_last, to_public
+from minidet_kernels.resample.geometry import axis_taps
 
 
 def region_warp(
@@ -16,12 +15,29 @@ def region_warp(
 ) -> np.ndarray:
     warped = empty_channels_last((len(rows), len(image), size, size), image.dtype)
     constant = np.zeros(len(image), image.dtype) if fill is None else contiguous(fill)
-    _warp_all(contiguous(image.transpose(1, 2, 0)), rows, columns, constant, fill is None, warped)
+    index, weight, starts = _taps(rows, columns, image.dtype)
+    _warp_all(
+        contiguous(image.transpose(1, 2, 0)), rows, columns, index, weight, starts, constant, fill is None, warped
+    )
     return to_public(warped)
 
 
+def _taps(rows: np.ndarray, columns: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two pixels that each pixel of a result is between, and their weights, index and weight (2, T), for all pairs
+    of lengths before and after that occur, one after the other; and where those of each region's rows and columns
+    start, (2, P). By NumPy, as in the reference: compiled code may round the places otherwise, and on or beside a pixel
+    is a difference where its neighbour is NaN."""
+    pairs = np.concatenate([rows[:, [1, 3]], columns[:, [1, 3]]])
+    distinct, number = np.unique(pairs, axis=0, return_inverse=True)
+    counts = distinct[:, 1]
+    taps = [axis_taps(int(length), int(count), False, None) for length, count in distinct if count]
+    index = np.concatenate([np.zeros((2, 0), np.int64), *(one for one, _ in taps)], axis=1)
+    weight = np.concatenate([np.zeros((2, 0)), *(one for _, one in taps)], axis=1).astype(dtype)
+    return index, weight, (np.cumsum(counts) - counts)[number].reshape(2, -1)
+
+
 @parallel
-def _warp_all(image, rows, columns, fill, by_mean, warped):
+def _warp_all(image, rows, columns, index, weight, starts, fill, by_mean, warped):
     for p in prange(len(rows)):
         top, height, i, down = rows[p]
         left, width, j, across = columns[p]
@@ -31,38 +47,24 @@ def _warp_all(image, rows, columns, fill, by_mean, warped):
         else:
             region = image[top : top + height, left : left + width]
             shown = square[i : i + down, j : j + across]
-            _resize(region, shown)
+            _resize(region, shown, index, weight, starts[0, p], starts[1, p])
             _surround(square, i, down, j, across, _mean(shown) if by_mean else fill)
 
 
 @serial
-def _resize(region, shown):
+def _resize(region, shown, index, weight, first_row, first_column):
     """shown (h, w, C) = region (H, W, C) resized."""
     down, across, channels = shown.shape
-    row, up = _taps(len(region), down, shown)
-    column, part = _taps(len(region[0]), across, shown)
     for i in range(down):
-        above, below = region[row[0, i]], region[row[1, i]]
+        row = first_row + i
+        above, below = region[index[0, row]], region[index[1, row]]
         for j in range(across):
-            left, right = column[0, j], column[1, j]
+            column = first_column + j
+            left, right = index[0, column], index[1, column]
             for c in range(channels):
-                top = part[0, j] * above[left, c] + part[1, j] * above[right, c]
-                bottom = part[0, j] * below[left, c] + part[1, j] * below[right, c]
-                shown[i, j, c] = up[0, i] * top + up[1, i] * bottom
-
-
-@strict_serial
-def _taps(length, count, shown):
-    """The two pixels of `length` that each of `count` is between, and their weights: index and weight, (2, count), the
-    latter of shown's dtype. Rounded as in NumPy: on or beside a pixel is a difference where its neighbour is NaN."""
-    index, weight = np.empty((2, count), np.int64), np.empty((2, count), shown.dtype)
-    step = length / count
-    for i in range(count):
-        place = min(max((i + 0.5) * step - 0.5, 0.0), length - 1.0)
-        first = math.floor(place)
-        index[0, i], index[1, i] = first, first if length == count else min(first + 1, length - 1)
-        weight[0, i], weight[1, i] = 1 - (place - first), place - first
-    return index, weight
+                top = weight[0, column] * above[left, c] + weight[1, column] * above[right, c]
+                bottom = weight[0, column] * below[left, c] + weight[1, column] * below[right, c]
+                shown[i, j, c] = weight[0, row] * top + weight[1, row] * bottom
 
 
 @serial

@@ -59,7 +59,6 @@ class Record:
     path: Path
     name: str
     size: tuple[int, int] | None = None
-    image_id: int | str | None = None
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
@@ -69,6 +68,7 @@ class Record:
     head_boxes: np.ndarray | None = None
     proposals: np.ndarray | None = None
     segmentations: list | None = None
+    image_id: int | str | None = None
 
 
 @dataclass
