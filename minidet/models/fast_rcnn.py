@@ -34,7 +34,7 @@ from ..boxes import (
 from ..device import on_device_of, to_numpy
 from ..proposals import selective_search
 from ..random import generator
-from .image_batch import ImageBatch, batch_images, centred, detection_targets
+from .image_batch import ImageBatch, as_pixels, batch_images, centred, detection_targets
 from .roi_pooling import RoIPooling
 
 # One over the usual standard deviations of dx, dy, dw, dh, 0.1 and 0.2: targets that vary by 1 make the box loss count
@@ -267,7 +267,7 @@ class FastRCNN(nn.Module):
         """Regions (P, 4) of one image, in pixels of the batch and within the image."""
         boxes = target.get("proposals")
         if boxes is None:
-            boxes = self.propose(np.rint(to_numpy(image.data).transpose(1, 2, 0) * 255).astype(np.uint8))
+            boxes = self.propose(as_pixels(image))
         boxes = batch.from_original(np.asarray(boxes, np.float32).reshape(-1, 4), position)
         boxes = clip_boxes_to_image(boxes, batch.sizes[position])
         return boxes[remove_small_boxes(boxes, LEAST_SIDE)]

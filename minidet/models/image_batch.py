@@ -15,6 +15,7 @@ from .. import functional as F
 from .. import watch
 from ..autograd import Tensor
 from ..autograd.tensor import array_of
+from ..device import to_numpy
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,12 @@ def resized(size: tuple[int, int], min_size: int | None, max_size: int | None) -
     if max_size is not None:
         scale = min(scale, np.float32(max_size) / np.float32(max(size)))
     return tuple(max(int(side * float(scale)), 1) for side in size)
+
+
+def as_pixels(image: Any) -> np.ndarray:
+    """An image (3, H, W) in [0, 1], a Tensor, as the picture (H, W, 3) uint8 that it was: what regions are proposed
+    in."""
+    return np.rint(to_numpy(image.data).transpose(1, 2, 0) * 255).astype(np.uint8)
 
 
 def centred(images: Any) -> Any:

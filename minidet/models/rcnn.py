@@ -36,7 +36,7 @@ from ..device import on_device_of, to_numpy
 from ..proposals import selective_search
 from ..random import generator
 from .fast_rcnn import LEAST_SIDE, inside_crowds
-from .image_batch import ImageBatch, detection_targets
+from .image_batch import ImageBatch, as_pixels, detection_targets
 
 # Section 2.3: 32 positives and 96 background regions a step. Objects are rare among the proposals, so they are drawn
 # more often than they are met; a larger part forgets the background's many looks.
@@ -119,7 +119,7 @@ class RCNN(nn.Module):
         """The proposals (P, 4) of one image: the target's, or new ones where it has none."""
         boxes = target.get("proposals")
         if boxes is None:
-            boxes = self.propose(np.rint(to_numpy(image.data).transpose(1, 2, 0) * 255).astype(np.uint8))
+            boxes = self.propose(as_pixels(image))
         return as_boxes(boxes)
 
     # ---- the network, on regions

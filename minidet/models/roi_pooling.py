@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from minidet_kernels.rois import as_rois
+
 from .. import functional as F
 
 # Lin et al. 2017, equation 1: a region of 224 x 224 pixels, the size of ImageNet's pictures, is read from level 4,
@@ -44,7 +46,8 @@ class RoIPooling:
         """maps: (N, C, H_l, W_l) of each level. boxes: (R_i, 4) of each image, in pixels of the batch, whose images are
         padded_size = (H, W) large."""
         maps = maps[: self.levels]
-        rois = as_rois(boxes)
+        boxes = [np.asarray(of_image, np.float32) for of_image in boxes]
+        rois = as_rois("RoIPooling", boxes, len(boxes), np.empty(0, np.float32))  # (R, 5), the image in front
         if len(maps) == 1:
             return self.read(maps[0], rois, padded_size)
         levels = pyramid_levels(rois[:, 1:], [scale_of(level, padded_size) for level in maps])
@@ -56,12 +59,6 @@ class RoIPooling:
         pool = F.roi_align if self.method == "align" else F.roi_pool
         size = (self.output_size, self.output_size)
         return pool(level, rois.astype(level.dtype, copy=False), size, scale_of(level, padded_size), **self.sampling)
-
-
-def as_rois(boxes: Sequence[np.ndarray]) -> np.ndarray:
-    """Boxes (R_i, 4) of each image -> (R, 5) with the image's index in front."""
-    image = np.repeat(np.arange(len(boxes)), [len(of_image) for of_image in boxes])
-    return np.concatenate([image[:, None].astype(np.float32), *[np.concatenate(boxes)]], axis=1, dtype=np.float32)
 
 
 def scale_of(level: Any, padded_size: tuple[int, int]) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minidet.backbones import TinyBackbone
 from minidet.data.dataset import Dataset
 from minidet.models.four_steps import STEPS, FourStepFasterRCNN
 from minidet.training.recipes import detection, faster_rcnn
@@ -20,8 +21,9 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
     """The recipe faster_rcnn's model, and the RPN's backbone."""
     if config["epochs"] % STEPS:
         raise ValueError(f"epochs: expected a multiple of {STEPS}, as many for each step, got {config['epochs']}")
-    joint, own = (faster_rcnn.build(classes, config, rng) for _ in range(2))
-    return FourStepFasterRCNN(joint.backbone, own.backbone, joint.rpn, joint.roi_heads, **detection.sizes(config))
+    joint = faster_rcnn.build(classes, config, rng)
+    own = TinyBackbone.pretrained(joint.backbone.stride)
+    return FourStepFasterRCNN(joint.backbone, own, joint.rpn, joint.roi_heads, **detection.sizes(config))
 
 
 def begin_epoch(model: FourStepFasterRCNN, epoch: int, config: dict[str, Any]) -> None:
