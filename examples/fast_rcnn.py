@@ -29,8 +29,8 @@ from minidet.evaluation import proposal_recall
 from minidet.models.fast_rcnn import compressed
 from minidet.proposals import selective_search
 from minidet.training.fit import fit
-from minidet.training.recipes.detection import draw
-from minidet.training.recipes.fast_rcnn import SYSTEM, evaluate, prepare
+from minidet.training.recipes import detection
+from minidet.training.recipes.fast_rcnn import SYSTEM, prepare
 from minidet.training.step import as_tensors
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -72,12 +72,15 @@ def main() -> None:
         start = time.monotonic()
         models[name] = fit(SYSTEM, train, settings | changes, seed=seed, title=name)
         seconds = time.monotonic() - start
-        metrics, predictions = evaluate(models[name], test)
+        metrics, predictions = detection.evaluate(models[name], test)
         results[name] = metrics | {"seconds": seconds}
         tell(name, metrics, f"trained in {seconds:.0f} s")
         if name == "as in the paper":
             shown = range(min(PICTURES, len(test)))
-            save_png(out / "2-detections.png", draw([test[i] for i in shown], predictions[: len(shown)], test.classes))
+            save_png(
+                out / "2-detections.png",
+                detection.draw([test[i] for i in shown], predictions[: len(shown)], test.classes),
+            )
     model = models["as in the paper"]
     save_png(out / "1-regions.png", draw_regions(model, test))
 
@@ -86,7 +89,7 @@ def main() -> None:
     layer = model.roi_heads.box_head.fc6
     for rank in RANKS:
         model.roi_heads.box_head.fc6 = compressed(layer, rank)
-        metrics, _ = evaluate(model, test)
+        metrics, _ = detection.evaluate(model, test)
         timed = measure(model, test, f"fc6 of rank {rank}")
         results[f"rank {rank}"] = metrics | timed
         tell(f"fc6 of rank {rank}", metrics)

@@ -29,9 +29,8 @@ from minidet.data import make_dataset, open_dataset
 from minidet.drawing import grid, save_png
 from minidet.random import manual_seed
 from minidet.training.fit import fit
-from minidet.training.recipes import rcnn_stages
-from minidet.training.recipes.detection import draw
-from minidet.training.recipes.rcnn import SYSTEM, evaluate, prepare
+from minidet.training.recipes import detection, rcnn_stages
+from minidet.training.recipes.rcnn import SYSTEM, prepare
 
 STAGES = {  # (svm, box regression)
     "softmax": (False, False),
@@ -68,9 +67,9 @@ def main() -> None:
         print(f"\n3 to 5. {name}: fine-tuning, SVMs, box regression")
         model, results[name] = train_all(train, settings, seed, tuned, out)
         results[name] |= compare_stages(model, test)
-    _, predictions = evaluate(model, test.subset(range(min(PICTURES, len(test)))))
+    _, predictions = detection.evaluate(model, test.subset(range(min(PICTURES, len(test)))))
     shown = [test[i] for i in range(len(predictions))]
-    save_png(out / "2-detections.png", draw(shown, predictions, test.classes))
+    save_png(out / "2-detections.png", detection.draw(shown, predictions, test.classes))
 
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nThe pictures are in {out}: 1-regions.png, 2-detections.png; the numbers in results.json")
@@ -124,7 +123,7 @@ def compare_stages(model, test) -> dict[str, dict[str, float]]:
     results = {}
     for name, (model.svm, model.box_regression) in STAGES.items():
         start = time.monotonic()
-        metrics, _ = evaluate(model, test)
+        metrics, _ = detection.evaluate(model, test)
         metrics["milliseconds_an_image"] = (time.monotonic() - start) / len(test) * 1000
         results[name] = metrics
         told = f"AP50 {metrics['map_50']:.3f}, AP75 {metrics['map_75']:.3f}, AP {metrics['map']:.3f}"

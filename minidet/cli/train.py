@@ -26,7 +26,7 @@ EPILOG = """systems:
   rcnn            regions from Selective Search, warped and classified one by one
   fast_rcnn       the same regions, cut out of one feature map
   faster_rcnn     regions that a network proposes, on the same feature map
-  faster_rcnn_four_steps  the same, trained in the lecture's four steps
+  faster_rcnn_four_steps  the same, trained in four steps, as the lecture draws it
 
 example:
   minidet train localizer --out runs/first

@@ -258,10 +258,8 @@ class FastRCNN(nn.Module):
         watch.emit("fast_rcnn.proposals", proposals)
         maps = as_levels(self.backbone(batch.tensor))
         watch.emit("backbone.maps", maps)
-        if not self.training:
-            return self.roi_heads(maps, proposals, batch)
-        targets = detection_targets(targets, batch, self.roi_heads.num_classes - 1)
-        return self.roi_heads(maps, proposals, batch, targets)
+        truth = detection_targets(targets, batch, self.roi_heads.num_classes - 1) if self.training else None
+        return self.roi_heads(maps, proposals, batch, truth)
 
     def proposals(self, image: Any, target: dict, batch: ImageBatch, position: int) -> np.ndarray:
         """Regions (P, 4) of one image, in pixels of the batch and within the image."""

@@ -7,7 +7,7 @@
                                                                     `-> Fast R-CNN: class and box
 
 Four losses: the RPN's two, of object against no object and of its boxes, and Fast R-CNN's two. They are trained
-jointly, as here, by their sum, or alternately (training/four_steps.py).
+jointly, as here, by their sum, or alternately (models/four_steps.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -126,6 +126,8 @@ class RegionProposalNetwork(nn.Module):
         boxes, scores = [], []
         for level_scores, moves, of_cells in zip(objectness, deltas, anchors, strict=True):
             level_scores, moves = to_numpy(level_scores.data), to_numpy(moves.data)
+            # No number, no proposal: training goes on to the losses, which are none either, and there it is explained.
+            level_scores = np.where(np.isnan(level_scores), np.float32(-np.inf), level_scores)
             best = np.stack([best_first(of_image, before) for of_image in level_scores])  # (N, B)
             moves = np.take_along_axis(moves, best[..., None], axis=1)
             decoded = decode_boxes(moves.reshape(-1, 4), of_cells[best].reshape(-1, 4))
@@ -191,8 +193,8 @@ class FasterRCNN(nn.Module):
     normalize, min_size, max_size   how images are prepared: batch_images
 
     Training: model(images, targets) -> the four losses. targets: dicts with boxes (R, 4), labels (R,) in 1..K and
-    iscrowd (R,), on the CPU, in pixels of their image; R may be 0. Evaluation: model(images) -> a dict an image with
-    boxes (D, 4), labels (D,) and scores (D,), on the CPU.
+    iscrowd (R,), on the CPU, in pixels of their image; R may be 0. Evaluation, model.eval(): model(images) -> a dict an
+    image with boxes (D, 4), labels (D,) and scores (D,), on the CPU; targets are not looked at.
     """
 
     def __init__(
@@ -210,13 +212,12 @@ class FasterRCNN(nn.Module):
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         batch = batch_images(images, self.normalize, self.min_size, self.max_size, self.backbone.stride)
-        if targets is not None:
-            targets = detection_targets(targets, batch, self.roi_heads.num_classes - 1)
+        truth = detection_targets(targets, batch, self.roi_heads.num_classes - 1) if self.training else None
         maps = as_levels(self.backbone(batch.tensor))
         watch.emit("backbone.maps", maps)
-        proposals, rpn_losses = self.rpn(maps, batch, targets)
-        found = self.roi_heads(maps, proposals, batch, targets)
-        return found if targets is None else rpn_losses | found
+        proposals, rpn_losses = self.rpn(maps, batch, truth)
+        found = self.roi_heads(maps, proposals, batch, truth)
+        return rpn_losses | found if self.training else found
 
 
 def small_faster_rcnn(

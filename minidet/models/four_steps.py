@@ -5,8 +5,9 @@
     3  the RPN is trained on Fast R-CNN's backbone, which stays as it is: now both share it
     4  Fast R-CNN's own layers are trained on, with the proposals of step 3
 
-Both backbones start from the classifier's weights. The lecture's slide freezes the backbone in step 1; the paper and
-its code do not. Afterwards the model is a FasterRCNN like any other, with a backbone to spare.
+Both backbones start from the classifier's weights. The lecture's slide freezes the backbone in step 1, which
+`freeze_first` does; the paper and its code do not. Afterwards the model is a FasterRCNN like any other, with a backbone
+to spare.
 """
 
 from typing import Any
@@ -25,7 +26,8 @@ STEPS = 4
 class FourStepFasterRCNN(FasterRCNN):
     """A FasterRCNN whose training goes through the four steps: `enter(step)` begins one.
 
-    rpn_backbone: the RPN's own one, of steps 1 and 2, like `backbone`. Other arguments: FasterRCNN's. In steps 1 and 3
+    rpn_backbone: the RPN's own one, of steps 1 and 2, like `backbone`. freeze_first: it stays as it is in step 1, so
+    that only the RPN's layers learn, as on the lecture's slide. Other arguments: FasterRCNN's. In steps 1 and 3
     model(images, targets) gives the RPN's losses, in 2 and 4 Fast R-CNN's. The step is part of the state_dict.
     """
 
@@ -35,10 +37,11 @@ class FourStepFasterRCNN(FasterRCNN):
         rpn_backbone: nn.Module,
         rpn: RegionProposalNetwork,
         roi_heads: RoIHeads,
+        freeze_first: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(backbone, rpn, roi_heads, **options)
-        self.rpn_backbone = rpn_backbone
+        self.rpn_backbone, self.freeze_first = rpn_backbone, freeze_first
         self.register_buffer("step", np.ones((), np.int64))
         self.enter(1)
 
@@ -48,7 +51,7 @@ class FourStepFasterRCNN(FasterRCNN):
             raise ValueError(f"FourStepFasterRCNN: expected a step from 1 to {STEPS}, got {step}")
         self.step[...] = step
         learns = {
-            1: (self.rpn_backbone, self.rpn),
+            1: (self.rpn,) if self.freeze_first else (self.rpn_backbone, self.rpn),
             2: (self.backbone, self.roi_heads),
             3: (self.rpn,),
             4: (self.roi_heads,),
@@ -58,15 +61,15 @@ class FourStepFasterRCNN(FasterRCNN):
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         batch = batch_images(images, self.normalize, self.min_size, self.max_size, self.backbone.stride)
-        if targets is not None:
-            targets = detection_targets(targets, batch, self.roi_heads.num_classes - 1)
+        truth = detection_targets(targets, batch, self.roi_heads.num_classes - 1) if self.training else None
         step = int(self.step)
-        shared = step >= 3
-        maps = as_levels(self.backbone(batch.tensor)) if shared or step == 2 or targets is None else []
+        shared, rpn_learns = step >= 3, self.training and step in (1, 3)
+        maps = as_levels(self.backbone(batch.tensor)) if shared or not rpn_learns else []
         rpn_maps = maps if shared else as_levels(self.rpn_backbone(batch.tensor))
         watch.emit("backbone.maps", maps or rpn_maps)
-        if targets is not None and step in (1, 3):
-            return self.rpn(rpn_maps, batch, targets)[1]
-        with no_grad():  # proposals are data, as if they came from a file
+        if rpn_learns:
+            return self.rpn(rpn_maps, batch, truth)[1]
+        self.rpn.training = self.training  # it learns nothing now, but gives as many proposals as training wants
+        with no_grad():  # they are data, as if they came from a file
             proposals, _ = self.rpn(rpn_maps, batch)
-        return self.roi_heads(maps, proposals, batch, targets)
+        return self.roi_heads(maps, proposals, batch, truth)

@@ -102,13 +102,15 @@ def centred(images: Any) -> Any:
     return images - images.mean(axis=-2, keepdims=True).mean(axis=-1, keepdims=True)
 
 
-def detection_targets(targets: Sequence[dict], batch: ImageBatch, classes: int) -> list[dict]:
+def detection_targets(targets: Sequence[dict] | None, batch: ImageBatch, classes: int) -> list[dict]:
     """What an image is trained on: dicts with boxes (R, 4) float32 in the batch's pixels, labels (R,) in 1..classes,
     and crowds (C, 4), the boxes around groups, which are neither objects nor background.
 
     targets: as the data sets give them, with boxes in pixels of the images as they came. Raises ValueError, with the
     positions in the batch, for boxes without area and labels that are not there.
     """
+    if targets is None:
+        raise ValueError("expected targets to train on, got None; call model.eval() first for detections")
     if len(targets) != len(batch):
         raise ValueError(f"expected a target for each of {len(batch)} images, got {len(targets)}")
     prepared = []

@@ -117,7 +117,7 @@ class SlidingWindow(nn.Module):
         self.fc2 = nn.Linear(hidden, num_classes)
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
-        if targets is None:
+        if not self.training:
             return [self.detect(image) for image in images]
         return {"loss_classifier": self.loss(images, targets)}
 

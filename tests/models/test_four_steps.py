@@ -12,9 +12,9 @@ PARTS = ("rpn_backbone", "backbone", "rpn", "roi_heads")
 LEARNS = {1: {"rpn_backbone", "rpn"}, 2: {"backbone", "roi_heads"}, 3: {"rpn"}, 4: {"roi_heads"}}
 
 
-def four_steps() -> FourStepFasterRCNN:
+def four_steps(**options) -> FourStepFasterRCNN:
     joint = small_detector()
-    return FourStepFasterRCNN(joint.backbone, TwoConvolutions(), joint.rpn, joint.roi_heads)
+    return FourStepFasterRCNN(joint.backbone, TwoConvolutions(), joint.rpn, joint.roi_heads, **options)
 
 
 def batch(seed: int = 0):
@@ -47,6 +47,27 @@ def test_the_rpn_looks_at_its_own_backbone_until_it_shares_one(step, shared):
         after = model(images)
     same = all(np.array_equal(a["boxes"], b["boxes"]) for a, b in zip(before, after, strict=True))
     assert same == shared
+
+
+def test_the_lectures_first_step_leaves_the_backbone_as_it_is():
+    model = four_steps(freeze_first=True)
+    sum(model(*batch()).values(), start=minidet.Tensor(np.float32(0))).backward()
+    assert all(parameter.grad is None for parameter in model.rpn_backbone.parameters())
+    assert all(parameter.grad is not None for parameter in model.rpn.parameters())
+
+
+def test_a_frozen_rpn_proposes_as_many_as_training_wants():
+    model = four_steps()
+    model.rpn.post_nms = (7, 5)
+    model.enter(2)
+    counts = {}
+    for training in (True, False):
+        model.train(training)
+        model.rpn.eval()  # as a training run does with parts that do not learn
+        with watch.listen(lambda event, t=training: counts.setdefault((t, event.name), event.value)):
+            model(*batch())
+    assert [len(boxes) for boxes in counts[True, "rpn.proposals"]] == [7, 7, 7]
+    assert [len(boxes) for boxes in counts[False, "rpn.proposals"]] == [5, 5, 5]
 
 
 def test_in_the_end_it_is_a_faster_rcnn():

@@ -309,7 +309,7 @@ def test_the_sample_is_windows_of_all_levels_with_their_labels() -> None:
 
 
 def test_the_loss_is_the_mean_over_windows_and_teaches_every_weight() -> None:
-    model = make(windows=16)
+    model = make(windows=16).train()
     images = [picture(40, 30), picture(20, 50, seed=1)]
     targets = [target([[10, 10, 18, 18]], [1]), target()]
     heard = []
@@ -345,12 +345,12 @@ def test_one_class() -> None:
     model = make(num_classes=2)
     (found,) = model([picture(30, 30)])
     assert set(found["labels"].tolist()) <= {1}
-    assert model([picture(30, 30)], [target([[5, 5, 13, 13]], [1])])["loss_classifier"].item() > 0
+    assert model.train()([picture(30, 30)], [target([[5, 5, 13, 13]], [1])])["loss_classifier"].item() > 0
 
 
 def test_labels_that_the_network_does_not_have_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected a label from 1 to 2 for each of 1 boxes, got \[3\] in image 0"):
-        make()([picture(20, 20)], [target([[0, 0, 9, 9]], [3])])
+        make().train()([picture(20, 20)], [target([[0, 0, 9, 9]], [3])])
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import minidet
 from minidet.data import Dataset, make_dataset, open_dataset
 from minidet.training import Training, load_system, try_settings
 from minidet.training.fit import fit
@@ -72,6 +73,16 @@ def test_anchors_that_cannot_be_are_refused(text):
     system = load_system("faster_rcnn")
     with pytest.raises(ValueError, match="anchor_sizes: expected numbers above 0 with commas"):
         try_settings(system, system.configure([f"anchor_sizes={text}"]))
+
+
+def test_of_the_annotations_a_model_that_detects_sees_proposals_alone(few):
+    class Spy(minidet.nn.Module):
+        def forward(self, images, targets):
+            assert [target.keys() for target in targets] == [{"proposals"}, set()]
+            return ["found"] * len(images)
+
+    samples = [few[0], replace(few[1], proposals=None)]
+    assert detection.predict(Spy(), samples) == ["found", "found"]
 
 
 def test_data_without_any_object_are_refused(few):

@@ -14,7 +14,7 @@ from minidet.models.hard_negatives import train_svms
 from minidet.models.rcnn import RCNN
 from minidet.training import load_system
 from minidet.training.fit import fit
-from minidet.training.recipes import rcnn, rcnn_stages
+from minidet.training.recipes import detection, rcnn, rcnn_stages
 from minidet.training.recipes.rcnn_stages import FeatureFiles, key_of, regions_of
 from tests.models.test_rcnn import MeanColour
 
@@ -210,13 +210,13 @@ class TestRecipe:
         changes |= {"region_size": 32, "context": 2}  # half as many pixels
         model = fit(rcnn.SYSTEM, eight, changes, quiet=True, folder=tmp_path)
         assert "MB of features" in capsys.readouterr().out
-        predictions = rcnn.predict(model, eight)
+        predictions = detection.predict(model, eight)
         targets = [
             {"boxes": r.boxes, "labels": r.labels, "iscrowd": r.iscrowd, "areas": r.areas} for r in eight.records
         ]
         with_all = evaluate_coco(predictions, targets, 6)
         assert with_all["map_50"] >= 0.99
         model.box_regression = False
-        assert evaluate_coco(rcnn.predict(model, eight), targets, 6)["map_75"] < with_all["map_75"]
+        assert evaluate_coco(detection.predict(model, eight), targets, 6)["map_75"] < with_all["map_75"]
         model.svm = False
-        assert evaluate_coco(rcnn.predict(model, eight), targets, 6)["map_50"] >= 0.99
+        assert evaluate_coco(detection.predict(model, eight), targets, 6)["map_50"] >= 0.99

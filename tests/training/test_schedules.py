@@ -30,6 +30,12 @@ def test_a_run_that_ends_within_its_warmup_is_no_error():
     assert find_schedule("cosine", warmup=50)(9, 10) == pytest.approx(0.2)
 
 
+def test_four_cosines_each_begin_with_a_warmup_and_end_at_zero():
+    schedule = find_schedule("four_cosines", warmup=2)
+    one = [0.5, 1.0, 1.0, 0.75, 0.25]  # 5 steps: two of warm-up, then the cosine of 0, 1/3 and 2/3
+    assert [schedule(at, 20) for at in range(20)] == pytest.approx(one * 4)
+
+
 def test_an_unknown_schedule_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="constant, step, cosine, four_cosines, got 'linear'"):
         find_schedule("linear", 0)

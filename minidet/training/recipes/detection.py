@@ -66,14 +66,16 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
 
 
 def predict(model: Any, samples: Sequence[Sample], batch_size: int = 8) -> list[dict]:
-    """boxes (D, 4) in the sample's pixels, labels (D,) and scores (D,), best first, of each sample. The model is left
-    in evaluation mode."""
+    """boxes (D, 4) in the sample's pixels, labels (D,) and scores (D,), best first, of each sample. Of the annotations
+    the model sees the proposals alone, where there are any. It is left in evaluation mode."""
     model.eval()
     predictions = []
     for start in range(0, len(samples), batch_size):
-        batch = collate_list([samples[i] for i in range(start, min(start + batch_size, len(samples)))], np.arange(0))
+        these = range(start, min(start + batch_size, len(samples)))
+        batch = collate_list([samples[i] for i in these], np.array(these))
+        proposals = [{key: target[key] for key in target if key == "proposals"} for target in batch.targets]
         with no_grad():
-            predictions += model(as_tensors(batch.images, model.device))
+            predictions += model(as_tensors(batch.images, model.device), proposals)
     return predictions
 
 

@@ -1,22 +1,19 @@
 """How Fast R-CNN is trained: on regions that Selective Search proposed once, before the first epoch."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minidet import no_grad
 from minidet.backbones import TinyBackbone
-from minidet.data.dataset import Dataset, Sample
+from minidet.data.dataset import Dataset
 from minidet.data.loader import collate_list
 from minidet.models.fast_rcnn import FastRCNN
 from minidet.models.roi_pooling import RoIPooling
 from minidet.proposals import selective_search
 from minidet.proposals.cache import proposals_for
 from minidet.training.recipes import detection
-from minidet.training.step import as_tensors
 from minidet.training.system import System
 
 DEFAULTS = detection.DEFAULTS | {
@@ -24,7 +21,7 @@ DEFAULTS = detection.DEFAULTS | {
     "proposals": "fast",  # Selective Search's mode: single, fast or quality
     "proposals_per_image": 2000,  # at most
     "pooling": "pool",  # "pool", RoIPool, or "align", RoIAlign
-    "hidden": 256,  # units of the fully connected layers
+    "hidden": 128,  # units of the fully connected layers
     "background_iou": 0.1,  # regions that overlap with objects by less teach nothing (section 2.3)
     "box_loss": True,  # off: the class alone is learned
     "freeze_backbone": False,  # on: only the fully connected layers learn, as in SPPnet
@@ -54,32 +51,14 @@ def prepare(dataset: Dataset, config: dict[str, Any], folder: Path, split: str) 
         record.proposals = boxes.astype(np.float64)
 
 
-def predict(model: FastRCNN, samples: Sequence[Sample], batch_size: int = 8) -> list[dict]:
-    """As every detector; regions of samples that have none are proposed now."""
-    model.eval()
-    predictions = []
-    for start in range(0, len(samples), batch_size):
-        these = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
-        batch = collate_list(these, np.arange(len(these)))
-        with no_grad():
-            predictions += model(as_tensors(batch.images, model.device), batch.targets)
-    return predictions
-
-
-def evaluate(model: FastRCNN, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
-    """COCO's metrics and the predictions."""
-    predictions = predict(model, dataset, batch_size)
-    return detection.metrics_of(predictions, dataset), predictions
-
-
 SYSTEM = System(
     name="fast_rcnn",
     build=build,
     transform=detection.augmentation,
-    evaluate=evaluate,
+    evaluate=detection.evaluate,
     draw=detection.draw,
     check=detection.check,
-    predict=predict,
+    predict=detection.predict,
     report=detection.report,
     collate=collate_list,
     prepare=prepare,

@@ -10,10 +10,12 @@ from minidet.backbones import TinyBackbone
 from minidet.data.dataset import Dataset
 from minidet.models.four_steps import STEPS, FourStepFasterRCNN
 from minidet.training.recipes import detection, faster_rcnn
+from minidet.training.schedules import FOUR_COSINES
 
 DEFAULTS = faster_rcnn.DEFAULTS | {
     "epochs": 16,
-    "schedule": "four_cosines",  # each step's learning rate falls from the top to 0
+    "schedule": FOUR_COSINES,  # each step's learning rate falls from the top to 0
+    "freeze_first": False,  # on: the backbone stays as it is in step 1, as on the lecture's slide
 }
 
 
@@ -23,7 +25,8 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
         raise ValueError(f"epochs: expected a multiple of {STEPS}, as many for each step, got {config['epochs']}")
     joint = faster_rcnn.build(classes, config, rng)
     own = TinyBackbone.pretrained(joint.backbone.stride)
-    return FourStepFasterRCNN(joint.backbone, own, joint.rpn, joint.roi_heads, **detection.sizes(config))
+    frozen = config["freeze_first"]
+    return FourStepFasterRCNN(joint.backbone, own, joint.rpn, joint.roi_heads, frozen, **detection.sizes(config))
 
 
 def begin_epoch(model: FourStepFasterRCNN, epoch: int, config: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from minidet.data.loader import collate_list
 from minidet.models.rcnn import RCNN
 from minidet.proposals import selective_search
 from minidet.training.recipes import detection, rcnn_stages
-from minidet.training.recipes.fast_rcnn import evaluate, predict, prepare
+from minidet.training.recipes.fast_rcnn import prepare
 from minidet.training.system import System
 
 DEFAULTS = detection.DEFAULTS | {
@@ -71,10 +71,10 @@ SYSTEM = System(
     name="rcnn",
     build=build,
     transform=detection.augmentation,
-    evaluate=evaluate,
+    evaluate=detection.evaluate,
     draw=detection.draw,
     check=detection.check,
-    predict=predict,
+    predict=detection.predict,
     report=detection.report,
     collate=collate_list,
     prepare=prepare,
