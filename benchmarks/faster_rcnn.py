@@ -138,8 +138,15 @@ def race(out: Path, overrides: list[str], steps: int | None) -> None:
         command = [sys.executable, "-m", "benchmarks.faster_rcnn", "race", "--engine", engine, "--out", str(out)]
         command += [f"--set={override}" for override in overrides]
         command += [] if steps is None else ["--steps", str(steps)]
-        answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows = [json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")]
+        rows = []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                if line.startswith("{"):
+                    rows.append(json.loads(line))
+                    ap = f", AP {rows[-1]['map']:.3f}" if steps is None else ""
+                    print(f"  {engine}: step {rows[-1]['step']}, {rows[-1]['seconds']:.0f} s{ap}", flush=True)
+        if process.returncode:
+            raise SystemExit(f"{engine}: its process ended with {process.returncode}")
         reached = next((row for row in rows if row.get("map", 0) >= GOAL), None)
         goal = f"AP {GOAL:.2f} after {reached['seconds'] / 60:.2f} minutes" if reached else f"AP {GOAL:.2f} not reached"
         last = rows[-1]

@@ -29,8 +29,13 @@ class Centring(nn.Module):
     where it stays, a network needs twice as many steps to the same accuracy."""
 
     def forward(self, images: Any) -> Any:
-        # Row after row: of channels-last memory both axes at once would take twenty times as long.
-        return images - images.mean(axis=-2, keepdims=True).mean(axis=-1, keepdims=True)  # (3, H, W), too: conv2d tells
+        return centred(images)
+
+
+def centred(images: Any) -> Any:
+    """Images (..., 3, H, W) less their own mean colour."""
+    # Row after row: of channels-last memory both axes at once would take twenty times as long.
+    return images - images.mean(axis=-2, keepdims=True).mean(axis=-1, keepdims=True)
 
 
 class TinyBackbone(nn.Module):

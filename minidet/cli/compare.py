@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
         detectors = [load_detector(folder, device) for folder in folders]
         data = args.data or detectors[-1][1].data
     else:
-        systems = detectors_of((args.systems or SYSTEMS).split(","), settings := [f"images={IMAGES}", *args.set])
+        settings = [f"images={IMAGES}", *args.set]
+        systems = detectors_of((args.systems or SYSTEMS).split(","), settings, device)
         claim_folder(out, "compare")
         data = args.data or make_training_data(out / "data", systems[0], systems[0].configure(settings))
         for number, system in enumerate(systems, start=1):
@@ -100,14 +101,14 @@ def refuse_training_options(args: argparse.Namespace) -> None:
             raise ValueError(f"{option}: expected no such option with RUNs, which are trained already; leave it out")
 
 
-def detectors_of(names: list[str], settings: list[str]) -> list[Any]:
-    """The systems of these names, each of which has these settings."""
-    from minidet.training import load_system
+def detectors_of(names: list[str], settings: list[str], device: str) -> list[Any]:
+    """The systems of these names, each of which can be trained with these settings."""
+    from minidet.training import load_system, try_settings
 
     systems = [load_system(name.strip()) for name in dict.fromkeys(names)]
     for system in systems:
         refuse_others(system, "--systems")
-        system.configure(settings)
+        try_settings(system, system.configure(settings), device)
     return systems
 
 
@@ -183,9 +184,11 @@ def measure(system: Any, trained: Any, model: Any, dataset: Any, split: str) -> 
     from minidet.training.recipes.rcnn import STAGES
     from minidet.training.step import as_tensors
 
-    settings, kept = trained.config["settings"], kept_in(trained.folder)
+    settings = trained.config["settings"]
+    kept = kept_in(trained.folder, trained.config.get("digests", {}).values())
     result, stages = (read_numbers(trained.path(name)) for name in ("metrics.json", STAGES))
-    timed = collate_list([dataset[i] for i in range(min(TIMED, len(dataset)))], np.arange(0))
+    first = np.arange(min(TIMED, len(dataset)))
+    timed = collate_list([dataset[i] for i in first], first)
     seconds = mean_stage_seconds(model, as_tensors(timed.images, model.device))
     if system.prepare is not None:
         system.prepare(dataset, settings, trained.folder, split)

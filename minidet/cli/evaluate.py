@@ -85,9 +85,7 @@ def evaluate_results(args: argparse.Namespace) -> int:
     split = args.split or default_split(args.data)
     dataset = open_dataset(args.data, split, masks=False)
     dataset.verify()
-    predictions = read_results(args.run_folder, dataset)
-    if any("boxes" not in found for found in predictions):
-        raise ValueError(f"{args.run_folder}: expected boxes, entries with a bbox; only they are measured here")
+    predictions = read_results(args.run_folder, dataset, kind="boxes")  # masks and joints may be there, too
     out = args.out or args.run_folder.with_name(f"{args.run_folder.stem}-eval-{split}")
     claim_folder(out, "eval")
     metrics = detection.metrics_of(predictions, dataset)

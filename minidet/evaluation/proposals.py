@@ -43,7 +43,7 @@ def mean_average_best_overlap(
     if len(labels) != len(best) or labels.min() < 1 or labels.max() >= num_classes:
         raise ValueError(
             f"mean_average_best_overlap: expected a label from 1 to {num_classes - 1} an object, got {len(labels)} for "
-            f"{len(best)} objects, from {labels.min(initial=0)} to {labels.max(initial=0)}"
+            f"{len(best)} objects, among them {np.unique(labels)[:10].tolist()}"
         )
     counts = np.bincount(labels, minlength=num_classes)[1:]
     sums = np.bincount(labels, best, minlength=num_classes)[1:]

@@ -73,13 +73,18 @@ def ids_of(dataset: Dataset) -> list[int | str]:
 
 
 def read_results(
-    path: Path | str, dataset: Dataset, image_ids: Sequence[int | str] | None = None, max_bytes: int = MAX_BYTES
+    path: Path | str,
+    dataset: Dataset,
+    image_ids: Sequence[int | str] | None = None,
+    max_bytes: int = MAX_BYTES,
+    kind: str | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """Predictions for `evaluate_coco`, one dictionary an image of the data set, detections in the file's order: labels
     (D,) int64, scores (D,) float64, and boxes (D, 4), masks (D, H, W) bool - a byte a pixel - or keypoints (D, J, 3).
 
-    image_ids: of each of the data set's images; by default ids_of(dataset). The data set's category_ids say which
-    label is meant, by default 1, 2, 3, ...
+    kind: what is read of entries that say several, "boxes", "masks" or "keypoints"; by default the last of these that
+    the first entry has. image_ids: of each of the data set's images; by default ids_of(dataset). The data set's
+    category_ids say which label is meant, by default 1, 2, 3, ...
 
     Raises AnnotationError, a ValueError, with file, number of the entry and field: for what is no JSON list or larger
     than max_bytes, ids of other images or categories, scores and places that are no numbers, boxes turned inside out,
@@ -93,7 +98,7 @@ def read_results(
     categories = dataset.category_ids or range(1, len(dataset.classes))
     labels = {identity: label for label, identity in enumerate(categories, start=1)}
     entries = _parse(path, max_bytes)
-    kind = _kind(entries, path.name)
+    kind = kind or _kind(entries, path.name)
     found: list[list[tuple[int, float, Any]]] = [[] for _ in range(count)]
     for number, entry in enumerate(entries):
         where = f"{path.name}: entry {number}"
@@ -134,7 +139,7 @@ def _kind(entries: list, file: str) -> str:
     kinds = [kind for kind, field in FIELDS.items() if isinstance(entries[0], dict) and field in entries[0]]
     if not kinds:
         raise AnnotationError(f"{file}: entry 0: expected a JSON object with {', '.join(FIELDS.values())}, got none")
-    return kinds[-1]  # people and masks may have a box too
+    return kinds[-1]  # people and masks may have a box, too
 
 
 def _field(entry: Any, key: str, where: str) -> Any:

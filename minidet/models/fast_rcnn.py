@@ -20,6 +20,7 @@ import numpy as np
 from .. import functional as F
 from .. import nn, watch
 from ..autograd import Tensor
+from ..backbones.tiny import centred
 from ..boxes import (
     BELOW,
     box_iou,
@@ -34,7 +35,7 @@ from ..boxes import (
 from ..device import on_device_of, to_numpy
 from ..proposals import selective_search
 from ..random import generator
-from .image_batch import ImageBatch, as_pixels, batch_images, centred, detection_targets
+from .image_batch import ImageBatch, as_pixels, batch_images, detection_targets
 from .roi_pooling import RoIPooling
 
 # One over the usual standard deviations of dx, dy, dw, dh, 0.1 and 0.2: targets that vary by 1 make the box loss count
@@ -220,6 +221,7 @@ class FastRCNN(nn.Module):
     num_classes   K + 1, with the background
     hidden        units of the two fully connected layers
     pooling       7 x 7 as in the paper, RoIPool or RoIAlign
+    normalize     what is done to images (1, 3, h, w) first: less their mean colour, as a TinyBackbone likes them
     propose       an image (H, W, 3) uint8 -> regions (P, 4) in its pixels, for images whose targets have none
     options       RoIHeads'
 

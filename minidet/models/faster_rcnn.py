@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn, watch
+from ..backbones.tiny import centred
 from ..boxes import (
     BELOW,
     best_first,
@@ -31,7 +32,7 @@ from ..boxes import (
 from ..device import on_device_of, to_numpy
 from ..random import generator
 from .fast_rcnn import BoxPredictor, RoIHeads, TwoLayerHead, as_levels, inside_crowds
-from .image_batch import ImageBatch, batch_images, centred, detection_targets
+from .image_batch import ImageBatch, batch_images, detection_targets
 from .roi_pooling import RoIPooling
 
 RPN_BETA = 1 / 9  # where the RPN's smooth-l1 becomes a line (the authors' code: sigma = 3)
@@ -74,8 +75,10 @@ class RegionProposalNetwork(nn.Module):
     inside_only           anchors that cross the image's border are not trained on, as in the paper (section 3.1.3)
     fg_iou, bg_iou        an anchor is an object's from fg_iou on, or if it is an object's best, background below bg_iou
     batch_size_per_image, positive_fraction   anchors of an image that are trained on
-    pre_nms, post_nms     (training, evaluation): how many go into suppression, of each level, and how many come out
-    min_size              proposals with a shorter side are dropped, pixels of the batch
+    pre_nms, post_nms     (training, evaluation): the best of each level that are looked at, and how many are left after
+                          suppression
+    min_size              of these, proposals with a shorter side, in pixels of the batch, are dropped: torchvision's
+                          order, the authors' code drops them before it counts the best
     """
 
     def __init__(

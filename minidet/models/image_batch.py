@@ -95,13 +95,6 @@ def as_pixels(image: Any) -> np.ndarray:
     return np.rint(to_numpy(image.data).transpose(1, 2, 0) * 255).astype(np.uint8)
 
 
-def centred(images: Any) -> Any:
-    """Images (..., 3, H, W) less their own mean colour: how a TinyBackbone likes them. It centres what it is given
-    once more, which then changes nothing, also where zeros lie around an image."""
-    # Row after row: of channels-last memory both axes at once would take twenty times as long.
-    return images - images.mean(axis=-2, keepdims=True).mean(axis=-1, keepdims=True)
-
-
 def detection_targets(targets: Sequence[dict] | None, batch: ImageBatch, classes: int) -> list[dict]:
     """What an image is trained on: dicts with boxes (R, 4) float32 in the batch's pixels, labels (R,) in 1..classes,
     and crowds (C, 4), the boxes around groups, which are neither objects nor background.

@@ -31,12 +31,12 @@ from .. import functional as F
 from .. import nn, watch
 from ..autograd import Tensor, no_grad
 from ..backbones.surgery import children
-from ..backbones.tiny import Centring
+from ..backbones.tiny import Centring, centred
 from ..boxes import BELOW, box_iou, clip_boxes_to_image, filter_detections, match_boxes, sample_balanced
 from ..device import to_numpy
 from ..random import generator
 from .fast_rcnn import inside_crowds
-from .image_batch import ImageBatch, centred, detection_targets, resized
+from .image_batch import ImageBatch, detection_targets, resized
 
 # What a window that is trained on shows, by its IoU with the objects; between the two it is not trained on. A window of
 # 0.5 would count as found; but where it is called an object like one of 0.9, nothing makes the better one's score the

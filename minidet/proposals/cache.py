@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 import warnings
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -58,11 +59,14 @@ def proposals_for(
     return found
 
 
-def kept_in(folder: Path | str) -> dict[str, int]:
-    """How many "images" the files in a folder hold boxes of, and their "bytes"."""
-    paths = list(Path(folder).glob(FILES))
-    images = sum(len(read_arrays(path)[0]["offsets"]) - 1 for path in paths)
-    return {"images": images, "bytes": sum(path.stat().st_size for path in paths)}
+def kept_in(folder: Path | str, digests: Collection[str]) -> dict[str, int]:
+    """How many "images" of the data sets with these digests a folder's files hold boxes of, and their "bytes"."""
+    images = size = 0
+    for path in Path(folder).glob(FILES):
+        arrays, described = read_arrays(path)
+        if described.get("data") in digests:
+            images, size = images + len(arrays["offsets"]) - 1, size + path.stat().st_size
+    return {"images": images, "bytes": size}
 
 
 def _write(path: Path, described: dict, found: list[np.ndarray]) -> None:

@@ -177,6 +177,7 @@ def test_a_network_that_finds_one_object_is_no_detector(trained, tmp_path, capsy
         (["RUN", "--split", "night"], "night"),
         (["--systems", "rcnn,yolo"], "expected one of the systems localizer, .*, got 'yolo'"),
         (["--set", "anchor_sizes=3"], "--set: sliding_window has no setting 'anchor_sizes'"),
+        (["--systems", "faster_rcnn,faster_rcnn_four_steps", "--set", "epochs=2"], "epochs: expected a multiple of 4"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, told, compared, tmp_path, capsys):

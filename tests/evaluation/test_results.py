@@ -131,6 +131,17 @@ def test_plain_run_lengths_are_read_too(dataset: Dataset, tmp_path: Path) -> Non
     assert found[0]["masks"].shape == (0, HEIGHT, WIDTH)
 
 
+def test_of_entries_that_say_several_kinds_the_wanted_one_is_read(dataset: Dataset, tmp_path: Path) -> None:
+    path, entry = tmp_path / "results.json", {"image_id": 2, "category_id": 3, "score": 1}
+    empty = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+    path.write_text(json.dumps([entry | {"bbox": [1, 2, 3, 4], "segmentation": empty}]))
+    assert read_results(path, dataset, kind="boxes")[1]["boxes"].tolist() == [[1, 2, 4, 6]]
+    assert read_results(path, dataset)[1].keys() == {"masks", "labels", "scores"}
+    path.write_text(json.dumps([entry | {"segmentation": empty}]))
+    with pytest.raises(ValueError, match=r"entry 0.bbox: expected this field"):
+        read_results(path, dataset, kind="boxes")
+
+
 def test_a_file_without_results_has_none(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("[]")
     assert [len(found["labels"]) for found in read_results(tmp_path / "results.json", dataset)] == [0, 0, 0]

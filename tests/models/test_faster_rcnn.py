@@ -7,9 +7,10 @@ from detector_helpers import scene, small_detector
 import minidet
 from minidet import functional as F
 from minidet import no_grad, watch
+from minidet.backbones.tiny import centred
 from minidet.boxes import base_anchors, grid_anchors
 from minidet.models.faster_rcnn import RPN_BETA, RegionProposalNetwork, RPNHead, rpn_losses
-from minidet.models.image_batch import ImageBatch, batch_images, centred
+from minidet.models.image_batch import ImageBatch, batch_images
 from minidet.random import manual_seed
 
 LOSSES = ["loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"]

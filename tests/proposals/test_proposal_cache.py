@@ -127,9 +127,12 @@ def test_arrays_that_do_not_fit_are_not_taken(dataset, tmp_path, arrays) -> None
 
 
 def test_what_the_files_of_a_folder_hold(dataset, tmp_path) -> None:
-    assert cache.kept_in(tmp_path) == {"images": 0, "bytes": 0}
+    some = dataset.subset([2, 0])
+    digests = {dataset.digest(), some.digest()}
+    assert cache.kept_in(tmp_path, digests) == {"images": 0, "bytes": 0}
     proposals_for(dataset, tmp_path, "single")
-    proposals_for(dataset.subset([2, 0]), tmp_path, "single")
+    proposals_for(some, tmp_path, "single")
     (tmp_path / "other.safetensors").write_bytes(b"something else")
     sizes = [path.stat().st_size for path in tmp_path.iterdir() if path.name.startswith("selective")]
-    assert cache.kept_in(tmp_path) == {"images": 6, "bytes": sum(sizes)}
+    assert cache.kept_in(tmp_path, digests) == {"images": 6, "bytes": sum(sizes)}
+    assert cache.kept_in(tmp_path, {some.digest()})["images"] == 2

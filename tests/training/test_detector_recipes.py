@@ -68,6 +68,22 @@ def test_settings_are_tried_before_anything_is_made(name):
     try_settings(system, system.configure(["size=32", "hidden=8"]))
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "told"),
+    [
+        ("fast_rcnn", "proposals=fats", "proposals: expected one of single, fast, quality, got 'fats'"),
+        ("rcnn", "proposals=fats", "proposals: expected one of single, fast, quality, got 'fats'"),
+        ("fast_rcnn", "proposals_per_image=0", "proposals_per_image: expected 1 or more, got 0"),
+        ("rcnn", "proposals_per_image=-1", "proposals_per_image: expected 1 or more, got -1"),
+        ("rcnn", "stage_images=0", "stage_images: expected 1 or more, got 0"),
+    ],
+)
+def test_what_would_fail_after_the_training_is_refused_before_it(name, setting, told, few):
+    system = load_system(name)
+    with pytest.raises(ValueError, match=told):
+        system.build(few.classes, system.configure([setting]), np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("text", ["", "a", "8,,16", "0,8", "inf"])
 def test_anchors_that_cannot_be_are_refused(text):
     system = load_system("faster_rcnn")

@@ -1,6 +1,7 @@
 """What all detectors share: images of any sizes with any number of objects, mirrored, measured as COCO does."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from minidet.evaluation import (
 )
 from minidet.evaluation.results import ids_of
 from minidet.training.step import as_tensors
+from minidet.training.system import System
 
 DEFAULTS = {
     "batch_size": 8,
@@ -100,12 +102,14 @@ def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[st
 
 
 def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
-    """Detections that score more than SCORE_DRAWN, with class and score, the true boxes dashed beside them."""
-    pictures = []
+    """Detections that score more than SCORE_DRAWN, with class and score, the true boxes dashed beside them; a box
+    around many objects, which need not be found one by one, is called a crowd."""
+    pictures, names = [], (*classes, *(f"crowd: {name}" for name in classes[1:]))
     for sample, found in zip(samples, predictions, strict=True):
         shown = found["scores"] > SCORE_DRAWN
         boxes, labels, scores = (found[key][shown] for key in ("boxes", "labels", "scores"))
-        pictures.append(draw_boxes(sample.image, boxes, labels, scores, sample.boxes, sample.labels, classes))
+        truth = sample.labels + sample.iscrowd * (len(classes) - 1)
+        pictures.append(draw_boxes(sample.image, boxes, labels, scores, sample.boxes, truth, names))
     return grid(pictures)
 
 
@@ -128,3 +132,19 @@ def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], 
     category_ids = dataset.category_ids or range(1, len(classes))
     write_results(folder / "detections.json", predictions, ids_of(dataset), category_ids)
     return [folder / name for name in (*pictures, "detections.json")]
+
+
+# A System with all of that; a recipe adds its name, its model and its settings.
+detector = partial(
+    System,
+    transform=augmentation,
+    evaluate=evaluate,
+    draw=draw,
+    check=check,
+    predict=predict,
+    report=report,
+    collate=collate_list,
+    task="detection",
+    metric="map",
+    metrics_note=METRICS_NOTE,
+)

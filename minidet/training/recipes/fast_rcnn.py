@@ -1,5 +1,6 @@
 """How Fast R-CNN is trained: on regions that Selective Search proposed once, before the first epoch."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,11 @@ import numpy as np
 
 from minidet.backbones import TinyBackbone
 from minidet.data.dataset import Dataset
-from minidet.data.loader import collate_list
 from minidet.models.fast_rcnn import FastRCNN
 from minidet.models.roi_pooling import RoIPooling
-from minidet.proposals import selective_search
+from minidet.proposals import MODES, selective_search
 from minidet.proposals.cache import proposals_for
 from minidet.training.recipes import detection
-from minidet.training.system import System
 
 DEFAULTS = detection.DEFAULTS | {
     "epochs": 8,
@@ -37,11 +36,21 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
         len(classes),
         config["hidden"],
         RoIPooling(7, config["pooling"]),
-        partial(selective_search, mode=config["proposals"], limit=config["proposals_per_image"]),
+        proposer(config),
         bg_iou=config["background_iou"],
         box_loss=config["box_loss"],
         **detection.sizes(config),
     )
+
+
+def proposer(config: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """Selective Search as the settings want it."""
+    mode, limit = config["proposals"], config["proposals_per_image"]
+    if mode not in MODES:
+        raise ValueError(f"proposals: expected one of {', '.join(MODES)}, got {mode!r}")
+    if limit < 1:
+        raise ValueError(f"proposals_per_image: expected 1 or more, got {limit}")
+    return partial(selective_search, mode=mode, limit=limit)
 
 
 def prepare(dataset: Dataset, config: dict[str, Any], folder: Path, split: str) -> None:
@@ -51,21 +60,11 @@ def prepare(dataset: Dataset, config: dict[str, Any], folder: Path, split: str) 
         record.proposals = boxes.astype(np.float64)
 
 
-SYSTEM = System(
+SYSTEM = detection.detector(
     name="fast_rcnn",
     build=build,
-    transform=detection.augmentation,
-    evaluate=detection.evaluate,
-    draw=detection.draw,
-    check=detection.check,
-    predict=detection.predict,
-    report=detection.report,
-    collate=collate_list,
     prepare=prepare,
-    task="detection",
-    metric="map",
     doctor=("epochs=300", "learning_rate=0.002"),
     doctor_metric="map_50",
-    metrics_note=detection.METRICS_NOTE,
     defaults=DEFAULTS,
 )

@@ -6,10 +6,8 @@ import numpy as np
 
 from minidet.backbones import TinyBackbone
 from minidet.boxes import base_anchors
-from minidet.data.loader import collate_list
 from minidet.models.faster_rcnn import FasterRCNN, small_faster_rcnn
 from minidet.training.recipes import detection
-from minidet.training.system import System
 
 DEFAULTS = detection.DEFAULTS | {
     "epochs": 8,
@@ -37,20 +35,10 @@ def numbers(config: dict[str, Any], key: str) -> list[float]:
     return found
 
 
-SYSTEM = System(
+SYSTEM = detection.detector(
     name="faster_rcnn",
     build=build,
-    transform=detection.augmentation,
-    evaluate=detection.evaluate,
-    draw=detection.draw,
-    check=detection.check,
-    predict=detection.predict,
-    report=detection.report,
-    collate=collate_list,
-    task="detection",
-    metric="map",
     doctor=("epochs=300", "learning_rate=0.002"),
     doctor_metric="map_50",
-    metrics_note=detection.METRICS_NOTE,
     defaults=DEFAULTS,
 )

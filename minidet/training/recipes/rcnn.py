@@ -5,7 +5,6 @@ Regions are warped to one size anyway, so images stay as large as they are: the 
 
 import json
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,9 @@ from tqdm import tqdm
 from minidet.backbones import TinyBackbone
 from minidet.data.dataset import Dataset
 from minidet.data.files import write_atomic
-from minidet.data.loader import collate_list
 from minidet.models.rcnn import RCNN
-from minidet.proposals import selective_search
 from minidet.training.recipes import detection, rcnn_stages
-from minidet.training.recipes.fast_rcnn import prepare
-from minidet.training.system import System
+from minidet.training.recipes.fast_rcnn import prepare, proposer
 
 DEFAULTS = detection.DEFAULTS | {
     "images": 2000,
@@ -40,13 +36,15 @@ STAGES = "rcnn_stages.json"  # what the stages after fine-tuning took: bytes, re
 
 def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> RCNN:
     """An R-CNN on the backbone that comes with minidet, with the backbone's weights."""
+    if config["stage_images"] < 1:
+        raise ValueError(f"stage_images: expected 1 or more, got {config['stage_images']}")
     return RCNN(
         TinyBackbone.pretrained(stride=8),
         len(classes),
         config["region_size"],
         config["context"],
         config["hidden"],
-        partial(selective_search, mode=config["proposals"], limit=config["proposals_per_image"]),
+        proposer(config),
         config["svm"],
         config["box_regression"],
     )
@@ -67,21 +65,11 @@ def complete(model: RCNN, dataset: Dataset, config: dict[str, Any], folder: Path
     )
 
 
-SYSTEM = System(
+SYSTEM = detection.detector(
     name="rcnn",
     build=build,
-    transform=detection.augmentation,
-    evaluate=detection.evaluate,
-    draw=detection.draw,
-    check=detection.check,
-    predict=detection.predict,
-    report=detection.report,
-    collate=collate_list,
     prepare=prepare,
     complete=complete,
-    task="detection",
-    metric="map",
-    metrics_note=detection.METRICS_NOTE,
     doctor=("learning_rate=2e-3",),
     doctor_metric="map_50",  # proposals are where they are, and ridge regression does not learn by heart
     defaults=DEFAULTS,

@@ -152,7 +152,8 @@ def key_of(model: RCNN, samples: Dataset) -> str:
 
 
 def complete(model: RCNN, samples: Dataset, folder: Path) -> dict[str, int]:
-    """Fills the model's svm_weights and box_weights, of samples with proposals; the model is in evaluation mode.
+    """Fills the model's svm_weights and box_weights, those that it wants, of samples with proposals; the model is in
+    evaluation mode.
 
     The features' files are below `folder` while it works: after a crash they are taken up again. Returns how many
     bytes and regions there were, and the negatives that were hard, of all classes together.
@@ -163,8 +164,9 @@ def complete(model: RCNN, samples: Dataset, folder: Path) -> dict[str, int]:
     if not files.are_of(key):
         files.write(key, model, samples, regions)
     told = {"bytes": files.bytes(), "regions": sum(len(of_image.boxes) for of_image in regions)}
-    told["hard_negatives"] = fit_svms(model, files.read("fc7"), regions)
-    fit_boxes(model, files.read("pool5"), regions)
+    told["hard_negatives"] = fit_svms(model, files.read("fc7"), regions) if model.svm else 0
+    if model.box_regression:
+        fit_boxes(model, files.read("pool5"), regions)
     files.remove()
     return told
 
@@ -184,7 +186,7 @@ def fit_svms(model: RCNN, stored: np.ndarray, regions: list[Regions]) -> int:
 
 
 def fit_boxes(model: RCNN, stored: np.ndarray, regions: list[Regions]) -> None:
-    """One ridge regression a class, on regions that overlap with an object of it by more than MIN_IOU."""
+    """One ridge regression a class, on regions that overlap with an object of it by at least MIN_IOU."""
     scale = scale_of(stored)
     near = [of_image.near >= 0 for of_image in regions]
     objects = [of_image.near[mine] for of_image, mine in zip(regions, near, strict=True)]

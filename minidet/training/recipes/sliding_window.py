@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 
 from minidet.backbones import TinyBackbone, cut
-from minidet.data.loader import collate_list
 from minidet.models.sliding_window import SlidingWindow
 from minidet.training.recipes import detection
-from minidet.training.system import System
 
 DEFAULTS = detection.DEFAULTS | {
     "epochs": 3,
@@ -54,19 +52,9 @@ def object_sizes(config: dict[str, Any]) -> list[tuple[float, float]]:
     return [(float(side * aspect**0.5), float(side / aspect**0.5)) for side in sides]
 
 
-SYSTEM = System(
+SYSTEM = detection.detector(
     name="sliding_window",
     build=build,
-    transform=detection.augmentation,
-    evaluate=detection.evaluate,
-    draw=detection.draw,
-    check=detection.check,
-    predict=detection.predict,
-    report=detection.report,
-    collate=collate_list,
-    task="detection",
-    metric="map",
-    metrics_note=detection.METRICS_NOTE,
     doctor_metric="map_50",  # windows that are not moved to fit do not reach a high IoU
     defaults=DEFAULTS,
 )
