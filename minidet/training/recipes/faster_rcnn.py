@@ -10,7 +10,7 @@ from minidet.models.faster_rcnn import FasterRCNN, small_faster_rcnn
 from minidet.training.recipes import detection
 
 DEFAULTS = detection.DEFAULTS | {
-    "epochs": 8,
+    "epochs": 6,
     "anchor_sizes": "12,20,32",  # pixels, the square root of an anchor's area
     "anchor_ratios": "0.5,1,2",  # height by width
     "hidden": 128,  # units of the fully connected layers; twice as many find as much and take a sixth longer
