@@ -56,13 +56,24 @@ def test_memory_comes_back_when_the_array_dies_and_serves_the_next_of_about_its_
     del array
     assert pool.idle() == 4 * SIZE + ALIGNMENT
     assert address(pool.empty((SIZE,), np.int32)) == first
-    larger, smaller = pool.empty((2 * SIZE,), np.float32), pool.empty((SIZE,), np.float32)
+    larger, smaller = pool.empty((3 * SIZE,), np.float32), pool.empty((SIZE,), np.float32)
     assert address(smaller) == first
     assert address(larger) != first
     del larger
-    a_half = pool.empty((SIZE,), np.float32)  # twice as large as needed: not given away for it
-    assert pool.idle() == 8 * SIZE + ALIGNMENT
-    assert not np.shares_memory(a_half, smaller)
+    a_third = pool.empty((SIZE,), np.float32)  # three times as large as needed: not given away for it
+    assert pool.idle() == 12 * SIZE + ALIGNMENT
+    assert not np.shares_memory(a_third, smaller)
+
+
+def test_of_those_that_fit_the_smallest_is_taken_and_of_equal_ones_the_last() -> None:
+    pool = Pool()
+    sizes = (2 * SIZE, SIZE + 100, SIZE + 100, 2 * SIZE - 100)
+    arrays = [pool.empty((size,), np.float32) for size in sizes]
+    places = [address(array) for array in arrays]
+    while arrays:
+        del arrays[0]  # the last one comes back last
+    taken = [pool.empty((SIZE,), np.float32) for _ in sizes]
+    assert [address(array) for array in taken] == [places[i] for i in (2, 1, 3, 0)]
 
 
 @pytest.mark.parametrize(
