@@ -5,7 +5,7 @@ fit into memory, and nearly all of them are told apart at once. So each class ke
 SVM finds hard (Girshick et al. 2014, section 2.3 and appendix B; Felzenszwalb et al. 2010, section 4.4):
 
     of the first image     all negatives come into the cache; the SVMs are trained
-    of each other image    those come in that score more than HARD, if they are not in it yet
+    of each other image    those come in that score more than HARD; each image is seen once
     of more than RETRAIN   new ones since its last training, a class's SVM is trained anew, on the positives and the
                            cache; then those are put out that score less than EASY
     at the end             all are trained once more
@@ -28,7 +28,7 @@ MEAN_NORM = 20.0
 # A negative that scores -1 costs nothing yet, so what scores more is hard. The tenth of a thousandth is for rounding: a
 # row that supports the border, and holds it, is at -1 but for the last digits.
 HARD = -1.0001
-EASY = -1.2  # lower: fewer negatives go, and come back, but the cache becomes larger
+EASY = -1.2  # lower: fewer negatives go, for good, but the cache becomes larger
 RETRAIN = 2000  # more: the SVMs are trained less often, and choose their negatives by an older border
 TOLERANCE = 1e-3  # of the gradients; see kernels.linear_svm
 
@@ -45,9 +45,8 @@ class HardNegatives:
     """One class's SVM with its cache. positives (Q, D), float32."""
 
     def __init__(self, positives: np.ndarray) -> None:
-        self.features = positives  # then the negatives, in the order of keys
+        self.features = positives  # then the negatives, as they came
         self.count = len(positives)
-        self.keys: list[tuple[int, int]] = []  # (image, region) of each negative
         self.alphas = np.zeros(self.count)
         self.weights = np.zeros(positives.shape[1] + 1)  # of the features, and of BIAS
         self.added = 0  # since the last training
@@ -56,14 +55,11 @@ class HardNegatives:
         """(P,) of features (P, D): positive on the objects' side of the border, 1 and -1 at the margins."""
         return features @ self.weights[:-1].astype(features.dtype) + features.dtype.type(BIAS * self.weights[-1])
 
-    def add(self, image: int, regions: np.ndarray, features: np.ndarray) -> None:
-        """Puts regions (N,) of an image's features (P, D) into the cache, but those that are there."""
-        there = {region for number, region in self.keys if number == image}
-        new = [int(region) for region in regions if int(region) not in there]
-        self.features = np.concatenate([self.features, features[new]])
-        self.alphas = np.concatenate([self.alphas, np.zeros(len(new))])
-        self.keys += [(image, region) for region in new]
-        self.added += len(new)
+    def add(self, features: np.ndarray) -> None:
+        """Puts negatives (N, D) into the cache."""
+        self.features = np.concatenate([self.features, features])
+        self.alphas = np.concatenate([self.alphas, np.zeros(len(features))])
+        self.added += len(features)
 
     def train(self) -> None:
         """The SVM anew, from where the last training ended; then easy negatives leave the cache."""
@@ -74,7 +70,6 @@ class HardNegatives:
         self.added = 0
         stays = positive | (self.scores(self.features) >= EASY)
         self.features, self.alphas = self.features[stays], self.alphas[stays]
-        self.keys = [key for key, kept in zip(self.keys, stays[self.count :], strict=True) if kept]
 
 
 def train_svms(positives: Sequence[np.ndarray], images: Iterable[ImageRegions]) -> list[HardNegatives]:
@@ -83,7 +78,7 @@ def train_svms(positives: Sequence[np.ndarray], images: Iterable[ImageRegions]) 
     for number, (features, negative) in enumerate(images):
         for one, candidates in zip(classes, negative.T, strict=True):
             hard = candidates if number == 0 else candidates & (one.scores(features) > HARD)
-            one.add(number, np.flatnonzero(hard), features)
+            one.add(features[hard])
             if number == 0 or one.added > RETRAIN:
                 one.train()
     for one in classes:

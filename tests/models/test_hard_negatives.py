@@ -18,15 +18,26 @@ def one_class(features: list, negative: list) -> ImageRegions:
     return ImageRegions(np.float32(features), np.array(negative)[:, None])
 
 
+def column(*values: float) -> list[float]:
+    """As float32 has them."""
+    return np.float32(values).tolist()
+
+
+def negatives(one: HardNegatives) -> list[float]:
+    """The first feature of each in the cache, in its order."""
+    return one.features[one.count :, 0].tolist()
+
+
 @pytest.fixture
 def trainings(monkeypatch):
-    """Each training as (positives, keys before, keys after); no border moves: the score is the first feature."""
+    """Each training as (positives, negatives before, negatives after); no border moves: the score is the first
+    feature."""
     calls = []
 
     def train(self):
-        before = list(self.keys)
+        before = negatives(self)
         original(self)
-        calls.append((self.count, before, list(self.keys)))
+        calls.append((self.count, before, negatives(self)))
 
     def leave_the_border(features, positive, alphas, *settings):
         return np.eye(1, features.shape[1] + 1)[0], alphas
@@ -45,7 +56,7 @@ def test_scores_are_those_of_the_features_and_the_bias() -> None:
 def test_of_the_first_image_all_negatives_come_in_and_the_svm_is_trained(trainings) -> None:
     first = one_class([[5], [-1], [-1.1], [9]], [True, True, True, False])
     (one,) = train_svms([np.ones((2, 1), np.float32)], [first])
-    assert trainings == [(2, [(0, 0), (0, 1), (0, 2)], [(0, 0), (0, 1), (0, 2)])]
+    assert trainings == [(2, column(5, -1, -1.1), column(5, -1, -1.1))]
     np.testing.assert_array_equal(one.features, np.float32([[1], [1], [5], [-1], [-1.1]]))
 
 
@@ -53,14 +64,14 @@ def test_of_later_images_only_those_that_score_more_than_the_margin(trainings) -
     first = one_class([[0]], [True])
     later = one_class([[-1], [-1.00005], [-1.0002], [3], [2]], [True, True, True, False, True])
     (one,) = train_svms([np.ones((1, 1), np.float32)], [first, later])
-    assert one.keys == [(0, 0), (1, 0), (1, 1), (1, 4)]  # 2 is beyond -1.0001, 3 is in the grey zone
+    assert negatives(one) == column(0, -1, -1.00005, 2)  # -1.0002 is beyond -1.0001, 3 is in the grey zone
     assert len(trainings) == 2  # the first image's, and the last one
 
 
 def test_easy_ones_leave_after_a_training_and_not_before(trainings) -> None:
     first = one_class([[-1.19], [-1.21], [0]], [True, True, True])
     (one,) = train_svms([np.ones((1, 1), np.float32)], [first])
-    assert trainings == [(1, [(0, 0), (0, 1), (0, 2)], [(0, 0), (0, 2)])]
+    assert trainings == [(1, column(-1.19, -1.21, 0), column(-1.19, 0))]
     np.testing.assert_allclose(one.features, [[1], [-1.19], [0]], rtol=1e-6)
     assert one.alphas.shape == (3,)
 
@@ -81,22 +92,22 @@ def test_more_than_2000_new_ones_train_at_once(trainings) -> None:
     assert [len(before) for _, before, _ in trainings] == [1, 3001, 3006]
 
 
-def test_nothing_comes_in_twice() -> None:
-    one = HardNegatives(np.ones((1, 1), np.float32))
-    features = np.float32([[1], [2], [3]])
-    one.add(4, np.array([0, 2]), features)
-    one.add(4, np.array([0, 1, 2]), features)
-    one.add(5, np.array([2]), features)
-    assert one.keys == [(4, 0), (4, 2), (4, 1), (5, 2)]
-    np.testing.assert_array_equal(one.features[:, 0], [1, 1, 3, 2, 3])
-    assert one.added == 4
+def test_the_cache_is_what_came_in_as_it_came_and_a_new_one_has_no_multiplier_yet() -> None:
+    one = HardNegatives(np.ones((1, 2), np.float32))
+    one.alphas[:] = 0.5
+    one.add(np.float32([[1, 8], [3, 7]]))
+    one.add(np.zeros((0, 2), np.float32))
+    one.add(np.float32([[2, 6]]))
+    np.testing.assert_array_equal(one.features, np.float32([[1, 1], [1, 8], [3, 7], [2, 6]]))
+    assert one.alphas.tolist() == [0.5, 0, 0, 0]
+    assert (one.count, one.added) == (1, 3)
 
 
 def test_each_class_has_its_own_negatives(trainings) -> None:
-    regions = ImageRegions(np.zeros((3, 1), np.float32), np.array([[True, False], [True, True], [False, True]]))
+    regions = ImageRegions(np.float32([[0], [1], [2]]), np.array([[True, False], [True, True], [False, True]]))
     one, other = train_svms([np.ones((1, 1), np.float32)] * 2, [regions])
-    assert one.keys == [(0, 0), (0, 1)]
-    assert other.keys == [(0, 1), (0, 2)]
+    assert negatives(one) == [0, 1]
+    assert negatives(other) == [1, 2]
 
 
 def test_without_positives_or_negatives_the_scores_are_finite() -> None:
@@ -120,4 +131,4 @@ def test_it_ends_near_the_svm_of_all_negatives_with_few_of_them() -> None:
         everything, np.arange(len(everything)) < 300, None, hard_negatives.COST, 2, 10, 1e-6, 10_000
     )
     np.testing.assert_allclose(one.weights, expected, atol=0.03 * np.abs(expected).max())
-    assert len(one.keys) < len(everything) / 4
+    assert len(negatives(one)) < len(everything) / 4

@@ -182,7 +182,7 @@ def fit_svms(model: RCNN, stored: np.ndarray, regions: list[Regions]) -> int:
     weights[:, :-1] *= scale
     weights[:, -1] *= BIAS
     model.svm_weights[...] = on_device_of(weights.astype(np.float32), model.svm_weights)
-    return sum(len(svm.keys) for svm in svms)
+    return sum(len(svm.features) - svm.count for svm in svms)
 
 
 def fit_boxes(model: RCNN, stored: np.ndarray, regions: list[Regions]) -> None:
