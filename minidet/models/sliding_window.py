@@ -61,8 +61,8 @@ class Level:
 class SlidingWindow(nn.Module):
     """images -> boxes of objects, by classifying every window of every size.
 
-    backbone      convolutions and poolings (N, 3, H, W) -> (N, C, h, w), one after the other, with out_channels and
-                  stride: of a classifier `surgery.cut` makes one. It is changed: see `unpadded`
+    backbone      Conv2d and MaxPool2d without dilation (N, 3, H, W) -> (N, C, h, w), one after the other, with
+                  out_channels and stride: of a classifier `surgery.cut` makes one. It is changed: see `unpadded`
     num_classes   K + 1, with the background, class 0
     object_sizes  (height, width) of objects in pixels: the levels of the pyramid. In each of them objects of that size
                   fill the inner square of a window. More of them find more objects, closer, for more windows
@@ -258,34 +258,56 @@ def window_labels(boxes: np.ndarray, target: dict) -> np.ndarray:
 
 # ---- surgery -----------------------------------------------------------------------------------------------------
 
+# Layers through which a cell of the map sees more than one pixel, too; `layers_of` refuses them.
+OTHER_WINDOWS = (nn.ConvTranspose2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.GlobalAvgPool2d, nn.GlobalMaxPool2d)
+
 
 def unpadded(network: nn.Module) -> nn.Module:
     """The network, changed: its convolutions and poolings lose their padding, a TinyBackbone its Centring; the weights
     stay. Farther from the border of an image than a cell of the map sees, the map stays as it was.
+
+    Raises ValueError, with the network as it was, for layers that `layers_of` refuses.
     """
+    for layer in layers_of(network):
+        if isinstance(layer, nn.Conv2d):
+            layer.geometry["padding"] = 0
+        else:
+            layer.window |= {"padding": 0, "ceil_mode": False}
     for module in list(network.modules()):
         for name, part in children(module):
             if isinstance(part, Centring):
                 setattr(module, name, nn.Sequential())  # passes on what it is given
-        if isinstance(module, nn.Conv2d):
-            module.geometry["padding"] = 0
-        elif isinstance(module, nn.MaxPool2d):
-            module.window |= {"padding": 0, "ceil_mode": False}
     return network
 
 
 def receptive_field(network: nn.Module) -> int:
     """Side, in pixels, of what one cell of the network's map sees: of convolutions and poolings, square and one after
-    the other."""
+    the other. Raises ValueError for layers that `layers_of` refuses."""
     field, step = 1, 1  # step: pixels from one cell to the next
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            kernel, stride = module.kernel_size[0], module.geometry["stride"]
-        elif isinstance(module, nn.MaxPool2d):
-            kernel = module.window["kernel_size"]
-            stride = module.window["stride"] or kernel
+    for layer in layers_of(network):
+        if isinstance(layer, nn.Conv2d):
+            kernel, stride = layer.kernel_size[0], layer.geometry["stride"]
         else:
-            continue
+            kernel = layer.window["kernel_size"]
+            stride = layer.window["stride"] or kernel
         field += (kernel - 1) * step
         step *= stride
     return field
+
+
+def layers_of(network: nn.Module) -> list[nn.Module]:
+    """The network's Conv2d and MaxPool2d, in their order. Raises ValueError where one has a dilation, and for any of
+    OTHER_WINDOWS: padding would stay, and a cell would see more than is counted."""
+    layers = []
+    for path, module in network.named_modules():
+        refused = isinstance(module, OTHER_WINDOWS)
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+            options = module.geometry if isinstance(module, nn.Conv2d) else module.window
+            refused = np.any(np.not_equal(options["dilation"], 1))
+            layers.append(module)
+        if refused:
+            raise ValueError(
+                "SlidingWindow: expected a backbone of Conv2d and MaxPool2d with dilation 1, got "
+                f"{type(module).__name__}({module.describe()}) at {path!r}; cut the network before it"
+            )
+    return layers

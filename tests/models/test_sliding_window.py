@@ -179,6 +179,35 @@ def test_the_receptive_field_is_what_a_cell_sees() -> None:
         backbone(Tensor(np.zeros((1, 3, field - 1, field - 1), np.float32)))
 
 
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (nn.AvgPool2d(2), r"AvgPool2d\(kernel_size=2, .*\)"),
+        (nn.AdaptiveAvgPool2d(4), r"AdaptiveAvgPool2d\(\(4, 4\)\)"),
+        (nn.GlobalMaxPool2d(), r"GlobalMaxPool2d\(\)"),
+        (nn.GlobalAvgPool2d(), r"GlobalAvgPool2d\(\)"),
+        (nn.ConvTranspose2d(4, 4, 2, stride=2), r"ConvTranspose2d\(4, 4, \(2, 2\), stride=2\)"),
+        (nn.Conv2d(4, 4, 3, dilation=2), r"Conv2d\(4, 4, \(3, 3\), dilation=2\)"),
+        (nn.Conv2d(4, 4, 3, dilation=(1, 3)), r"Conv2d\(4, 4, \(3, 3\), dilation=\(1, 3\)\)"),
+        (nn.MaxPool2d(2, dilation=2), r"MaxPool2d\(kernel_size=2, .*dilation=2, .*\)"),
+    ],
+)
+def test_layers_whose_windows_would_not_be_counted_are_refused(layer, told) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Sequential(Centring(), layer))
+    network.out_channels, network.stride = 4, 1
+    message = rf"expected a backbone of Conv2d and MaxPool2d with dilation 1, got {told} at '1\.1'; cut the network"
+    for refuse in (unpadded, receptive_field, lambda backbone: SlidingWindow(backbone, 3, [(9.0, 9.0)])):
+        with pytest.raises(ValueError, match=message):
+            refuse(network)
+    assert network[0].geometry["padding"] == 1  # nothing was changed
+    assert isinstance(network[1][0], Centring)
+
+
+@pytest.mark.parametrize("one", [1, (1, 1)])
+def test_a_dilation_of_1_is_none(one) -> None:
+    assert receptive_field(nn.Sequential(nn.Conv2d(3, 4, 3, dilation=one), nn.MaxPool2d(2, dilation=one))) == 4
+
+
 # ---- where windows are -----------------------------------------------------------------------------------------------
 
 
