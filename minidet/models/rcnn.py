@@ -22,7 +22,7 @@ import minidet_kernels as kernels
 
 from .. import functional as F
 from .. import nn, watch
-from ..autograd import Tensor
+from ..autograd import Tensor, no_grad
 from ..boxes import (
     BELOW,
     box_iou,
@@ -47,18 +47,25 @@ POSITIVE_IOU = 0.5
 REGIONS_AT_ONCE = 256  # that the network looks at where no gradient is wanted: memory, not results
 
 
+def unchanged(regions: Any) -> Any:
+    """As they are: a TinyBackbone takes the mean colour of each away itself."""
+    return regions
+
+
 class RCNN(nn.Module):
     """images and proposals -> detections.
 
-    backbone     regions (P, 3, size, size) in [0, 1] -> pool5 (P, C, size / stride, size / stride); it says its
-                 out_channels and stride. Around the image a region shows its mean colour, 0 to a TinyBackbone
+    backbone     regions (P, 3, size, size) -> pool5 (P, C, h, w), of h x w cells. Around the image a region shows its
+                 mean colour, 0 to a TinyBackbone
     num_classes  K + 1, with the background
-    size         of warped regions, in pixels: 227 for AlexNet; a larger one shows small objects no better and costs
-                 in proportion to its square
+    size         of warped regions, in pixels: 227 for AlexNet, whose pool5 has 6 x 6 cells then; a larger one shows
+                 small objects no better and costs in proportion to its square
     context      pixels of the warped region around the box (16 of 227 in appendix A, so 3 of 48): what an object
                  stands on, and where it ends
     hidden       D, features of a region: fc7
     propose      an image (H, W, 3) uint8 -> regions (P, 4) in its pixels, for images whose targets have none
+    normalize    what is done to warped regions in [0, 1] before the backbone sees them: nothing by default, because a
+                 TinyBackbone centres them; backbones.normalize for torchvision's weights
     svm, box_regression   False leaves the stage out; it is left out, too, until it has been fitted
     score_threshold, nms_threshold, detections_per_image   of what is found; 0.3 is section 2.2's
 
@@ -69,8 +76,8 @@ class RCNN(nn.Module):
     images: a Tensor (N, 3, H, W) or a list of (3, H_i, W_i). targets: dicts with proposals (P, 4), for training boxes
     (R, 4), labels (R,) and iscrowd (R,), on the CPU, in pixels of their image.
 
-    Buffers, 0 until they are fitted: svm_weights (K, D + 1) and box_weights (K, 4, C * (size / stride)^2 + 1); the last
-    number of each row is the constant term.
+    Buffers, 0 until they are fitted: svm_weights (K, D + 1) and box_weights (K, 4, C * h * w + 1); the last number of
+    each row is the constant term.
     """
 
     def __init__(
@@ -81,6 +88,7 @@ class RCNN(nn.Module):
         context: int = 3,
         hidden: int = 256,
         propose: Callable[[np.ndarray], np.ndarray] = selective_search,
+        normalize: Callable[[Any], Any] = unchanged,
         svm: bool = True,
         box_regression: bool = True,
         score_threshold: float = 0.05,
@@ -88,17 +96,13 @@ class RCNN(nn.Module):
         detections_per_image: int = 100,
     ) -> None:
         super().__init__()
-        if size < 1 or size % backbone.stride:
-            raise ValueError(
-                f"RCNN: expected size, of warped regions, a multiple of the backbone's stride {backbone.stride}, "
-                f"got {size}"
-            )
-        self.num_classes, self.size, self.context, self.propose = num_classes, size, context, propose
+        self.num_classes, self.size, self.context = num_classes, size, context
+        self.propose, self.normalize = propose, normalize
         self.svm, self.box_regression = svm, box_regression
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
         self.detections_per_image = detections_per_image
         self.backbone = backbone
-        pool5 = backbone.out_channels * (size // backbone.stride) ** 2
+        pool5 = pool5_length(backbone, size)
         self.fc = nn.Linear(pool5, hidden)
         self.classifier = nn.Linear(hidden, num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)  # all classes are the first answer
@@ -131,7 +135,7 @@ class RCNN(nn.Module):
 
     def features(self, regions: Any) -> tuple[Any, Any]:
         """(P, 3, size, size) -> pool5 (P, C * cells) and the features (P, D) that classes are told apart by."""
-        pool5 = self.backbone(regions).flatten(1)
+        pool5 = self.backbone(self.normalize(regions)).flatten(1)
         return pool5, F.relu(self.fc(pool5))
 
     # ---- fine-tuning
@@ -192,6 +196,22 @@ class RCNN(nn.Module):
         """(P, K, 4) of pool5 (P, C * cells): where a box of each class is, as the box coder says it."""
         classes = len(self.box_weights)
         return to_numpy(affine(pool5, self.box_weights.reshape(classes * 4, -1))).reshape(-1, classes, 4)
+
+
+def pool5_length(backbone: nn.Module, size: int) -> int:
+    """C * h * w, how many numbers the backbone makes of a region of size x size pixels: found by showing it a blank
+    one. Raises ValueError for a size that it cannot take."""
+    if size < 1:
+        raise ValueError(f"RCNN: expected size, of warped regions, from 1 pixel on, got {size}")
+    dtype = next((parameter.dtype for parameter in backbone.parameters()), np.dtype(np.float32))
+    blank = Tensor(np.zeros((1, 3, size, size), dtype)).to(backbone.device)
+    try:
+        with nn.evaluating(backbone), no_grad():
+            return backbone(blank).flatten(1).shape[1]
+    except ValueError as error:
+        raise ValueError(
+            f"RCNN: expected size, of warped regions, that the backbone can look at, got {size}: {error}"
+        ) from error
 
 
 def affine(x: Any, weights: Any) -> Any:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minidet_kernels as kernels
-from minidet import Tensor, nn, no_grad, watch
+from minidet import Tensor, backbones, nn, no_grad, watch
 from minidet.backbones import TinyBackbone
 from minidet.boxes import box_iou
 from minidet.device import to_numpy
@@ -257,9 +257,77 @@ def test_one_class() -> None:
     assert detect(model, *images((20, 20)), [[2, 2, 9, 9]])["labels"].tolist() == [1]
 
 
-def test_a_size_that_the_stride_does_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="multiple of the backbone's stride 4, got 10"):
-        RCNN(MeanColour(), 3, size=10)
+# ---- the backbone
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "numbers"),
+    [
+        (MeanColour(), 10, 3 * 2 * 2),  # its stride does not divide 10
+        (TinyBackbone((4, 8)), 16, 8 * 4 * 4),
+        (TinyBackbone((4, 8)), 10, 8 * 3 * 3),  # 10, 5, 3
+        (nn.Sequential(nn.Conv2d(3, 2, 5)), 8, 2 * 4 * 4),  # it says neither out_channels nor stride
+    ],
+)
+def test_pool5_is_what_the_backbone_makes_of_a_region(backbone, size, numbers) -> None:
+    model = RCNN(backbone, 3, size=size, context=1, hidden=5)
+    assert model.fc.weight.shape == (5, numbers)
+    assert model.box_weights.shape == (2, 4, numbers + 1)
+    assert detect(model, *images((20, 20)), [[2, 2, 9, 9]]).keys() == {"boxes", "labels", "scores"}
+
+
+def test_alexnet_looks_at_227_pixels_as_in_the_paper() -> None:
+    backbone = backbones.cut(backbones.AlexNet(num_classes=1), "features")  # before its fully connected layers
+    model = RCNN(backbone, 3, 227, 16, hidden=4, normalize=backbones.normalize, score_threshold=0)
+    assert model.fc.weight.shape == (4, 256 * 6 * 6)
+    assert model.box_weights.shape == (2, 4, 256 * 6 * 6 + 1)
+    assert 0 < model(images((40, 40)), [target([[2, 2, 30, 20]], [1])])["loss_classifier"].item() < np.inf
+    assert sorted(detect(model, *images((40, 40)), [[2, 2, 30, 20]])["labels"].tolist()) == [1, 2]
+
+
+def test_measuring_it_changes_nothing() -> None:
+    backbone = TinyBackbone((4, 8, 8))
+    backbone.stages[0].eval()  # frozen, perhaps
+    modes = [module.training for module in backbone.modules()]
+    before = {name: to_numpy(array).copy() for name, array in backbone.state_dict().items()}
+    RCNN(backbone, 3, size=16)
+    assert True in modes
+    assert False in modes
+    assert [module.training for module in backbone.modules()] == modes
+    for name, array in backbone.state_dict().items():
+        np.testing.assert_array_equal(to_numpy(array), before[name])
+
+
+@pytest.mark.parametrize("size", [0, -8])
+def test_a_size_without_pixels_is_refused(size) -> None:
+    with pytest.raises(ValueError, match=f"of warped regions, from 1 pixel on, got {size}"):
+        RCNN(MeanColour(), 3, size=size)
+
+
+def test_a_size_that_is_too_small_for_the_backbone_is_refused_and_its_modes_come_back() -> None:
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 5), nn.MaxPool2d(3))
+    for size, reason in ((4, "conv2d: the kernel spans 5 x 5"), (6, "max_pool2d: no window of kernel_size")):
+        with pytest.raises(ValueError, match=f"that the backbone can look at, got {size}: {reason}"):
+            RCNN(backbone, 3, size=size)
+    assert all(module.training for module in backbone.modules())
+    RCNN(backbone, 3, size=7)
+
+
+@pytest.mark.parametrize("normalize", [None, backbones.normalize])
+def test_the_backbone_sees_regions_as_normalize_makes_them(normalize) -> None:
+    model, (image,) = small(**({} if normalize is None else {"normalize": normalize})), images((20, 30))
+    seen, boxes = [], np.float32([[3, 2, 12, 12], [15, 5, 28, 18]])
+    model.backbone.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].numpy()))
+    expected = kernels.region_warp(image.numpy(), boxes, 8, 1)
+    if normalize is not None:
+        mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # torchvision's
+        expected = (expected - mean[:, None, None]) / std[:, None, None]
+    model([image], [target(proposals=boxes)])
+    detect(model, image, boxes)
+    for regions in seen:
+        order = np.argsort(regions[:, 0, 0, 0]), np.argsort(expected[:, 0, 0, 0])  # training draws them
+        np.testing.assert_allclose(regions[order[0]], expected[order[1]], rtol=1e-5, atol=1e-6)
+    assert len(seen) == 2
 
 
 @needs_emulator

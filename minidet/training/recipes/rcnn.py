@@ -45,8 +45,8 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
         config["context"],
         config["hidden"],
         proposer(config),
-        config["svm"],
-        config["box_regression"],
+        svm=config["svm"],
+        box_regression=config["box_regression"],
     )
 
 

@@ -137,7 +137,7 @@ class FeatureFiles:
 
 
 def key_of(model: RCNN, samples: Dataset) -> str:
-    """A digest of all that features depend on: weights, images, and boxes."""
+    """A digest of all that features depend on but code, as model.normalize is: weights, images, and boxes."""
     digest = hashlib.sha256(repr((model.size, model.context, STORED.__name__)).encode())
     for name, array in model.state_dict().items():
         if not name.endswith(("svm_weights", "box_weights")):
