@@ -20,7 +20,6 @@ The network is trained on one split; the share of the maximum, and lambda, are f
 third.
 """
 
-import argparse
 import json
 import time
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet import nn
 from minidet.backbones.tiny import Centring, ConvBlock
 from minidet.data import Dataset, make_dataset, open_dataset
@@ -96,7 +96,7 @@ class SmallVGG(nn.Sequential):
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "augmented-gradcam-example")
     out, scale = arguments.out, QUICK if arguments.quick else FULL
     out.mkdir(parents=True, exist_ok=True)
     folder = make_dataset(out / "data", 0, "localization", seed=arguments.seed, splits=scale.images, size=scale.size)
@@ -227,17 +227,6 @@ def draw_energy(path: Path, coarse: np.ndarray, matrices: np.ndarray, size: int)
     axes.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "augmented-gradcam-example"
-    parser.add_argument("--out", type=Path, help=f"folder for the results (default: {name}, with --quick {name}-quick)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="small images, few copies, one epoch: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ A small classifier ending in global average pooling is trained on images with on
     python examples/heatmaps.py --quick          # seconds, to see it run; too short for good numbers
 """
 
-import argparse
 import json
 import time
 from dataclasses import replace
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet import Tensor, heatmaps, no_grad
 from minidet.backbones import TinyBackbone
 from minidet.data import Dataset, collate, make_dataset, open_dataset
@@ -45,7 +45,7 @@ COLUMNS = ("insertion", "deletion", "average_drop", "increase", "pointing", "oth
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "heatmaps-example")
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     counts = {"train": 800, "test": 8} if arguments.quick else {"train": 8000, "test": 100}
@@ -117,19 +117,6 @@ def measure(model, method, images, labels, others, boxes, steps: int, quick: boo
         "randomized": forgotten[-1][1],
         "ms": milliseconds,
     }
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "heatmaps-example"
-    parser.add_argument(
-        "--out", type=Path, help=f"folder for data and pictures (default: {name}, with --quick {name}-quick)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

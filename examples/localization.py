@@ -10,13 +10,13 @@
 The pictures and the table of numbers are in --out.
 """
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet.backbones import TinyBackbone
 from minidet.data import make_dataset, open_dataset
 from minidet.drawing import save_png
@@ -32,7 +32,7 @@ PRETRAINING = replace(SYSTEM, build=lambda classes, config, rng: Classifier(Tiny
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "localization-example")
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     counts = {"train": 600, "test": 100} if arguments.quick else {"train": 8000, "test": 300}
@@ -105,19 +105,6 @@ def draw_alpha(path: Path, validation: dict[float, dict[str, float]], best: floa
     axes.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "localization-example"
-    parser.add_argument(
-        "--out", type=Path, help=f"folder for data and pictures (default: {name}, with --quick {name}-quick)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@
 The pictures and the table of numbers are in --out.
 """
 
-import argparse
 import json
 import zlib
 from dataclasses import replace
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet.backbones import TinyBackbone
 from minidet.backbones.tiny import PRETRAINED_CHANNELS
 from minidet.data import Sample, make_dataset, open_dataset
@@ -40,7 +40,7 @@ HIDDEN_JOINTS = 0.3  # of the labels are taken away in part 2: annotators leave 
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "pose-example")
     out, seed = arguments.out, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
     counts = {"train": 200, "test": 40} if arguments.quick else {"train": 5000, "test": 300}
@@ -174,19 +174,6 @@ def report(title: str, model, test) -> dict[str, float]:
     metrics, _ = SYSTEM.evaluate(model.eval(), test, 64)
     print(f"  {title:14s} PCKh@0.5 {metrics['pckh_50']:.3f}   mean error {metrics['mean_error']:.2f} px")
     return metrics
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "pose-example"
-    parser.add_argument(
-        "--out", type=Path, help=f"folder for data and pictures (default: {name}, with --quick {name}-quick)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

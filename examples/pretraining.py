@@ -10,14 +10,13 @@ the convolutions in float16, which is precise to a thousandth and half as large,
 The same machine makes the same file, to the byte. Another processor rounds differently, and makes one as good.
 """
 
-import argparse
 import hashlib
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet.array_file import write_arrays
 from minidet.backbones import TinyBackbone, load_weights
 from minidet.backbones.tiny import PRETRAINED, PRETRAINED_CHANNELS
@@ -32,7 +31,9 @@ QUICK = {"width": PRETRAINED_CHANNELS[0], "images": 64, "val_images": 16, "test_
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "pretraining-example", install="put the file in the place of minidet's")
+    if arguments.quick and arguments.install:
+        sys.exit("--install: expected the weights of a full training, without --quick")
     system = load_system("classifier")
     settings = [f"{key}={value}" for key, value in (QUICK if arguments.quick else SETTINGS).items()]
     folder = arguments.out / "run"
@@ -64,22 +65,6 @@ def main() -> None:
     print(f"SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
     if arguments.install:
         shutil.copyfile(path, PRETRAINED)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "pretraining-example"
-    parser.add_argument(
-        "--out", type=Path, help=f"folder for data, run and file (default: {name}, with --quick {name}-quick)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images, one epoch: shows that it runs")
-    parser.add_argument("--install", action="store_true", help="put the file in the place of the one in minidet")
-    arguments = parser.parse_args()
-    if arguments.quick and arguments.install:
-        parser.error("--install: expected the weights of a full training, without --quick")
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

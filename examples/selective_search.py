@@ -13,12 +13,12 @@ its images are ten times as large: nothing was chosen by looking at these.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet.cli.common import DATA_SEED
 from minidet.data import Dataset, make_dataset, open_dataset
 from minidet.drawing import draw_hierarchy, draw_recall, save_png
@@ -32,7 +32,7 @@ TIMED = 10  # images
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "selective-search-example")
     data = open_or_make(arguments.out / "data", 30 if arguments.quick else 300)
     truth = [record.boxes[~record.iscrowd] for record in data.records]
     labels = [record.labels[~record.iscrowd] for record in data.records]
@@ -89,17 +89,6 @@ def draw_strips(data: Dataset) -> np.ndarray:
     width = max(strip.shape[1] for strip in strips)  # one of few regions has fewer pictures
     padded = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
     return np.concatenate(padded)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "selective-search-example"
-    parser.add_argument("--out", type=Path, help=f"folder for all files (default: {name}, with --quick {name}-quick)")
-    parser.add_argument("--seed", type=int, default=0, help="of the ranking")
-    parser.add_argument("--quick", action="store_true", help="few images: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

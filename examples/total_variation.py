@@ -13,13 +13,13 @@ The table is printed; the picture, total-variation.png, is in --out.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet_kernels.resample import rotation_then_translation
 from minidet_kernels.solvers import (
     Energy,
@@ -51,7 +51,7 @@ class Run:
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "total-variation-example")
     size, low_size, copies, iterations = (32, 8, 20, 300) if arguments.quick else (64, 8, 50, 2000)
     truth, energy = make_problem(size, low_size, copies, arguments.seed)
     runs = solve(energy, iterations)
@@ -148,17 +148,6 @@ def draw_ways(axes, runs: dict[str, Run], certified: Solution) -> None:
     axes.set_title("Distance to the certified optimum", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.08))  # above the line of the optimum
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "total-variation-example"
-    parser.add_argument("--out", type=Path, help=f"folder for the picture (default: {name}, with --quick {name}-quick)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a smaller map and few iterations: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

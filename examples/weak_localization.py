@@ -13,13 +13,13 @@ The pictures and the numbers are in --out. Weights are trained on one split, thr
 numbers are of a third.
 """
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet import nn
 from minidet.backbones.tiny import ConvBlock
 from minidet.boxes import paired_iou
@@ -42,7 +42,7 @@ PICTURES = 12
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "weak-localization-example")
     out, seed, quick = arguments.out, arguments.seed, arguments.quick
     out.mkdir(parents=True, exist_ok=True)
     data = {name: open_or_make(out / name, quick, seed, cue=name == "cue") for name in ("plain", "cue")}
@@ -208,19 +208,6 @@ def pointed_at(maps: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     in_patch = ((places >= corners) & (places < corners + side)).all(axis=1)
     in_object = ((places >= truth[:, :2]) & (places < truth[:, 2:])).all(axis=1)
     return {"patch": float(in_patch.mean()), "object": float(in_object.mean())}
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "weak-localization-example"
-    parser.add_argument(
-        "--out", type=Path, help=f"folder for data, pictures (default: {name}, with --quick {name}-quick)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":
