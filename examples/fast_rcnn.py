@@ -12,22 +12,20 @@
 The pictures and the table of numbers are in --out. All numbers are of images that were not trained on.
 """
 
-import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet import no_grad, watch
 from minidet.data import make_dataset, open_dataset
 from minidet.data.loader import collate_list
 from minidet.drawing import draw_boxes, grid, save_png
 from minidet.drawing.heatmaps import overlay
-from minidet.evaluation import proposal_recall
+from minidet.evaluation import mean_stage_seconds, proposal_recall
 from minidet.models.fast_rcnn import compressed
-from minidet.proposals import selective_search
 from minidet.training.fit import fit
 from minidet.training.recipes import detection
 from minidet.training.recipes.fast_rcnn import SYSTEM, prepare
@@ -46,7 +44,7 @@ BIN = 16  # pixels a bin of the pooled grid is drawn in
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "fast-rcnn-example")
     out, quick, seed = arguments.out, arguments.quick, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
     counts = {"train": 60, "test": 20} if quick else {"train": SYSTEM.defaults["images"], "test": 300}
@@ -104,25 +102,11 @@ def tell(name: str, metrics: dict[str, float], more: str = "") -> None:
 
 
 def measure(model: Any, dataset: Any, name: str = "full rank") -> dict[str, float]:
-    """Median seconds of Selective Search, of the backbone and of the regions, one image at a time."""
-    seconds: dict[str, list[float]] = {"proposals": [], "features": [], "regions": []}
-    for index in range(min(TIMED_IMAGES + 1, len(dataset))):
-        sample = dataset[index]
-        start = time.perf_counter()
-        sample.proposals = selective_search(sample.image, limit=SYSTEM.defaults["proposals_per_image"])
-        proposed = time.perf_counter()
-        batch = collate_list([sample], np.arange(1))
-        marks: dict[str, float] = {}
-        began = time.perf_counter()
-        with no_grad(), watch.listen(lambda event, marks=marks: marks.setdefault(event.name, time.perf_counter())):
-            model(as_tensors(batch.images, "cpu"), batch.targets)
-        if index:  # the first image warms up
-            seconds["proposals"].append(proposed - start)
-            seconds["features"].append(marks["backbone.maps"] - began)
-            seconds["regions"].append(time.perf_counter() - marks["backbone.maps"])
-    medians = {part: float(np.median(taken)) for part, taken in seconds.items()}
-    print(f"  {name:18s} " + ", ".join(f"{part} {1e3 * taken:.1f} ms" for part, taken in medians.items()))
-    return medians
+    """Seconds of Selective Search, of the backbone, of the regions and of the rest, one image at a time."""
+    timed = collate_list([dataset[i] for i in range(min(TIMED_IMAGES, len(dataset)))], np.arange(0))
+    seconds = mean_stage_seconds(model, as_tensors(timed.images, "cpu"))
+    print(f"  {name:18s} " + ", ".join(f"{stage} {1e3 * taken:.1f} ms" for stage, taken in seconds.items()))
+    return seconds
 
 
 def draw_regions(model: Any, dataset: Any) -> np.ndarray:
@@ -145,19 +129,6 @@ def draw_regions(model: Any, dataset: Any) -> np.ndarray:
     pictures += [overlay(dark, region[channel].repeat(BIN, 0).repeat(BIN, 1), limits, factor=1) for region in regions]
     captions = ["the image", "one channel of its map", *(f"{dataset.classes[k]}, 7 x 7" for k in sample.labels)]
     return grid(pictures, columns=len(pictures), captions=captions, least_side=256)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "fast-rcnn-example"
-    parser.add_argument(
-        "--out", type=Path, help=f"folder for data and pictures (default: {name}, with --quick {name}-quick)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

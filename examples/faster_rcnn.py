@@ -12,7 +12,6 @@
 The pictures and the table of numbers are in --out. All numbers are of images that were not trained on.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet import no_grad, watch
 from minidet.boxes import base_anchors, box_iou, grid_anchors, match_boxes
 from minidet.data import make_dataset, open_dataset
@@ -40,7 +40,7 @@ PICTURES = 12
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "faster-rcnn-example")
     out, quick, seed = arguments.out, arguments.quick, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
     counts = {"train": 60, "test": 20} if quick else {"train": SYSTEM.defaults["images"], "test": 300}
@@ -60,7 +60,7 @@ def main() -> None:
     save_png(out / "2-detections.png", detection.draw(samples, predictions, test.classes))
     save_png(out / "2-proposals.png", draw_proposals(samples, proposals))
 
-    print("\n3. Proposals: of 300 images, the part of the objects that the first of them overlap with by half")
+    print(f"\n3. Proposals: of {len(test)} images, the part of the objects that the first of them overlap with by half")
     results["recall"] = compare_proposals(out / "3-recall.png", test, proposals)
 
     print("\n4. Four steps")
@@ -138,19 +138,6 @@ def draw_proposals(samples: list[Any], proposals: list[np.ndarray], count: int =
     return grid(
         [draw_boxes(s.image, boxes[:count], truth=s.boxes) for s, boxes in zip(samples, proposals, strict=False)]
     )
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "faster-rcnn-example"
-    parser.add_argument(
-        "--out", type=Path, help=f"folder for data and pictures (default: {name}, with --quick {name}-quick)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@
 The pictures and the table of numbers are in --out.
 """
 
-import argparse
 import json
 import time
 from dataclasses import replace
@@ -23,10 +22,11 @@ from pathlib import Path
 import numpy as np
 
 import minidet_kernels as kernels
+from common.arguments import parse_arguments
 from minidet import no_grad
-from minidet.boxes import box_iou
 from minidet.data import make_dataset, open_dataset
 from minidet.drawing import grid, save_png
+from minidet.evaluation import proposal_recall
 from minidet.random import manual_seed
 from minidet.training.fit import fit
 from minidet.training.recipes import detection, rcnn_stages
@@ -38,12 +38,13 @@ STAGES = {  # (svm, box regression)
     "SVM": (True, False),
     "SVM + boxes": (True, True),
 }
+BACKBONES = {"backbone as it is": False, "fine-tuned": True}  # is it trained?
 PICTURES = 12  # images in 2-detections.png
 SHOWN = 48  # regions in 1-regions.png
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "rcnn-example")
     out, seed = arguments.out, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
     counts = {"train": 60, "test": 20} if arguments.quick else {"train": SYSTEM.defaults["images"], "test": 300}
@@ -63,7 +64,7 @@ def main() -> None:
     save_png(out / "1-regions.png", draw_regions(test[first_with_objects(test)], settings))
     print(f"  1-regions.png: {SHOWN} regions of an image, {settings['region_size']} x {settings['region_size']} pixels")
 
-    for name, tuned in (("backbone as it is", False), ("fine-tuned", True)):
+    for name, tuned in BACKBONES.items():
         print(f"\n3 to 5. {name}: fine-tuning, SVMs, box regression")
         model, results[name] = train_all(train, settings, seed, tuned, out)
         results[name] |= compare_stages(model, test)
@@ -71,20 +72,23 @@ def main() -> None:
     shown = [test[i] for i in range(len(predictions))]
     save_png(out / "2-detections.png", detection.draw(shown, predictions, test.classes))
 
+    print("\n6. What it costs")
+    print(f"  {results['proposals']['seconds']:.0f} s for the proposals of {len(train) + len(test)} images")
+    for name in BACKBONES:
+        report_costs(name, results[name])
+
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nThe pictures are in {out}: 1-regions.png, 2-detections.png; the numbers in results.json")
 
 
 def report_proposals(dataset) -> dict[str, float]:
     """How many there are, and how many of the objects have one that overlaps by half."""
-    best = [
-        box_iou(record.boxes.astype(np.float32), record.proposals.astype(np.float32)).max(axis=1, initial=0)
-        for record in dataset.records
-    ]
-    recall = float((np.concatenate(best) >= 0.5).mean())
-    count = float(np.mean([len(record.proposals) for record in dataset.records]))
+    proposals = [record.proposals for record in dataset.records]
+    truth = [record.boxes[~record.iscrowd] for record in dataset.records]
+    (recall,) = proposal_recall(proposals, truth, [0.5]).ravel()
+    count = np.mean([len(boxes) for boxes in proposals])
     print(f"  {count:.0f} an image; {recall:.1%} of the objects overlap with one by half")
-    return {"an_image": count, "recall_50": recall}
+    return {"an_image": float(count), "recall_50": float(recall)}
 
 
 def first_with_objects(dataset) -> int:
@@ -111,17 +115,14 @@ def train_all(train, settings, seed: int, tuned: bool, out: Path):
     with no_grad():
         costs |= rcnn_stages.complete(model, train.subset(range(min(len(train), settings["stage_images"]))), out)
     costs["stages_seconds"] = time.monotonic() - start
-    print(
-        f"  network {costs['network_seconds']:.0f} s, SVMs and boxes {costs['stages_seconds']:.0f} s on "
-        f"{costs['regions']:,} regions, whose features took {costs['bytes'] / 1e6:.0f} MB of disk"
-    )
     return model, costs
 
 
 def compare_stages(model, test) -> dict[str, dict[str, float]]:
     """The metrics with each stage switched on; the model is left with all of them."""
     results = {}
-    for name, (model.svm, model.box_regression) in STAGES.items():
+    for name, (svm, box_regression) in STAGES.items():
+        model.svm, model.box_regression = svm, box_regression
         start = time.monotonic()
         metrics, _ = detection.evaluate(model, test)
         metrics["milliseconds_an_image"] = (time.monotonic() - start) / len(test) * 1000
@@ -131,17 +132,13 @@ def compare_stages(model, test) -> dict[str, dict[str, float]]:
     return results
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "rcnn-example"
-    parser.add_argument(
-        "--out", type=Path, help=f"folder for data and pictures (default: {name}, with --quick {name}-quick)"
+def report_costs(name: str, costs: dict) -> None:
+    """Of one backbone: training, the features' files, and detection, for which proposals are there already."""
+    print(
+        f"  {name:17s} network {costs['network_seconds']:.0f} s, SVMs and boxes {costs['stages_seconds']:.0f} s on "
+        f"{costs['regions']:,} regions, whose features took {costs['bytes'] / 1e6:.0f} MB of disk; then "
+        f"{costs['SVM + boxes']['milliseconds_an_image']:.0f} ms an image"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":

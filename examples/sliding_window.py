@@ -12,13 +12,13 @@
 The pictures and the numbers are in --out. All numbers are of images that were not trained on.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
 
 import numpy as np
 
+from common.arguments import parse_arguments
 from minidet import Tensor
 from minidet import functional as F
 from minidet.boxes import box_iou, filter_detections
@@ -41,7 +41,7 @@ PICTURES = 4
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = parse_arguments(__doc__, "sliding-window-example")
     out, quick = arguments.out, arguments.quick
     out.mkdir(parents=True, exist_ok=True)
     counts = {"train": 100 if quick else 2000, "test": 20 if quick else 100}
@@ -60,15 +60,15 @@ def main() -> None:
     print("\n2. Crops, and what they cost")
     searches = SEARCHES[1:4] if quick else SEARCHES
     rows = [measure(model, data["test"], *search) for search in searches]
-    draw_costs(out / "2-costs.png", rows)
+    draw_costs(out / "1-costs.png", rows)
     model.object_sizes = sizes_of(USUAL[0])
 
     print("\n3. From windows to boxes")
-    draw_pyramid(out / "1-pyramid.png", model, data["test"][0])
+    draw_pyramid(out / "2-pyramid.png", model, data["test"][0])
     draw_scores(out / "3-scores.png", model, data["test"])
 
     (out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\nThe pictures are in {out}: 1-pyramid.png, 2-costs.png, 3-scores.png; the numbers in results.json")
+    print(f"\nThe pictures are in {out}: 1-costs.png, 2-pyramid.png, 3-scores.png; the numbers in results.json")
 
 
 def sizes_of(levels: int) -> list[tuple[float, float]]:
@@ -268,19 +268,6 @@ def spread(model: SlidingWindow, level: Level, scores: np.ndarray, size: tuple[i
     step = model.stride * level.boxes[0, 2] / model.side  # from one window to the next, in pixels of the image
     near = np.logical_and.outer(*(distances.min(axis=1) <= step / 2 for distances in away))
     return np.where(near, scores[np.ix_(*(distances.argmin(axis=1) for distances in away))], 0)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    name = "sliding-window-example"
-    parser.add_argument(
-        "--out", type=Path, help=f"folder for data, pictures (default: {name}, with --quick {name}-quick)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few images and epochs: shows that it runs")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out or Path(f"{name}-quick" if arguments.quick else name)
-    return arguments
 
 
 if __name__ == "__main__":
