@@ -103,7 +103,9 @@ def measure(model: SlidingWindow, dataset, levels: int, step: int) -> dict:
         boxes = np.concatenate([level.boxes[windows] for level, windows in zip(pyramid, chosen, strict=True)])
         logits = [model.scores(level)[windows] for level, windows in zip(pyramid, chosen, strict=True)]
         scores = F.softmax(np.concatenate(logits), dim=1)[:, 1:]
-        predictions.append(filter_detections(boxes, scores, model.score_threshold, model.nms_threshold, model.limit))
+        predictions.append(
+            filter_detections(boxes, scores, model.score_threshold, model.nms_threshold, model.detections_per_image)
+        )
         record = dataset.records[number]
         truth, labels = record.boxes[~record.iscrowd].astype(np.float32), record.labels[~record.iscrowd]
         fits += (box_iou(truth, boxes) >= 0.5).any(axis=1).tolist()
@@ -251,7 +253,7 @@ def draw_scores(path: Path, model: SlidingWindow, dataset) -> None:
         above = filter_detections(boxes, scores, SCORE_DRAWN, 1.0, len(boxes))
         pictures.append(draw_boxes(sample.image, above["boxes"], above["labels"], names=[""] * len(dataset.classes)))
         captions.append(f"{len(above['boxes'])} windows above {SCORE_DRAWN}")
-        left = filter_detections(boxes, scores, SCORE_DRAWN, model.nms_threshold, model.limit)
+        left = filter_detections(boxes, scores, SCORE_DRAWN, model.nms_threshold, model.detections_per_image)
         pictures.append(draw_boxes(sample.image, **left, truth=sample.boxes, names=dataset.classes))
         captions.append("after NMS; the truth is dashed")
     save_png(

@@ -45,7 +45,7 @@ BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 IN_CROWD = 0.5
 
 
-class TwoLayerHead(nn.Module):
+class TwoMLPHead(nn.Module):
     """Regions (R, C, S, S) -> (R, hidden), through two fully connected layers: VGG's fc6 and fc7."""
 
     def __init__(self, in_features: int, hidden: int) -> None:
@@ -57,7 +57,7 @@ class TwoLayerHead(nn.Module):
         return F.relu(self.fc7(F.relu(self.fc6(regions.flatten(1)))))
 
 
-class BoxPredictor(nn.Module):
+class FastRCNNPredictor(nn.Module):
     """Features (R, hidden) -> logits (R, K + 1) and deltas (R, 4 (K + 1)), a box for each class."""
 
     def __init__(self, hidden: int, num_classes: int) -> None:
@@ -248,8 +248,8 @@ class FastRCNN(nn.Module):
         self.propose = propose
         self.normalize, self.min_size, self.max_size = normalize, min_size, max_size
         self.backbone = backbone
-        box_head = TwoLayerHead(backbone.out_channels * pooling.output_size**2, hidden)
-        self.roi_heads = RoIHeads(pooling, box_head, BoxPredictor(hidden, num_classes), num_classes, **options)
+        box_head = TwoMLPHead(backbone.out_channels * pooling.output_size**2, hidden)
+        self.roi_heads = RoIHeads(pooling, box_head, FastRCNNPredictor(hidden, num_classes), num_classes, **options)
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         batch = batch_images(images, self.normalize, self.min_size, self.max_size, self.backbone.stride)

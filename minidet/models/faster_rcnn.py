@@ -31,7 +31,7 @@ from ..boxes import (
 )
 from ..device import on_device_of, to_numpy
 from ..random import generator
-from .fast_rcnn import BoxPredictor, RoIHeads, TwoLayerHead, as_levels, inside_crowds
+from .fast_rcnn import FastRCNNPredictor, RoIHeads, TwoMLPHead, as_levels, inside_crowds
 from .image_batch import ImageBatch, batch_images, detection_targets
 from .roi_pooling import RoIPooling
 
@@ -242,8 +242,8 @@ def small_faster_rcnn(
     )
     roi_heads = RoIHeads(
         pooling,
-        TwoLayerHead(backbone.out_channels * pooling.output_size**2, hidden),
-        BoxPredictor(hidden, num_classes),
+        TwoMLPHead(backbone.out_channels * pooling.output_size**2, hidden),
+        FastRCNNPredictor(hidden, num_classes),
         num_classes,
         bg_iou=0.0,
         beta=RPN_BETA,

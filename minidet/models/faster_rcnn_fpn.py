@@ -13,7 +13,7 @@ from .. import nn
 from ..backbones.fpn import ResNetFPN, resnet_fpn_backbone
 from ..backbones.weights import normalize
 from ..boxes import base_anchors
-from .fast_rcnn import BoxPredictor, RoIHeads, TwoLayerHead
+from .fast_rcnn import FastRCNNPredictor, RoIHeads, TwoMLPHead
 from .faster_rcnn import RPN_BETA, FasterRCNN, RegionProposalNetwork, RPNHead
 from .roi_pooling import RoIPooling
 
@@ -80,8 +80,8 @@ def pyramid_faster_rcnn(
     pooling = RoIPooling(7, "align", sampling_ratio=2, aligned=False, levels=len(anchor_sizes) - 1)
     roi_heads = RoIHeads(
         pooling,
-        TwoLayerHead(backbone.out_channels * pooling.output_size**2, hidden),
-        BoxPredictor(hidden, num_classes),
+        TwoMLPHead(backbone.out_channels * pooling.output_size**2, hidden),
+        FastRCNNPredictor(hidden, num_classes),
         num_classes,
         batch_size_per_image=box_batch_size_per_image,
         positive_fraction=box_positive_fraction,

@@ -73,8 +73,9 @@ class SlidingWindow(nn.Module):
     context       pixels of a window around its inner square. What is around an object helps to tell it from others:
                   Dalal and Triggs 2005, section 6.5, have 16 on each side of a person, in windows of 64 x 128
     hidden        units of the first fully connected layer
-    windows       how many of each image are trained on at once; at most positive_fraction of them show an object
-    score_threshold, nms_threshold, limit  of detections: see boxes.filter_detections
+    batch_size_per_image, positive_fraction   windows of each image that are trained on at once, and the most of them
+                  that show an object
+    score_threshold, nms_threshold, detections_per_image   of what is found: see boxes.filter_detections
 
     Training: model(images, targets) -> {"loss_classifier": softmax cross-entropy of windows}. targets: dicts with boxes
     (R, 4) in the image's pixels, labels (R,) in 1..K and iscrowd (R,), on the CPU.
@@ -92,11 +93,11 @@ class SlidingWindow(nn.Module):
         cells: int = 3,
         context: int = 8,
         hidden: int = 128,
-        windows: int = 32,
+        batch_size_per_image: int = 32,
         positive_fraction: float = 0.25,
         score_threshold: float = 0.05,
         nms_threshold: float = 0.3,
-        limit: int = 100,
+        detections_per_image: int = 100,
     ) -> None:
         super().__init__()
         if len(object_sizes) == 0 or min(map(min, object_sizes)) <= 0:
@@ -111,8 +112,9 @@ class SlidingWindow(nn.Module):
             raise ValueError(
                 f"SlidingWindow: expected a context below half of the window's {self.window} pixels, got {context}"
             )
-        self.windows, self.positive_fraction = windows, positive_fraction
-        self.score_threshold, self.nms_threshold, self.limit = score_threshold, nms_threshold, limit
+        self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction
+        self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
+        self.detections_per_image = detections_per_image
         self.fc1 = nn.Linear(backbone.out_channels * cells * cells, hidden)
         self.fc2 = nn.Linear(hidden, num_classes)
 
@@ -206,7 +208,7 @@ class SlidingWindow(nn.Module):
         watch.emit("sliding_window.boxes", boxes)
         watch.emit("sliding_window.probabilities", probabilities)
         objects = probabilities[:, 1:]
-        return filter_detections(boxes, objects, self.score_threshold, self.nms_threshold, self.limit)
+        return filter_detections(boxes, objects, self.score_threshold, self.nms_threshold, self.detections_per_image)
 
     # ---- training ------------------------------------------------------------------------------------------------
 
@@ -225,7 +227,7 @@ class SlidingWindow(nn.Module):
         background. target: as detection_targets makes it."""
         levels = self.pyramid(image)
         labels = window_labels(np.concatenate([level.boxes for level in levels]), target)
-        drawn = sample_balanced(labels > 0, labels == 0, self.windows, self.positive_fraction, generator())
+        drawn = sample_balanced(labels > 0, labels == 0, self.batch_size_per_image, self.positive_fraction, generator())
         numbers = np.sort(np.concatenate(drawn))  # windows of all levels are numbered through
         ends = np.cumsum([len(level.boxes) for level in levels])
         of_levels = np.split(numbers, np.searchsorted(numbers, ends[:-1]))

@@ -85,7 +85,7 @@ def test_both_ways_find_the_same(crops_at_once) -> None:
 
 def test_what_is_found_by_hand() -> None:
     """Softmax, threshold, and in each class, window after window by score, those that no better one overlaps with."""
-    model = make(score_threshold=0.3, nms_threshold=0.4, limit=12)
+    model = make(score_threshold=0.3, nms_threshold=0.4, detections_per_image=12)
     image = picture(50, 41)
     levels = model.pyramid(image)
     model.fc2.weight.data[...] *= 40  # so that windows differ, and none of the classes wins them all
@@ -313,7 +313,7 @@ def test_labels_by_hand() -> None:
 
 
 def test_the_sample_is_windows_of_all_levels_with_their_labels() -> None:
-    model = make(windows=40, positive_fraction=0.5, context=3)
+    model = make(batch_size_per_image=40, positive_fraction=0.5, context=3)
     image = picture(60, 60)
     truth = {
         "boxes": np.array([[10, 10, 18, 18], [30, 30, 42, 50]], np.float32),
@@ -338,7 +338,7 @@ def test_the_sample_is_windows_of_all_levels_with_their_labels() -> None:
 
 
 def test_the_loss_is_the_mean_over_windows_and_teaches_every_weight() -> None:
-    model = make(windows=16).train()
+    model = make(batch_size_per_image=16).train()
     images = [picture(40, 30), picture(20, 50, seed=1)]
     targets = [target([[10, 10, 18, 18]], [1]), target()]
     heard = []

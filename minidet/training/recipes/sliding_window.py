@@ -36,7 +36,7 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
     sizes, windows = object_sizes(config), config["windows"]
     if windows < 4:
         raise ValueError(f"windows: expected 4 or more, of which a quarter may show objects, got {windows}")
-    return SlidingWindow(backbone, len(classes), sizes, windows=windows, **detection.sizes(config))
+    return SlidingWindow(backbone, len(classes), sizes, batch_size_per_image=windows, **detection.sizes(config))
 
 
 def object_sizes(config: dict[str, Any]) -> list[tuple[float, float]]:
