@@ -59,7 +59,8 @@ class Torch:
         self.torch, self.memory, self.training, self.steps = torch, getattr(torch, layout), training, 0
         torch.manual_seed(SEED)
         (anchors,), settings = training.model.rpn.base_anchors, training.settings
-        self.model = TorchSmallFasterRCNN(anchors, training.model.roi_heads.num_classes, settings["hidden"])
+        classes = training.model.roi_heads.num_classes
+        self.model = TorchSmallFasterRCNN(anchors, classes, settings["hidden"], settings["stride"])
         state = {name: torch.from_numpy(np.array(array)) for name, array in training.model.state_dict().items()}
         self.model.load_state_dict(state, strict=False)  # torch's batch norm counts batches, too
         self.model.to(memory_format=self.memory).train()

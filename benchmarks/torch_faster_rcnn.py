@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -19,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHANNELS = (16, 32, 64, 64)  # of the backbone's stem and stages; its first three layers with a stride make it 8
-STRIDE = 8
+CHANNELS = (16, 32, 64, 64)  # of the backbone's stem and stages
 BINS, SAMPLES = 7, 2
 RPN_SAMPLES, RPN_POSITIVES, RPN_IOU = 256, 128, (0.3, 0.7)
 ROI_SAMPLES, ROI_POSITIVES, ROI_IOU = 64, 16, 0.5
@@ -39,15 +39,15 @@ def block(before: int, after: int, stride: int) -> nn.Sequential:
 
 
 class Backbone(nn.Module):
-    """images (N, 3, H, W) -> (N, 64, H/8, W/8). Each image's mean colour is taken away first."""
+    """images (N, 3, H, W) -> (N, 64, H/stride, W/stride). Each image's mean colour is taken away first."""
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int) -> None:
         super().__init__()
         self.stem = block(3, CHANNELS[0], 2)
-        pairs = zip(CHANNELS[:-1], CHANNELS[1:], (2, 2, 1), strict=True)
-        self.stages = nn.Sequential(
-            *(nn.Sequential(block(before, after, stride), block(after, after, 1)) for before, after, stride in pairs)
-        )
+        stages = []
+        for reached, (before, after) in zip((4, 8, 16), pairwise(CHANNELS), strict=True):
+            stages += [nn.Sequential(block(before, after, 2 if reached <= stride else 1), block(after, after, 1))]
+        self.stages = nn.Sequential(*stages)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.stages(self.stem(images - images.mean((2, 3), keepdim=True)))
@@ -77,10 +77,10 @@ class TorchSmallFasterRCNN(nn.Module):
     base_anchors: (k, 4), around the corner of a cell. num_classes: with the background.
     """
 
-    def __init__(self, base_anchors: np.ndarray, num_classes: int, hidden: int = 256) -> None:
+    def __init__(self, base_anchors: np.ndarray, num_classes: int, hidden: int, stride: int) -> None:
         super().__init__()
         self.base_anchors, self.num_classes = torch.from_numpy(np.asarray(base_anchors, np.float32)), num_classes
-        self.backbone = Backbone()
+        self.backbone, self.stride = Backbone(stride), stride
         self.rpn, self.roi_heads = nn.Module(), nn.Module()
         self.rpn.head = RPNHead(CHANNELS[-1], len(base_anchors))
         self.roi_heads.box_head, self.roi_heads.box_predictor = nn.Module(), nn.Module()
@@ -109,7 +109,7 @@ class TorchSmallFasterRCNN(nn.Module):
         """(H W k, 4), kept for the next batch."""
         grid = tuple(grid)
         if grid not in self.grids:
-            y, x = (torch.arange(cells) * STRIDE for cells in grid)
+            y, x = (torch.arange(cells) * self.stride for cells in grid)
             corners = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], 2).reshape(-1, 1, 2)
             self.grids[grid] = (corners.repeat(1, 1, 2) + self.base_anchors).reshape(-1, 4)
         return self.grids[grid]
@@ -117,7 +117,7 @@ class TorchSmallFasterRCNN(nn.Module):
     def heads(self, features: Tensor, proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
         """logits (R, K + 1), deltas (R, K + 1, 4)."""
         head, predictor = self.roi_heads.box_head, self.roi_heads.box_predictor
-        x = roi_align(features, proposals).flatten(1)
+        x = roi_align(features, proposals, self.stride).flatten(1)
         x = F.relu(head.fc7(F.relu(head.fc6(x))))
         return predictor.cls_score(x), predictor.bbox_pred(x).reshape(len(x), self.num_classes, 4)
 
@@ -203,12 +203,12 @@ def rpn_losses(objectness: Tensor, deltas: Tensor, chosen: list[Chosen]) -> dict
     }
 
 
-def roi_align(x: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+def roi_align(x: Tensor, boxes: Sequence[Tensor], stride: int) -> Tensor:
     """x (N, C, H, W), boxes (R_i, 4) of each image -> (R, C, 7, 7), each bin the mean of 2 x 2 samples."""
     _, channels, height, width = x.shape
     counts, boxes = [len(these) for these in boxes], torch.cat(list(boxes))
-    starts = boxes[:, :2] / STRIDE
-    sides = (boxes[:, 2:] / STRIDE - starts).clamp(min=1)
+    starts = boxes[:, :2] / stride
+    sides = (boxes[:, 2:] / stride - starts).clamp(min=1)
     across, down = (weights_of(starts[:, axis], sides[:, axis], (width, height)[axis]) for axis in (0, 1))
     maps = x.permute(0, 2, 3, 1)  # (N, H, W, C), a view of channels-last memory
     of_rows = [
