@@ -7,7 +7,7 @@
 
 The race's clock runs while batches are waited for and steps are taken; every 250 steps it stands still, and COCO's AP
 of the 300 validation images is measured. Both start from one seed's weights and see the same batches in the same order.
-torch's rival: torch_faster_rcnn.py. A race takes about 12 minutes on two cores, a seed 20.
+torch's rival: torch_faster_rcnn.py. A race takes about a quarter of an hour on two cores, a seed as long.
 """
 
 from __future__ import annotations
