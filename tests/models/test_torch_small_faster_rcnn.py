@@ -57,8 +57,8 @@ def test_the_same_losses_and_gradients(both):
         assert loss.item() == pytest.approx(theirs[name].item(), rel=1e-4), name
     expected = {name: parameter.grad.numpy() for name, parameter in other.named_parameters()}
     for name, parameter in model.named_parameters():
-        # Where rounding puts a ReLU's input on the other side of 0, a gradient moves by some 1e-3: torch's own in float32
-        # and in float64 differ by as much. Else they agree to 1e-5, as with these weights.
+        # Where rounding puts a ReLU's input on the other side of 0, a gradient moves by some 1e-3: torch's own in
+        # float32 and in float64 differ by as much. Else they agree to 1e-5, as with these weights.
         distance = np.linalg.norm(parameter.grad.numpy() - expected[name])
         assert distance < 1e-2 * np.linalg.norm(expected[name]), name
 
