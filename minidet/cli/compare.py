@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
         data = args.data or detectors[-1][1].data
     else:
         settings = [f"images={IMAGES}", *args.set]
-        systems = detectors_of((args.systems or SYSTEMS).split(","), settings, device)
+        systems = detectors_of((args.systems or SYSTEMS).split(","), settings)
+        try_new_ones(systems, settings, out, device)
         claim_folder(out, "compare")
         data = args.data or make_training_data(out / "data", systems[0], systems[0].configure(settings))
         for number, system in enumerate(systems, start=1):
@@ -101,15 +102,24 @@ def refuse_training_options(args: argparse.Namespace) -> None:
             raise ValueError(f"{option}: expected no such option with RUNs, which are trained already; leave it out")
 
 
-def detectors_of(names: list[str], settings: list[str], device: str) -> list[Any]:
-    """The systems of these names, each of which can be trained with these settings."""
-    from minidet.training import load_system, try_settings
+def detectors_of(names: list[str], settings: list[str]) -> list[Any]:
+    """The systems of these names, each of which has these settings."""
+    from minidet.training import load_system
 
     systems = [load_system(name.strip()) for name in dict.fromkeys(names)]
     for system in systems:
         refuse_others(system, "--systems")
-        try_settings(system, system.configure(settings), device)
+        system.configure(settings)
     return systems
+
+
+def try_new_ones(systems: list[Any], settings: list[str], out: Path, device: str) -> None:
+    """Before the first is trained for minutes: each of those that are still to begin can be trained so."""
+    from minidet.cli.train import try_patiently
+
+    for system in systems:
+        if not (out / system.name / "config.json").is_file():
+            try_patiently(system, system.configure(settings), device)
 
 
 def refuse_others(system: Any, where: str) -> None:

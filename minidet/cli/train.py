@@ -73,14 +73,12 @@ def run(args: argparse.Namespace) -> int:
 def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str], device: str = "cpu"):
     """(run, splits): a new run in `out`, on the data given or on generated ones. device: "cpu" or "cuda"."""
     import minidet_kernels
-    from minidet.training import create_run, try_settings
-    from minidet.training.report import waiting
+    from minidet.training import create_run
     from minidet.training.run import check_free, claim_run_folder
 
     settings = system.configure(overrides)
     check_free(out)  # before data are made for nothing
-    with waiting("trying the settings; the first time the kernels are compiled"):
-        try_settings(system, settings, device)
+    try_patiently(system, settings, device)
     if data is None:
         claim_run_folder(out)
         data = make_training_data(out / "data", system, settings)
@@ -95,6 +93,15 @@ def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[s
         "settings": settings,
     }
     return create_run(out, config, device), splits
+
+
+def try_patiently(system, settings: dict, device: str) -> None:
+    """try_settings, with word of why it may take a minute."""
+    from minidet.training import try_settings
+    from minidet.training.report import waiting
+
+    with waiting("trying the settings; the first time the kernels are compiled"):
+        try_settings(system, settings, device)
 
 
 def place_of(data: Path, out: Path) -> str:

@@ -31,7 +31,7 @@ def cosine(step: int, total: int) -> float:
 
 SCHEDULES: dict[str, Schedule] = {"constant": constant, "step": step, "cosine": cosine}
 FOUR_COSINES = "four_cosines"
-NAMES = (*SCHEDULES, FOUR_COSINES)
+SCHEDULE_NAMES = (*SCHEDULES, FOUR_COSINES)
 
 
 def with_warmup(schedule: Schedule, warmup: int) -> Schedule:
@@ -56,5 +56,5 @@ def find_schedule(name: str, warmup: int) -> Schedule:
         once = with_warmup(cosine, warmup)
         return lambda step, total: once(step % max(total // 4, 1), total // 4)
     if name not in SCHEDULES:
-        raise ValueError(f"schedule: expected one of {', '.join(NAMES)}, got {name!r}")
+        raise ValueError(f"schedule: expected one of {', '.join(SCHEDULE_NAMES)}, got {name!r}")
     return with_warmup(SCHEDULES[name], warmup)

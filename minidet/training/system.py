@@ -16,7 +16,7 @@ import numpy as np
 
 from minidet.data.dataset import Dataset, Sample
 from minidet.data.loader import Batch, collate
-from minidet.training.schedules import NAMES as SCHEDULES
+from minidet.training.schedules import SCHEDULE_NAMES
 
 # Settings that every system has; a System's own `defaults` override and extend them, `--set key=value` both.
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -37,7 +37,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 }
 
 # What is refused before anything is made: words that are not in the list, numbers below 1 or 0.
-CHOICES = {"optimizer": ("sgd", "adam", "adamw"), "schedule": SCHEDULES}
+CHOICES = {"optimizer": ("sgd", "adam", "adamw"), "schedule": SCHEDULE_NAMES}
 LEAST = dict.fromkeys(("epochs", "batch_size", "log_every", "size", "images", "val_images", "test_images"), 1)
 LEAST |= dict.fromkeys(("learning_rate", "weight_decay", "momentum", "warmup", "clip_norm"), 0)
 

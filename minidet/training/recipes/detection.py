@@ -73,11 +73,12 @@ def predict(model: Any, samples: Sequence[Sample], batch_size: int = 8) -> list[
     model.eval()
     predictions = []
     for start in range(0, len(samples), batch_size):
-        these = range(start, min(start + batch_size, len(samples)))
-        batch = collate_list([samples[i] for i in these], np.array(these))
-        proposals = [{key: target[key] for key in target if key == "proposals"} for target in batch.targets]
+        indices = range(start, min(start + batch_size, len(samples)))
+        these = [samples[i] for i in indices]
+        images = collate_list(these, np.array(indices)).images
+        proposals = [{} if sample.proposals is None else {"proposals": sample.proposals} for sample in these]
         with no_grad():
-            predictions += model(as_tensors(batch.images, model.device), proposals)
+            predictions += model(as_tensors(images, model.device), proposals)
     return predictions
 
 
