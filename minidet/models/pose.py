@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn, watch
-from ..backbones.tiny import ConvBlock
+from ..backbones.tiny import ConvBlock, centred
 from ..data.joints import LSP_JOINTS, NOT_LABELLED, torso_diagonals
 from ..device import on_device_of, to_numpy
 from ..random import generator
@@ -282,8 +282,7 @@ class Refiner(nn.Module):
         self.register_buffer("num_batches_tracked", np.zeros(joints, np.int64))
 
     def forward(self, x: Any) -> Any:
-        centred = x - x.mean(axis=(2, 3), keepdims=True)  # as in TinyBackbone
-        features = self.trunk(centred).flatten(1)  # (N * J, F)
+        features = self.trunk(centred(x)).flatten(1)  # (N * J, F)
         by_joint = features.reshape((-1, self.joints, features.shape[1])).transpose(1, 0, 2)  # (J, N, F)
         return self.output(F.relu(self.hidden(by_joint))).transpose(1, 0, 2)  # (N, J, 2)
 

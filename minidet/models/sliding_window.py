@@ -287,29 +287,33 @@ def receptive_field(network: nn.Module) -> int:
     the other. Raises ValueError for layers that `layers_of` refuses."""
     field, step = 1, 1  # step: pixels from one cell to the next
     for layer in layers_of(network):
-        if isinstance(layer, nn.Conv2d):
-            kernel, stride = layer.kernel_size[0], layer.geometry["stride"]
-        else:
-            kernel = layer.window["kernel_size"]
-            stride = layer.window["stride"] or kernel
-        field += (kernel - 1) * step
-        step *= stride
+        window = window_of(layer)
+        kernel, stride = np.max(window["kernel_size"]), np.max(window["stride"] or window["kernel_size"])
+        field += int(kernel - 1) * step
+        step *= int(stride)
     return field
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
-    """The network's Conv2d and MaxPool2d, in their order. Raises ValueError where one has a dilation, and for any of
-    OTHER_WINDOWS: padding would stay, and a cell would see more than is counted."""
+    """The network's Conv2d and MaxPool2d, in their order. Raises ValueError where the windows of one are not square or
+    have a dilation, and for any of OTHER_WINDOWS: padding would stay, and a cell would see more than is counted."""
     layers = []
     for path, module in network.named_modules():
         refused = isinstance(module, OTHER_WINDOWS)
         if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-            options = module.geometry if isinstance(module, nn.Conv2d) else module.window
-            refused = np.any(np.not_equal(options["dilation"], 1))
+            window = window_of(module)
+            refused = np.any(np.not_equal(window["dilation"], 1))
+            refused |= any(len(np.unique(window[side])) > 1 for side in ("kernel_size", "stride"))
             layers.append(module)
         if refused:
             raise ValueError(
-                "SlidingWindow: expected a backbone of Conv2d and MaxPool2d with dilation 1, got "
+                "SlidingWindow: expected a backbone of Conv2d and MaxPool2d with square windows and dilation 1, got "
                 f"{type(module).__name__}({module.describe()}) at {path!r}; cut the network before it"
             )
     return layers
+
+
+def window_of(layer: nn.Conv2d | nn.MaxPool2d) -> dict[str, Any]:
+    """How a convolution's or a pooling's windows lie: kernel_size, stride, padding and dilation, each one number or
+    two; a pooling's stride may be None, its kernel_size."""
+    return layer.window if isinstance(layer, nn.MaxPool2d) else layer.geometry | {"kernel_size": layer.kernel_size}

@@ -12,6 +12,8 @@ from minidet import backbones as ours
 torch = pytest.importorskip("torch", reason="torch is the oracle; pip install '.[oracle]'")
 tn = torch.nn
 
+from tests.backbones.torch_resnet import ResNet  # noqa: E402
+
 
 class FeaturesAndClassifier(tn.Module):
     """What torchvision's AlexNet and VGG have in common."""
@@ -47,52 +49,6 @@ def vgg16(batch_norm: bool):
         before = channels
     head = [tn.Linear(25088, 4096), tn.ReLU(), tn.Dropout(), tn.Linear(4096, 4096), tn.ReLU(), tn.Dropout()]
     return FeaturesAndClassifier(features, 7, [*head, tn.Linear(4096, 1000)])
-
-
-class Block(tn.Module):
-    """A residual block: (channels out, kernel, stride) of each convolution."""
-
-    def __init__(self, before: int, layers: list[tuple[int, int, int]]) -> None:
-        super().__init__()
-        self.count, channels = len(layers), before
-        for i, (out, kernel, stride) in enumerate(layers, start=1):
-            setattr(self, f"conv{i}", tn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False))
-            setattr(self, f"bn{i}", tn.BatchNorm2d(out))
-            channels = out
-        stride = max(stride for *_, stride in layers)
-        self.downsample = None
-        if stride > 1 or before != channels:
-            self.downsample = tn.Sequential(
-                tn.Conv2d(before, channels, 1, stride, bias=False), tn.BatchNorm2d(channels)
-            )
-
-    def forward(self, x):
-        y = x
-        for i in range(1, self.count + 1):
-            y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
-            y = torch.relu(y) if i < self.count else y
-        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
-
-
-class ResNet(tn.Module):
-    def __init__(self, counts: tuple[int, ...], bottleneck: bool) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = tn.Conv2d(3, 64, 7, 2, 3, bias=False), tn.BatchNorm2d(64)
-        before = 64
-        for i, count in enumerate(counts):
-            planes, blocks = 64 * 2**i, []
-            for j in range(count):
-                stride = 2 if i and not j else 1
-                basic = [(planes, 3, stride), (planes, 3, 1)]
-                blocks.append(Block(before, [(planes, 1, 1), basic[0], (4 * planes, 1, 1)] if bottleneck else basic))
-                before = 4 * planes if bottleneck else planes
-            setattr(self, f"layer{i + 1}", tn.Sequential(*blocks))
-        self.fc = tn.Linear(before, 1000)
-
-    def forward(self, x):
-        x = torch.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(x.mean((2, 3)))
 
 
 NETWORKS: dict[str, Callable] = {

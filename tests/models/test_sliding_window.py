@@ -190,17 +190,36 @@ def test_the_receptive_field_is_what_a_cell_sees() -> None:
         (nn.Conv2d(4, 4, 3, dilation=2), r"Conv2d\(4, 4, \(3, 3\), dilation=2\)"),
         (nn.Conv2d(4, 4, 3, dilation=(1, 3)), r"Conv2d\(4, 4, \(3, 3\), dilation=\(1, 3\)\)"),
         (nn.MaxPool2d(2, dilation=2), r"MaxPool2d\(kernel_size=2, .*dilation=2, .*\)"),
+        (nn.Conv2d(4, 4, (1, 3)), r"Conv2d\(4, 4, \(1, 3\)\)"),
+        (nn.MaxPool2d(2, stride=(1, 2)), r"MaxPool2d\(kernel_size=2, stride=\(1, 2\), .*\)"),
     ],
 )
 def test_layers_whose_windows_would_not_be_counted_are_refused(layer, told) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Sequential(Centring(), layer))
     network.out_channels, network.stride = 4, 1
-    message = rf"expected a backbone of Conv2d and MaxPool2d with dilation 1, got {told} at '1\.1'; cut the network"
+    message = (
+        r"expected a backbone of Conv2d and MaxPool2d with square windows and dilation 1, "
+        rf"got {told} at '1\.1'; cut the network"
+    )
     for refuse in (unpadded, receptive_field, lambda backbone: SlidingWindow(backbone, 3, [(9.0, 9.0)])):
         with pytest.raises(ValueError, match=message):
             refuse(network)
     assert network[0].geometry["padding"] == 1  # nothing was changed
     assert isinstance(network[1][0], Centring)
+
+
+def test_a_pooling_that_rounds_up_sees_beyond_the_image_until_it_is_unpadded() -> None:
+    """5 pixels hold two windows of 2, and half of a third."""
+    network, image = nn.MaxPool2d(2, ceil_mode=True), Tensor(np.zeros((1, 3, 5, 5), np.float32))
+    assert network(image).shape == (1, 3, 3, 3)
+    assert unpadded(network)(image).shape == (1, 3, 2, 2)
+
+
+def test_a_square_may_be_said_by_two_numbers() -> None:
+    """3 pixels; a pooling of 2 of them, 2 apart, adds 2; a convolution of 3 of those, each 4 pixels on, 8."""
+    one = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3))
+    two = nn.Sequential(nn.Conv2d(3, 4, (3, 3), stride=(2, 2)), nn.MaxPool2d((2, 2), (2, 2)), nn.Conv2d(4, 4, (3, 3)))
+    assert receptive_field(one) == receptive_field(two) == 13
 
 
 @pytest.mark.parametrize("one", [1, (1, 1)])
