@@ -54,8 +54,9 @@ class Torch:
     def __init__(self, training: Any, layout: str) -> None:
         import torch
 
-        from benchmarks.torch_faster_rcnn import TorchSmallFasterRCNN
+        from benchmarks.torch_faster_rcnn import TorchSmallFasterRCNN, nms
 
+        nms(torch.zeros(1, 4), 0.5)  # compiles
         self.torch, self.memory, self.training, self.steps = torch, getattr(torch, layout), training, 0
         torch.manual_seed(SEED)
         (anchors,), settings = training.model.rpn.base_anchors, training.settings

@@ -103,7 +103,8 @@ def tell(name: str, metrics: dict[str, float], more: str = "") -> None:
 
 def measure(model: Any, dataset: Any, name: str = "full rank") -> dict[str, float]:
     """Seconds of Selective Search, of the backbone, of the regions and of the rest, one image at a time."""
-    timed = collate_list([dataset[i] for i in range(min(TIMED_IMAGES, len(dataset)))], np.arange(0))
+    indices = np.arange(min(TIMED_IMAGES, len(dataset)))
+    timed = collate_list([dataset[i] for i in indices], indices)
     seconds = mean_stage_seconds(model, as_tensors(timed.images, "cpu"))
     print(f"  {name:18s} " + ", ".join(f"{stage} {1e3 * taken:.1f} ms" for stage, taken in seconds.items()))
     return seconds

@@ -120,10 +120,13 @@ def draw_anchors(dataset: Any) -> np.ndarray:
     """An image with the anchors of one cell, and with those of all cells that are its objects'."""
     sample = next(dataset[i] for i, r in enumerate(dataset.records) if len(r.boxes) >= 3 and not r.iscrowd.any())
     base = base_anchors(*(numbers(SYSTEM.defaults, key) for key in ("anchor_sizes", "anchor_ratios")))
-    side = sample.image.shape[0]
-    anchors = grid_anchors(base, (side // 8, side // 8), (8, 8))
-    matched = match_boxes(box_iou(sample.boxes.astype(np.float32), anchors), 0.7, 0.3, allow_low_quality=True)
-    middle = len(anchors) // 2 + side // 16 * len(base)
+    side, stride = sample.image.shape[0], SYSTEM.defaults["stride"]
+    cells = side // stride
+    anchors = grid_anchors(base, (cells, cells), (stride, stride))
+    middle = len(anchors) // 2 + cells // 2 * len(base)
+    iou = box_iou(sample.boxes.astype(np.float32), anchors)
+    iou[:, (anchors < 0).any(axis=1) | (anchors > side).any(axis=1)] = 0  # not trained on: they leave the image
+    matched = match_boxes(iou, 0.7, 0.3, allow_low_quality=True)
     labels = sample.labels[matched[matched >= 0]]
     pictures = [
         draw_boxes(sample.image, anchors[middle : middle + len(base)]),

@@ -75,7 +75,7 @@ def print_table(proposals: dict[str, list[np.ndarray]], truth: list, labels: lis
         print(f"{mode:18s} {mean:7.0f} " + " ".join(f"{value:8.4f}" for value in recall))
     print(f"\n{'best overlap':18s} {'MABO':>7s} " + " ".join(f"{name:>8s}" for name in classes[1:]))
     for mode, found in proposals.items():
-        mean, of_classes = mean_average_best_overlap(found, truth, labels, len(classes))
+        mean, of_classes = mean_average_best_overlap(found, truth, labels, len(classes) - 1)
         print(f"{mode:18s} {mean:7.4f} " + " ".join(f"{value:8.4f}" for value in of_classes))
 
 

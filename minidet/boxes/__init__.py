@@ -5,7 +5,7 @@ from .anchors import base_anchors, classic_base_anchors, grid_anchors
 from .coder import decode_boxes, encode_boxes
 from .components import component_boxes, largest_component_box
 from .geometry import box_area, box_convert, clip_boxes_to_image, paired_giou, paired_iou, remove_small_boxes
-from .matching import BELOW, BETWEEN, match_boxes
+from .matching import BELOW, BETWEEN, inside_crowds, match_boxes
 from .overlaps import batched_nms, box_iou, generalized_box_iou, nms
 from .sampling import sample_balanced
 from .selection import best_first, filter_detections, filter_proposals
@@ -28,6 +28,7 @@ __all__ = [
     "filter_proposals",
     "generalized_box_iou",
     "grid_anchors",
+    "inside_crowds",
     "largest_component_box",
     "match_boxes",
     "nms",

@@ -11,6 +11,9 @@ IoU, so that no object is left without (Ren et al. 2015, section 3.1.2).
 import numpy as np
 
 BELOW, BETWEEN = -1, -2  # in place of an object's index
+# A box inside a crowd by at least this part of its own area is no background (Mask R-CNN's code). Lower: fewer boxes
+# beside crowds are learned from.
+IN_CROWD = 0.5
 
 
 def match_boxes(iou: np.ndarray, high: float, low: float, allow_low_quality: bool = False) -> np.ndarray:
@@ -38,3 +41,13 @@ def match_boxes(iou: np.ndarray, high: float, low: float, allow_low_quality: boo
         taken = ((iou == best_of_object) & (best_of_object > 0)).any(axis=0)
         matched[taken] = best_object[taken]
     return matched
+
+
+def inside_crowds(boxes: np.ndarray, crowds: np.ndarray) -> np.ndarray:
+    """Whether each box (R, 4) lies in one of the crowds (C, 4) by IN_CROWD of its own area: (R,) bool."""
+    if not len(crowds):
+        return np.zeros(len(boxes), bool)
+    top_left = np.maximum(boxes[:, None, :2], crowds[:, :2])
+    sides = np.maximum(np.minimum(boxes[:, None, 2:], crowds[:, 2:]) - top_left, 0)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return (sides.prod(axis=2) >= IN_CROWD * area[:, None]).any(axis=1) & (area > 0)

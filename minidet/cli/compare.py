@@ -191,12 +191,12 @@ def measure(system: Any, trained: Any, model: Any, dataset: Any, split: str) -> 
     from minidet.evaluation import mean_stage_seconds
     from minidet.proposals import kept_in
     from minidet.training import evaluate
-    from minidet.training.recipes.rcnn import STAGES
+    from minidet.training.recipes.rcnn import STAGES_FILE
     from minidet.training.step import as_tensors
 
     settings = trained.config["settings"]
     kept = kept_in(trained.folder, trained.config.get("digests", {}).values())
-    result, stages = (read_numbers(trained.path(name)) for name in ("metrics.json", STAGES))
+    result, stages = (read_numbers(trained.path(name)) for name in ("metrics.json", STAGES_FILE))
     first = np.arange(min(TIMED, len(dataset)))
     timed = collate_list([dataset[i] for i in first], first)
     seconds = mean_stage_seconds(model, as_tensors(timed.images, model.device))

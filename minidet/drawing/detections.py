@@ -38,9 +38,12 @@ def draw_precision_recall(
     """Precision against recall of every class, a panel for each IoU, (H, W, 3) uint8; and each class's average
     precision, which is the area under its curve.
 
-    curves: of `coco_curves`. classes: names by label, the background first. Classes without objects have no curve. The
-    thick black curve is the mean of all.
+    curves: of `coco_curves`, which must have the ious. classes: names by label, the background first. Classes without
+    objects have no curve. The thick black curve is the mean of all.
     """
+    for iou in ious:
+        if not np.isclose(curves.iou_thresholds, iou).any():
+            raise ValueError(f"draw_precision_recall: expected ious among {curves.iou_thresholds.tolist()}, got {iou}")
     at = [int(np.flatnonzero(np.isclose(curves.iou_thresholds, iou))[0]) for iou in ious]
     precision = curves.precision[at][..., 0, -1].transpose(0, 2, 1)  # (panels, K, R)
     named = _named(precision[0])

@@ -133,12 +133,16 @@ def coco_curves(
 
     iou_thresholds: ascending or not, from 0 to 1. most_detections: ascending; of each image and class so many count, by
     default 1, 10 and 100, for keypoints 20. Other arguments: as evaluate_coco. Raises ValueError for an unknown kind,
-    and for images with other shapes, labels outside 1 to K, scores that are NaN, or boxes inside out, each with the
-    number of the image.
+    numbers of detections in another order, and for images with other shapes, labels outside 1 to K, scores that are
+    NaN, or boxes inside out, each with the number of the image.
     """
     if kind not in KINDS:
         raise ValueError(f"coco_curves: expected kind {', '.join(KINDS)}, got {kind!r}")
-    most = tuple(most_detections or (MOST_PEOPLE if kind == KEYPOINTS else MOST_DETECTIONS))
+    if most_detections is None:
+        most_detections = MOST_PEOPLE if kind == KEYPOINTS else MOST_DETECTIONS
+    most = tuple(most_detections)
+    if not most or min(most) < 1 or sorted(most) != list(most):
+        raise ValueError(f"coco_curves: expected most_detections ascending from 1 on, got {most}")
     areas = {name: limits for name, limits in AREAS.items() if kind != KEYPOINTS or name != "small"}
     groups = group(predictions, targets, num_classes, kind, most[-1])
     outcomes, positives = _outcomes(groups, overlaps(groups, kind, sigmas), list(areas.values()), iou_thresholds)

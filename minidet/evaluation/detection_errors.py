@@ -15,15 +15,13 @@ An object is missed if no detection found it. TIDE counts as missed only what no
 explains; here `explained` says which those are.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import minidet_kernels as kernels
 
-from .groups import Groups, group
+from .groups import Groups, Images, group
 from .overlaps import BOXES, areas_of, overlaps
 
 RIGHT, IN_CROWD = "right", "in a crowd"
@@ -83,16 +81,12 @@ class Error:
     truth_label: int | None = None
 
 
-Images = Sequence[Mapping[str, Any]]
-
-
 def detection_errors(
     predictions: Images, targets: Images, num_classes: int, iou: float = IOU, score: float = SCORE
 ) -> DetectionErrors:
     """predictions, targets, num_classes: as for `evaluate_coco`, boxes. Detections with a lower score are left out.
     Raises ValueError as it does, and for iou not above BACKGROUND_IOU."""
-    if not BACKGROUND_IOU < iou <= 1:
-        raise ValueError(f"expected iou above {BACKGROUND_IOU} and at most 1, got {iou}")
+    _check_iou(iou)
     groups = group(predictions, targets, num_classes, score=score, by_label=False)
     overlap = overlaps(groups, BOXES)
     found = _match(groups, overlap, _is_of_its_class(groups), iou)
@@ -130,6 +124,11 @@ def detection_errors(
     )
 
 
+def _check_iou(iou: float) -> None:
+    if not BACKGROUND_IOU < iou <= 1:
+        raise ValueError(f"expected iou above {BACKGROUND_IOU} and at most 1, got {iou}")
+
+
 def confusion_matrix(
     predictions: Images, targets: Images, num_classes: int, iou: float = IOU, score: float = SCORE
 ) -> np.ndarray:
@@ -140,6 +139,7 @@ def confusion_matrix(
     partner: column 0 has objects that were not detected, row 0 detections of what is no object; [0, 0] is 0. Crowds,
     and detections of them, do not count. Arguments and errors: as detection_errors.
     """
+    _check_iou(iou)
     groups = group(predictions, targets, num_classes, score=score, by_label=False)
     overlap, (detection, truth) = overlaps(groups, BOXES), groups.pairs()
     found = _match(groups, overlap, _is_of_its_class(groups), iou)

@@ -30,23 +30,23 @@ def proposal_recall(
 def mean_average_best_overlap(
     proposals: Sequence[Any], truth: Sequence[Any], labels: Sequence[Any], num_classes: int
 ) -> tuple[float, np.ndarray]:
-    """(MABO, ABO (num_classes - 1,)) of Uijlings et al., section 5.
+    """(MABO, ABO (num_classes,)) of Uijlings et al., section 5.
 
     ABO of a class: the mean over its objects of the largest overlap that a box has with them; NaN of a class without
     an object. MABO: the mean of ABO over the classes that have one, each class alike however many objects it has.
 
-    proposals, truth: as for `proposal_recall`. labels: of each image (R,), from 1 to num_classes - 1; the background
-    is class 0, and ABO begins with class 1. To know them for the first n boxes, give only those.
+    proposals, truth: as for `proposal_recall`. labels: of each image (R,), from 1 to num_classes, as for
+    `evaluate_coco`; ABO begins with class 1. To know them for the first n boxes, give only those.
     """
     best = best_overlaps(proposals, truth, None)[:, 0]
     labels = np.concatenate([np.asarray(of_image, np.int64) for of_image in labels])
-    if len(labels) != len(best) or labels.min() < 1 or labels.max() >= num_classes:
+    if len(labels) != len(best) or labels.min() < 1 or labels.max() > num_classes:
         raise ValueError(
-            f"mean_average_best_overlap: expected a label from 1 to {num_classes - 1} an object, got {len(labels)} for "
+            f"mean_average_best_overlap: expected a label from 1 to {num_classes} an object, got {len(labels)} for "
             f"{len(best)} objects, among them {np.unique(labels)[:10].tolist()}"
         )
-    counts = np.bincount(labels, minlength=num_classes)[1:]
-    sums = np.bincount(labels, best, minlength=num_classes)[1:]
+    counts = np.bincount(labels, minlength=num_classes + 1)[1:]
+    sums = np.bincount(labels, best, minlength=num_classes + 1)[1:]
     average = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     return float(np.nanmean(average)), average
 

@@ -42,6 +42,7 @@ def write_results(
         raise ValueError(f"write_results: expected an id an image, got {len(image_ids)} for {len(predictions)}")
     entries = []
     for number, (image_id, found) in enumerate(zip(image_ids, predictions, strict=True)):
+        identity = image_id if isinstance(image_id, str) else int(image_id)  # json takes none of NumPy's
         labels = np.asarray(found["labels"])
         if len(labels) and not 1 <= labels.min() <= labels.max() <= len(category_ids):
             raise ValueError(
@@ -51,7 +52,7 @@ def write_results(
         if not np.isfinite(found["scores"]).all():
             raise ValueError(f"write_results: expected finite scores, got others in predictions[{number}]")
         for label, score, shape in zip(labels, found["scores"], found[kind], strict=True):
-            entry = {"image_id": image_id, "category_id": int(category_ids[label - 1]), "score": float(score)}
+            entry = {"image_id": identity, "category_id": int(category_ids[label - 1]), "score": float(score)}
             entries.append(entry | {FIELDS[kind]: _to_json(kind, np.asarray(shape))})
     write_atomic(path, json.dumps(entries, allow_nan=False))
 
@@ -90,6 +91,8 @@ def read_results(
     than max_bytes, ids of other images or categories, scores and places that are no numbers, boxes turned inside out,
     masks of another size than their image, and entries of different kinds.
     """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"read_results: expected kind {', '.join(KINDS)}, got {kind!r}")
     path, count = Path(path), len(dataset)
     ids = ids_of(dataset) if image_ids is None else image_ids
     if len(ids) != count:

@@ -28,6 +28,7 @@ from ..boxes import (
     decode_boxes,
     encode_boxes,
     filter_detections,
+    inside_crowds,
     match_boxes,
     remove_small_boxes,
     sample_balanced,
@@ -35,14 +36,13 @@ from ..boxes import (
 from ..device import on_device_of, to_numpy
 from ..proposals import selective_search
 from ..random import generator
-from .image_batch import ImageBatch, as_pixels, batch_images, detection_targets
+from .image_batch import ImageBatch, as_pixels, batch_images, detection_targets, with_targets
 from .roi_pooling import RoIPooling
 
 # One over the usual standard deviations of dx, dy, dw, dh, 0.1 and 0.2: targets that vary by 1 make the box loss count
 # as much as the class loss (section 2.3's normalization, with the numbers that Faster R-CNN's code has for all data).
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-# A region inside a crowd by at least this part of its own area is no background (Mask R-CNN's code).
-IN_CROWD = 0.5
+LEAST_SIDE = 1e-2  # pixels; a box that the image's border has cut to less is none (torchvision)
 
 
 class TwoMLPHead(nn.Module):
@@ -107,6 +107,8 @@ class RoIHeads(nn.Module):
         detections_per_image: int = 100,
     ) -> None:
         super().__init__()
+        if not 0 <= bg_iou < fg_iou <= 1:
+            raise ValueError(f"RoIHeads: expected 0 <= bg_iou < fg_iou <= 1, got {bg_iou} and {fg_iou}")
         self.pooling, self.num_classes = pooling, num_classes
         self.box_head, self.box_predictor = box_head, box_predictor
         self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction
@@ -122,7 +124,7 @@ class RoIHeads(nn.Module):
             chosen = [self.sample(boxes, target) for boxes, target in zip(proposals, targets, strict=True)]
             proposals = [boxes for boxes, _, _ in chosen]
         watch.emit("roi.boxes", proposals)
-        regions = self.pooling(maps, proposals, batch.padded_size)  # (R, C, S, S)
+        regions = self.pooling(maps, proposals, batch.strides(maps))  # (R, C, S, S)
         watch.emit("roi.regions", regions)
         logits, deltas = self.box_predictor(self.box_head(regions))  # (R, K + 1), (R, 4 (K + 1))
         watch.emit("roi.logits", logits)
@@ -141,7 +143,7 @@ class RoIHeads(nn.Module):
         matched = match_boxes(iou, self.fg_iou, self.fg_iou)
         background = (matched == BELOW) & ~inside_crowds(boxes, target["crowds"])
         hard = background & (iou.max(axis=0, initial=0) >= self.bg_iou)
-        if hard.any():  # an image without objects has none
+        if hard.any():  # else, as in an image without objects, all background is as good
             background = hard
         positives, negatives = sample_balanced(
             matched >= 0, background, self.batch_size_per_image, self.positive_fraction, generator()
@@ -182,19 +184,6 @@ class RoIHeads(nn.Module):
         return found
 
 
-LEAST_SIDE = 1e-2  # pixels; a box that the image's border has cut to less is none (torchvision)
-
-
-def inside_crowds(boxes: np.ndarray, crowds: np.ndarray) -> np.ndarray:
-    """Whether each box (R, 4) lies in one of the crowds (C, 4) by IN_CROWD of its own area: (R,) bool."""
-    if not len(crowds):
-        return np.zeros(len(boxes), bool)
-    top_left = np.maximum(boxes[:, None, :2], crowds[:, :2])
-    sides = np.maximum(np.minimum(boxes[:, None, 2:], crowds[:, 2:]) - top_left, 0)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return (sides.prod(axis=2) >= IN_CROWD * area[:, None]).any(axis=1) & (area > 0)
-
-
 def compressed(layer: nn.Linear, rank: int) -> nn.Sequential:
     """A fully connected layer as two smaller ones, by the best approximation of that rank (section 3.1).
 
@@ -207,10 +196,12 @@ def compressed(layer: nn.Linear, rank: int) -> nn.Sequential:
             f"compressed: expected a rank from 1 to {min(weight.shape)} for weights {weight.shape}, got {rank}"
         )
     u, s, v = np.linalg.svd(weight, full_matrices=False)
-    first, second = nn.Linear(weight.shape[1], rank, bias=False), nn.Linear(rank, weight.shape[0])
+    first = nn.Linear(weight.shape[1], rank, bias=False)
+    second = nn.Linear(rank, weight.shape[0], bias=layer.bias is not None)
     first.weight.data[...] = s[:rank, None] * v[:rank]
     second.weight.data[...] = u[:, :rank]
-    second.bias.data[...] = to_numpy(layer.bias.data)
+    if layer.bias is not None:
+        second.bias.data[...] = to_numpy(layer.bias.data)
     return nn.Sequential(first, second).to(layer.device)
 
 
@@ -253,14 +244,14 @@ class FastRCNN(nn.Module):
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         batch = batch_images(images, self.normalize, self.min_size, self.max_size, self.backbone.stride)
+        truth = detection_targets(targets, batch, self.roi_heads.num_classes - 1) if self.training else None
         proposals = [
-            self.proposals(image, {} if targets is None else targets[position], batch, position)
-            for position, image in enumerate(images)
+            self.proposals(image, target, batch, position)
+            for position, (image, target) in enumerate(with_targets(images, targets))
         ]
         watch.emit("fast_rcnn.proposals", proposals)
         maps = as_levels(self.backbone(batch.tensor))
         watch.emit("backbone.maps", maps)
-        truth = detection_targets(targets, batch, self.roi_heads.num_classes - 1) if self.training else None
         return self.roi_heads(maps, proposals, batch, truth)
 
     def proposals(self, image: Any, target: dict, batch: ImageBatch, position: int) -> np.ndarray:

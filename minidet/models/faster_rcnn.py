@@ -26,12 +26,13 @@ from ..boxes import (
     encode_boxes,
     filter_proposals,
     grid_anchors,
+    inside_crowds,
     match_boxes,
     sample_balanced,
 )
 from ..device import on_device_of, to_numpy
 from ..random import generator
-from .fast_rcnn import FastRCNNPredictor, RoIHeads, TwoMLPHead, as_levels, inside_crowds
+from .fast_rcnn import FastRCNNPredictor, RoIHeads, TwoMLPHead, as_levels
 from .image_batch import ImageBatch, batch_images, detection_targets
 from .roi_pooling import RoIPooling
 
@@ -78,7 +79,7 @@ class RegionProposalNetwork(nn.Module):
     pre_nms, post_nms     (training, evaluation): the best of each level that are looked at, and how many are left after
                           suppression
     min_size              of these, proposals with a shorter side, in pixels of the batch, are dropped: torchvision's
-                          order, the authors' code drops them before it counts the best
+                          order; the authors' code drops them before it counts the best, and lets 16 grow with the image
     """
 
     def __init__(
@@ -107,8 +108,8 @@ class RegionProposalNetwork(nn.Module):
     ) -> tuple[list[np.ndarray], dict[str, Any]]:
         objectness, deltas = self.head(maps)
         anchors = [
-            grid_anchors(base, level.shape[2:], strides(level, batch.padded_size))
-            for base, level in zip(self.base_anchors, maps, strict=True)
+            grid_anchors(base, level.shape[2:], stride)
+            for base, level, stride in zip(self.base_anchors, maps, batch.strides(maps), strict=True)
         ]
         watch.emit("rpn.objectness", objectness)
         watch.emit("rpn.deltas", deltas)
@@ -129,7 +130,7 @@ class RegionProposalNetwork(nn.Module):
         boxes, scores = [], []
         for level_scores, moves, of_cells in zip(objectness, deltas, anchors, strict=True):
             level_scores, moves = to_numpy(level_scores.data), to_numpy(moves.data)
-            # No number, no proposal: training goes on to the losses, which are none either, and there it is explained.
+            # A score that is NaN is no proposal's. In training the losses are NaN, too, and their check explains it.
             level_scores = np.where(np.isnan(level_scores), np.float32(-np.inf), level_scores)
             best = np.stack([best_first(of_image, before) for of_image in level_scores])  # (N, B)
             moves = np.take_along_axis(moves, best[..., None], axis=1)
@@ -160,11 +161,6 @@ class RegionProposalNetwork(nn.Module):
         )
         deltas = encode_boxes(target["boxes"][matched[positives]], candidates[positives])
         return usable[positives], deltas, usable[negatives]
-
-
-def strides(level: Any, padded_size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of pixels from one cell of a map (N, C, H, W) to the next."""
-    return padded_size[0] // level.shape[2], padded_size[1] // level.shape[3]
 
 
 def rpn_losses(objectness: Any, deltas: Any, chosen: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, Any]:

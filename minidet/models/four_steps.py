@@ -58,6 +58,20 @@ class FourStepFasterRCNN(FasterRCNN):
         }[step]
         for part in (self.rpn_backbone, self.backbone, self.rpn, self.roi_heads):
             part.requires_grad_(part in learns)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Training behaviour, but not for what the step does not train: a frozen batch norm keeps its averages."""
+        super().train(mode)
+        for part in (self.rpn_backbone, self.backbone, self.rpn, self.roi_heads):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+        """As of every Module; and enters the state's step."""
+        super().load_state_dict(state, strict)
+        self.enter(int(self.step))
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         batch = batch_images(images, self.normalize, self.min_size, self.max_size, self.backbone.stride)

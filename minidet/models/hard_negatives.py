@@ -18,9 +18,9 @@ import numpy as np
 
 import minidet_kernels as kernels
 
-# Section 2.3 and the authors' code. COST: larger believes each region more, and the few odd ones with them.
-# POSITIVE_WEIGHT: a missed object costs as much as two false ones. BIAS: its feature's value; the larger, the freer
-# the border is to move.
+# Section 2.3 and the authors' code. COST: the larger, the less the weights are held small, and the more a few odd
+# regions matter. POSITIVE_WEIGHT: a missed object costs as much as two false ones. BIAS: its feature's value; the
+# larger, the freer the border is to move.
 COST, POSITIVE_WEIGHT, BIAS = 1e-3, 2.0, 10.0
 # The mean length of a region's features, to which they are scaled: COST and BIAS mean something only beside it.
 MEAN_NORM = 20.0
@@ -41,8 +41,8 @@ class ImageRegions(NamedTuple):
     negative: np.ndarray
 
 
-class HardNegatives:
-    """One class's SVM with its cache. positives (Q, D), float32."""
+class ClassSVM:
+    """The SVM of one class, and what it is trained on: its positives (Q, D), float32, and a cache of negatives."""
 
     def __init__(self, positives: np.ndarray) -> None:
         self.features = positives  # then the negatives, as they came
@@ -72,13 +72,14 @@ class HardNegatives:
         self.features, self.alphas = self.features[stays], self.alphas[stays]
 
 
-def train_svms(positives: Sequence[np.ndarray], images: Iterable[ImageRegions]) -> list[HardNegatives]:
+def train_svms(positives: Sequence[np.ndarray], images: Iterable[ImageRegions]) -> list[ClassSVM]:
     """The SVMs of K classes, trained in one pass over the images. positives: for each class (Q, D), float32."""
-    classes = [HardNegatives(features) for features in positives]
+    classes = [ClassSVM(features) for features in positives]
     for number, (features, negative) in enumerate(images):
         for one, candidates in zip(classes, negative.T, strict=True):
             hard = candidates if number == 0 else candidates & (one.scores(features) > HARD)
-            one.add(features[hard])
+            if hard.any():
+                one.add(features[hard])
             if number == 0 or one.added > RETRAIN:
                 one.train()
     for one in classes:

@@ -20,11 +20,13 @@ from ..device import to_numpy
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """tensor (N, 3, H, W): all images. sizes: (height, width) of each within it; original_sizes: as they came."""
+    """tensor (N, 3, H, W): all images. sizes: (height, width) of each within it; original_sizes: as they came. stride:
+    of the backbone's coarsest map."""
 
     tensor: Any
     sizes: list[tuple[int, int]]
     original_sizes: list[tuple[int, int]]
+    stride: int
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -32,6 +34,16 @@ class ImageBatch:
     @property
     def padded_size(self) -> tuple[int, int]:
         return tuple(self.tensor.shape[2:])
+
+    def strides(self, maps: Sequence[Any]) -> list[tuple[int, int]]:
+        """Pixels from one cell to the next, down and across, of each of the backbone's maps (N, C, H, W).
+
+        A single map has the backbone's stride, also where it has fewer cells than the image would fill, as without
+        padding. Of several it is told by their sizes, as torchvision does it."""
+        if len(maps) == 1:
+            return [(self.stride, self.stride)]
+        height, width = self.padded_size
+        return [(height // level.shape[2], width // level.shape[3]) for level in maps]
 
     def from_original(self, boxes: np.ndarray, image: int) -> np.ndarray:
         """Boxes (..., 4) in the pixels of that image as it came -> in the batch's."""
@@ -48,13 +60,15 @@ class ImageBatch:
 
 
 def batch_images(
-    images: Any, normalize: Callable[[Any], Any], min_size: int | None, max_size: int | None, divisor: int
+    images: Any, normalize: Callable[[Any], Any], min_size: int | None, max_size: int | None, stride: int
 ) -> ImageBatch:
     """Images, a Tensor (N, 3, H, W) or a list of (3, H_i, W_i), all float32 in [0, 1], as an ImageBatch.
 
-    normalize: what is done to each image first. min_size: None leaves the sizes as they are. divisor: both sides of the
-    batch are multiples of it, the stride of the backbone's coarsest map.
+    normalize: what is done to each image first. min_size: None leaves the sizes as they are. stride: of the backbone's
+    coarsest map; both sides of the batch are multiples of it. Raises ValueError for no image, and for others.
     """
+    if not len(images):
+        raise ValueError("expected at least one image, got none")
     for position, image in enumerate(images):
         if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or image.dtype.kind != "f":
             raise ValueError(
@@ -62,11 +76,11 @@ def batch_images(
             )
     original_sizes = [tuple(image.shape[1:]) for image in images]
     sizes = [resized(size, min_size, max_size) for size in original_sizes]
-    height, width = (-(-max(sides) // divisor) * divisor for sides in zip(*sizes, strict=True))
+    height, width = (-(-max(sides) // stride) * stride for sides in zip(*sizes, strict=True))
     if sizes == original_sizes and set(sizes) == {(height, width)}:  # all of one size: nothing to move
         whole = normalize(images if isinstance(images, Tensor) else F.stack(images))
         watch.emit("image_batch.images", whole)
-        return ImageBatch(whole, sizes, original_sizes)
+        return ImageBatch(whole, sizes, original_sizes, stride)
     placed = []
     for image, size, original_size in zip(images, sizes, original_sizes, strict=True):
         image = normalize(image[None])  # (1, 3, h, w)
@@ -75,7 +89,7 @@ def batch_images(
         placed.append(F.pad(image, ((0, 0), (0, 0), (0, height - size[0]), (0, width - size[1]))))
     whole = F.concatenate(placed, 0)
     watch.emit("image_batch.images", whole)
-    return ImageBatch(whole, sizes, original_sizes)
+    return ImageBatch(whole, sizes, original_sizes, stride)
 
 
 def resized(size: tuple[int, int], min_size: int | None, max_size: int | None) -> tuple[int, int]:
@@ -92,20 +106,36 @@ def resized(size: tuple[int, int], min_size: int | None, max_size: int | None) -
 def as_pixels(image: Any) -> np.ndarray:
     """An image (3, H, W) in [0, 1], a Tensor, as the picture (H, W, 3) uint8 that it was: what regions are proposed
     in."""
-    return np.rint(to_numpy(image.data).transpose(1, 2, 0) * 255).astype(np.uint8)
+    return np.rint(to_numpy(image.data).transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+
+
+def with_targets(images: Any, targets: Sequence[dict] | None) -> list[tuple[Any, dict]]:
+    """Each image with its target; {} where there are none. Raises ValueError for another number of targets."""
+    targets = [{}] * len(images) if targets is None else targets
+    if len(targets) != len(images):
+        raise ValueError(f"expected a target for each of {len(images)} images, got {len(targets)}")
+    return list(zip(images, targets, strict=True))
 
 
 def detection_targets(targets: Sequence[dict] | None, batch: ImageBatch, classes: int) -> list[dict]:
-    """What an image is trained on: dicts with boxes (R, 4) float32 in the batch's pixels, labels (R,) in 1..classes,
-    and crowds (C, 4), the boxes around groups, which are neither objects nor background.
+    """`checked_targets`, with boxes and crowds in the batch's pixels."""
+    return [
+        target | {key: batch.from_original(target[key], position) for key in ("boxes", "crowds")}
+        for position, target in enumerate(checked_targets(targets, len(batch), classes))
+    ]
 
-    targets: as the data sets give them, with boxes in pixels of the images as they came. Raises ValueError, with the
-    positions in the batch, for boxes without area and labels that are not there.
+
+def checked_targets(targets: Sequence[dict] | None, images: int, classes: int) -> list[dict]:
+    """What each of so many images is trained on: dicts with boxes (R, 4) float32, labels (R,) in 1..classes, and crowds
+    (C, 4), the boxes around groups, which are neither objects nor background.
+
+    targets: as the data sets give them, with boxes in pixels of the images as they came, and so are these. Raises
+    ValueError, with the positions in the batch, for boxes without area and labels that are not there.
     """
     if targets is None:
         raise ValueError("expected targets to train on, got None; call model.eval() first for detections")
-    if len(targets) != len(batch):
-        raise ValueError(f"expected a target for each of {len(batch)} images, got {len(targets)}")
+    if len(targets) != images:
+        raise ValueError(f"expected a target for each of {images} images, got {len(targets)}")
     prepared = []
     for position, target in enumerate(targets):
         boxes = np.asarray(array_of(target["boxes"]), np.float32).reshape(-1, 4)
@@ -122,7 +152,10 @@ def detection_targets(targets: Sequence[dict] | None, batch: ImageBatch, classes
                 f"expected a label from 1 to {classes} for each of {len(boxes)} boxes, got {labels.tolist()[:20]} in "
                 f"image {position} of a batch"
             )
-        crowd = np.asarray(target.get("iscrowd", np.zeros(len(boxes))), bool)
-        boxes = batch.from_original(boxes, position)
+        crowd = np.asarray(target.get("iscrowd", np.zeros(len(boxes))), bool).reshape(-1)
+        if len(crowd) != len(boxes):
+            raise ValueError(
+                f"expected iscrowd for each of {len(boxes)} boxes, got {len(crowd)} in image {position} of a batch"
+            )
         prepared.append({"boxes": boxes[~crowd], "labels": labels[~crowd], "crowds": boxes[crowd]})
     return prepared

@@ -29,14 +29,15 @@ from ..boxes import (
     clip_boxes_to_image,
     decode_boxes,
     filter_detections,
+    inside_crowds,
     match_boxes,
     sample_balanced,
 )
 from ..device import on_device_of, to_numpy
 from ..proposals import selective_search
 from ..random import generator
-from .fast_rcnn import LEAST_SIDE, inside_crowds
-from .image_batch import ImageBatch, as_pixels, detection_targets
+from .fast_rcnn import LEAST_SIDE
+from .image_batch import as_pixels, checked_targets, with_targets
 
 # Section 2.3: 32 positives and 96 background regions a step. Objects are rare among the proposals, so they are drawn
 # more often than they are met; a larger part forgets the background's many looks.
@@ -110,16 +111,14 @@ class RCNN(nn.Module):
         self.register_buffer("box_weights", np.zeros((num_classes - 1, 4, pool5 + 1), np.float32))
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
-        proposals = [
-            self.regions_of(image, {} if targets is None else targets[position])
-            for position, image in enumerate(images)
-        ]
+        truth = checked_targets(targets, len(images), self.num_classes - 1) if self.training else []
+        proposals = [self.proposals(image, target) for image, target in with_targets(images, targets)]
         watch.emit("rcnn.proposals", proposals)
         if self.training:
-            return self.losses(images, proposals, targets)
+            return self.losses(images, proposals, truth)
         return [self.detect(image, boxes) for image, boxes in zip(images, proposals, strict=True)]
 
-    def regions_of(self, image: Any, target: dict) -> np.ndarray:
+    def proposals(self, image: Any, target: dict) -> np.ndarray:
         """The proposals (P, 4) of one image: the target's, or new ones where it has none."""
         boxes = target.get("proposals")
         if boxes is None:
@@ -141,10 +140,8 @@ class RCNN(nn.Module):
     # ---- fine-tuning
 
     def losses(self, images: Any, proposals: list[np.ndarray], targets: list[dict]) -> dict[str, Any]:
-        """Softmax cross-entropy over regions of all images together."""
-        sizes = [tuple(image.shape[1:]) for image in images]
-        prepared = detection_targets(targets, ImageBatch(images, sizes, sizes), self.num_classes - 1)
-        chosen = sample_regions(proposals, prepared)
+        """Softmax cross-entropy over regions of all images together. targets: as checked_targets makes them."""
+        chosen = sample_regions(proposals, targets)
         watch.emit("rcnn.sampled", chosen)
         labels = np.concatenate([labels for _, labels in chosen])
         if len(labels) == 0:  # neither objects nor proposals: nothing to learn, and batch norm has no statistics
@@ -227,7 +224,7 @@ def sample_regions(proposals: Sequence[np.ndarray], targets: Sequence[dict]) -> 
     """Of each image the boxes (S_i, 4) that a step looks at, and their labels (S_i,), 0 for background: REGIONS of all
     images together, a quarter of them objects where there are so many.
 
-    proposals: (P_i, 4); the true boxes are regions, too. targets: as detection_targets makes them.
+    proposals: (P_i, 4); the true boxes are regions, too. targets: as checked_targets makes them.
     """
     candidates, labels = [], []
     for boxes, target in zip(proposals, targets, strict=True):

@@ -42,28 +42,23 @@ class RoIPooling:
         self.output_size, self.method, self.levels = output_size, method, levels
         self.sampling = {"sampling_ratio": sampling_ratio, "aligned": aligned} if method == "align" else {}
 
-    def __call__(self, maps: Sequence[Any], boxes: Sequence[np.ndarray], padded_size: tuple[int, int]) -> Any:
-        """maps: (N, C, H_l, W_l) of each level. boxes: (R_i, 4) of each image, in pixels of the batch, whose images are
-        padded_size = (H, W) large."""
-        maps = maps[: self.levels]
+    def __call__(self, maps: Sequence[Any], boxes: Sequence[np.ndarray], strides: Sequence[tuple[int, int]]) -> Any:
+        """maps: (N, C, H_l, W_l) of each level. boxes: (R_i, 4) of each image, in pixels of the batch. strides: pixels
+        from one cell of each level to the next, as ImageBatch.strides tells them."""
+        maps, scales = maps[: self.levels], [1 / stride for stride, _ in strides[: self.levels]]
         boxes = [np.asarray(of_image, np.float32) for of_image in boxes]
         rois = as_rois("RoIPooling", boxes, len(boxes), np.empty(0, np.float32))  # (R, 5), the image in front
         if len(maps) == 1:
-            return self.read(maps[0], rois, padded_size)
-        levels = pyramid_levels(rois[:, 1:], [scale_of(level, padded_size) for level in maps])
-        read = [self.read(level, rois[levels == number], padded_size) for number, level in enumerate(maps)]
+            return self.read(maps[0], rois, scales[0])
+        levels = pyramid_levels(rois[:, 1:], scales)
+        read = [self.read(level, rois[levels == number], scales[number]) for number, level in enumerate(maps)]
         # Level after level; back into the order of the boxes.
         return F.concatenate(read, 0)[np.argsort(np.argsort(levels, kind="stable"), kind="stable")]
 
-    def read(self, level: Any, rois: np.ndarray, padded_size: tuple[int, int]) -> Any:
+    def read(self, level: Any, rois: np.ndarray, scale: float) -> Any:
         pool = F.roi_align if self.method == "align" else F.roi_pool
         size = (self.output_size, self.output_size)
-        return pool(level, rois.astype(level.dtype, copy=False), size, scale_of(level, padded_size), **self.sampling)
-
-
-def scale_of(level: Any, padded_size: tuple[int, int]) -> float:
-    """Cells of the map in one pixel: the nearest power of two, because maps of odd sizes are rounded up."""
-    return 2.0 ** round(math.log2(level.shape[2] / padded_size[0]))
+        return pool(level, rois.astype(level.dtype, copy=False), size, scale, **self.sampling)
 
 
 def pyramid_levels(boxes: np.ndarray, scales: Sequence[float]) -> np.ndarray:

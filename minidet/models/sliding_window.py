@@ -17,8 +17,8 @@ one place (Sermanet et al.: OverFeat, ICLR 2014, section 3.5). So the same weigh
 scores of all its windows at once, exactly those of the crops.
 
 Exactly, where two things are seen to. Padding would show each crop a border of zeros where the level has pixels: the
-backbone loses its own (`unpadded`). And a network that takes the mean colour of what it looks at away would take a
-different one from each crop: it is the whole image's, taken away once, before anything is resized or cropped.
+backbone loses its own (`unpadded`). And a network that subtracts the mean colour of what it is given would subtract
+another one from each crop: it is the whole image's, subtracted once, before anything is resized or cropped.
 """
 
 from collections.abc import Sequence
@@ -32,11 +32,10 @@ from .. import nn, watch
 from ..autograd import Tensor, no_grad
 from ..backbones.surgery import children
 from ..backbones.tiny import Centring, centred
-from ..boxes import BELOW, box_iou, clip_boxes_to_image, filter_detections, match_boxes, sample_balanced
+from ..boxes import BELOW, box_iou, clip_boxes_to_image, filter_detections, inside_crowds, match_boxes, sample_balanced
 from ..device import to_numpy
 from ..random import generator
-from .fast_rcnn import inside_crowds
-from .image_batch import ImageBatch, detection_targets, resized
+from .image_batch import checked_targets, resized
 
 # What a window that is trained on shows, by its IoU with the objects; between the two it is not trained on. A window of
 # 0.5 would count as found; but where it is called an object like one of 0.9, nothing makes the better one's score the
@@ -214,8 +213,7 @@ class SlidingWindow(nn.Module):
 
     def loss(self, images: Any, targets: list[dict]) -> Any:
         """The mean cross-entropy of some windows of each image, each cut out and classified by itself."""
-        sizes = [tuple(image.shape[1:]) for image in images]
-        targets = detection_targets(targets, ImageBatch(images, sizes, sizes), self.num_classes - 1)
+        targets = checked_targets(targets, len(images), self.num_classes - 1)
         samples = [self.sample(image, target) for image, target in zip(images, targets, strict=True)]
         crops, labels = (np.concatenate(parts) for parts in zip(*samples, strict=True))
         logits = self.classify(Tensor(crops))
@@ -224,7 +222,7 @@ class SlidingWindow(nn.Module):
 
     def sample(self, image: Any, target: dict) -> tuple[Any, np.ndarray]:
         """Windows of one image, drawn to learn from: crops (n, 3, window, window) and what they show (n,), 0 for the
-        background. target: as detection_targets makes it."""
+        background. target: as checked_targets makes it."""
         levels = self.pyramid(image)
         labels = window_labels(np.concatenate([level.boxes for level in levels]), target)
         drawn = sample_balanced(labels > 0, labels == 0, self.batch_size_per_image, self.positive_fraction, generator())

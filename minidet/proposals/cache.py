@@ -60,10 +60,14 @@ def proposals_for(
 
 
 def kept_in(folder: Path | str, digests: Collection[str]) -> dict[str, int]:
-    """How many "images" of the data sets with these digests a folder's files hold boxes of, and their "bytes"."""
+    """How many "images" of the data sets with these digests a folder's files hold boxes of, and their "bytes". Damaged
+    files count as if they were not there."""
     images = size = 0
     for path in Path(folder).glob(FILES):
-        arrays, described = read_arrays(path)
+        try:
+            arrays, described = read_arrays(path)
+        except CheckpointError:
+            continue
         if described.get("data") in digests:
             images, size = images + len(arrays["offsets"]) - 1, size + path.stat().st_size
     return {"images": images, "bytes": size}

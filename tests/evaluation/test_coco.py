@@ -185,6 +185,10 @@ def test_other_mistakes_are_told() -> None:
         evaluate_coco([FOUND], [TRUE, TRUE], 3)
     with pytest.raises(ValueError, match=r"iou among \[0.5, 0.55.*got 0.6"):
         coco_curves([FOUND], [TRUE], 3, iou_thresholds=[0.5, 0.55]).average_precision(0.6)
+    for most in ((100, 10), (), (0, 1)):
+        with pytest.raises(ValueError, match="most_detections ascending from 1 on"):
+            coco_curves([FOUND], [TRUE], 3, most_detections=most)
+    assert coco_curves([FOUND], [TRUE], 3, most_detections=np.array([1, 5])).most_detections == (1, 5)
     masks = [np.ones((2, 8, 9), bool), np.ones((1, 9, 8), bool)]
     with pytest.raises(ValueError, match=r"as large as their image, got \(8, 9\) in predictions\[0\] and \(9, 8\)"):
         evaluate_coco([FOUND | {"masks": masks[0]}], [TRUE | {"masks": masks[1]}], 3, "masks")

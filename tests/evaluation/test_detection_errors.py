@@ -169,6 +169,13 @@ def test_the_worst_errors_are_the_surest_and_the_largest() -> None:
     assert (third.kind, third.truth_box.tolist(), third.truth_label) == ("confusion", CAT, 1)
 
 
+def test_an_iou_of_no_overlap_is_refused() -> None:
+    one = image([CAT], [1], [1])
+    for judge in (detection_errors, confusion_matrix, worst_errors):
+        with pytest.raises(ValueError, match=r"iou above 0\.1 and at most 1, got 0"):
+            judge([one], [one], 2, iou=0)
+
+
 def test_nothing_anywhere_is_no_error() -> None:
     nothing = image([], [], [])
     assert sum(detection_errors([nothing], [nothing], 2).counts().values()) == 0

@@ -56,6 +56,12 @@ def test_what_is_written_is_read_back_to_the_bit(kind: str, dataset: Dataset, tm
         assert found["labels"].dtype == np.int64
 
 
+def test_ids_may_be_numpys(dataset: Dataset, tmp_path: Path) -> None:
+    for ids in (np.array([3, 5, 8]), [3, 5, 8]):
+        write_results(tmp_path / f"{type(ids).__name__}.json", random_predictions(0), ids, CATEGORIES)
+    assert (tmp_path / "ndarray.json").read_bytes() == (tmp_path / "list.json").read_bytes()
+
+
 def test_an_entry_is_as_coco_wants_it(tmp_path: Path) -> None:
     found = {"boxes": np.array([[1, 2, 4, 6.5]], np.float32), "labels": np.array([2]), "scores": np.array([0.5])}
     write_results(tmp_path / "results.json", [found], [7], CATEGORIES)
@@ -221,5 +227,7 @@ def test_what_cannot_be_written_is_refused(dataset: Dataset, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"finite scores, got others in predictions\[0\]"):
         write_results(path, found, IDS, CATEGORIES)
     assert not path.exists()
+    with pytest.raises(ValueError, match="kind boxes, masks, keypoints, got 'bbox'"):
+        read_results(path, dataset, kind="bbox")
     with pytest.raises(ValueError, match="expected an id an image, got 1 for 3"):
         read_results(path, dataset, [1])

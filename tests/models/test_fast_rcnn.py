@@ -8,7 +8,8 @@ from detector_helpers import TwoConvolutions, larger_heads, scene
 
 import minidet
 from minidet import nn, no_grad, watch
-from minidet.models.fast_rcnn import BOX_WEIGHTS, FastRCNN, RoIHeads, compressed, inside_crowds
+from minidet.boxes import inside_crowds
+from minidet.models.fast_rcnn import BOX_WEIGHTS, FastRCNN, RoIHeads, compressed
 from minidet.models.roi_pooling import RoIPooling
 from minidet.random import manual_seed
 
@@ -55,6 +56,12 @@ def test_without_a_lower_limit_all_background_may_teach():
     boxes, labels, _ = heads(batch_size_per_image=100, bg_iou=0.0).sample(PROPOSALS, target_of([[0, 0, 10, 10]], [3]))
     assert len(boxes) == 7
     assert (labels == 0).sum() == 4
+
+
+@pytest.mark.parametrize("bg_iou", [-0.1, 0.5, 0.6])
+def test_background_must_begin_below_objects(bg_iou):
+    with pytest.raises(ValueError, match=r"0 <= bg_iou < fg_iou <= 1, got -?0\.\d and 0\.5"):
+        heads(bg_iou=bg_iou)
 
 
 def test_a_quarter_are_objects_at_most():
@@ -144,6 +151,31 @@ def test_regions_of_images_that_have_none_are_proposed():
         model([image])
     np.testing.assert_array_equal(shown[0], pixels)
     np.testing.assert_array_equal(heard["roi.boxes"][0], [[4, 4, 30, 30]])
+
+
+@pytest.mark.parametrize("targets", [None, [{}], [{}, {}, {}]])
+def test_targets_are_checked_before_anything_is_done(targets):
+    """Of two images."""
+
+    def propose(image):
+        raise AssertionError("regions were searched")
+
+    rng = np.random.default_rng(0)
+    images = [scene(rng, 24, 24, 0)[0] for _ in range(2)]
+    model = FastRCNN(TwoConvolutions(), 4, 16, propose=propose)
+    told = "expected targets to train on, got None" if targets is None else "expected a target for each of 2 images"
+    with pytest.raises(ValueError, match=told):
+        model(images, targets)
+    if targets is not None:
+        with pytest.raises(ValueError, match=told):
+            model.eval()(images, targets)
+
+
+def test_a_layer_without_bias_stays_so():
+    layer = nn.Linear(6, 5, bias=False)
+    whole = compressed(layer, 5)
+    x = minidet.Tensor(np.random.default_rng(0).random((2, 6), np.float32))
+    np.testing.assert_allclose(whole(x).data, layer(x).data, atol=1e-6)
 
 
 def test_a_layer_of_a_lower_rank_is_the_best_there_is():

@@ -7,17 +7,18 @@ from detector_helpers import scene, small_detector
 import minidet
 from minidet import functional as F
 from minidet import no_grad, watch
+from minidet.backbones import alexnet, cut
 from minidet.backbones.tiny import centred
 from minidet.boxes import base_anchors, grid_anchors
 from minidet.models.faster_rcnn import RPN_BETA, RegionProposalNetwork, RPNHead, rpn_losses
-from minidet.models.image_batch import ImageBatch, batch_images
+from minidet.models.image_batch import ImageBatch, as_pixels, batch_images
 from minidet.random import manual_seed
 
 LOSSES = ["loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"]
 
 
 def batch_of(size: tuple[int, int], count: int = 1) -> ImageBatch:
-    return ImageBatch(minidet.Tensor(np.zeros((count, 3, *size), np.float32)), [size] * count, [size] * count)
+    return ImageBatch(minidet.Tensor(np.zeros((count, 3, *size), np.float32)), [size] * count, [size] * count, 4)
 
 
 def smooth_l1(difference: float, beta: float) -> float:
@@ -188,9 +189,37 @@ def test_detections_come_back_in_the_pixels_of_the_image():
     assert heard["backbone.maps"][0].shape[2:] == (64 // 4, 80 // 4)
     (proposals,) = heard["rpn.proposals"]
     assert proposals[:, 2].max() > 40  # in pixels of the batch, twice as many
+    assert len(found["boxes"]) > 1
     assert (found["boxes"][:, 2:] <= (40, 32)).all()
     order = np.lexsort((np.arange(len(found["scores"])), -found["scores"]))
     np.testing.assert_array_equal(order, np.arange(len(order)))
+
+
+def test_a_single_map_has_its_backbones_stride_also_without_padding():
+    """AlexNet up to its fifth convolution: 11 x 11 pixels by 4, 3 x 3 pooled by 2 twice. Of 48 x 64 pixels there are
+    2 x 3 cells, as if a cell were 24 or 21 pixels; but their centres are 16 apart."""
+    backbone = cut(alexnet(), "features.11")
+    batch = batch_images([minidet.Tensor(np.zeros((3, 48, 64), np.float32))], lambda x: x, None, None, backbone.stride)
+    maps = [backbone(batch.tensor)]
+    assert maps[0].shape[2:] == (2, 3)
+    assert batch.strides(maps) == [(16, 16)]
+    assert batch.strides([*maps, *maps]) == [(24, 21), (24, 21)]  # of several maps their sizes tell
+
+
+def test_crowds_are_said_of_every_box():
+    model, (image, target) = small_detector(), scene(np.random.default_rng(0), 32, 32, 2)
+    with pytest.raises(ValueError, match="iscrowd for each of 2 boxes, got 3 in image 0"):
+        model([image], [target | {"iscrowd": np.zeros(3, bool)}])
+
+
+def test_no_image_at_all_is_refused():
+    with pytest.raises(ValueError, match="at least one image, got none"):
+        small_detector().eval()([])
+
+
+def test_regions_are_proposed_in_a_picture_that_is_cut_to_its_range():
+    pixels = as_pixels(minidet.Tensor(np.float32([1.2, 1, 0.5, -0.1]).reshape(1, 2, 2).repeat(3, axis=0)))
+    assert pixels[..., 0].tolist() == [[255, 255], [128, 0]]
 
 
 def test_what_a_watcher_hears():

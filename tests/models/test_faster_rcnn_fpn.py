@@ -155,7 +155,7 @@ def twins(request):
 
 def batch_of(twins) -> ImageBatch:
     originals = [image.shape[1:] for image in twins.images]
-    return ImageBatch(Tensor(twins.theirs.batch), twins.theirs.sizes, originals)
+    return ImageBatch(Tensor(twins.theirs.batch), twins.theirs.sizes, originals, 32)
 
 
 def assert_close(found, expected, scale: float = 1.0):
@@ -213,7 +213,7 @@ def test_the_proposals(twins):
 def test_the_regions(twins):
     with no_grad():
         maps = [Tensor(level) for level in twins.theirs.maps]
-        found = twins.mine.roi_heads.pooling(maps, twins.theirs.proposals, twins.theirs.batch.shape[2:])
+        found = twins.mine.roi_heads.pooling(maps, twins.theirs.proposals, batch_of(twins).strides(maps))
     assert_close(found, twins.theirs.regions)
 
 
@@ -233,7 +233,9 @@ def test_every_size_is_read_from_its_level():
     theirs = oracle.TorchFasterRCNN((1, 1, 1, 1), False, 32, 64, 7)
     as_torch = [[torch.from_numpy(x) for x in arrays] for arrays in (maps, boxes)]
     expected = theirs.roi_features(*as_torch, [(1024, 1024)] * 2).numpy()
-    found = small_model().roi_heads.pooling([Tensor(level) for level in maps], boxes, (1024, 1024))
+    found = small_model().roi_heads.pooling(
+        [Tensor(level) for level in maps], boxes, [(s, s) for s in (4, 8, 16, 32, 64)]
+    )
     assert_close(found, expected)
 
 

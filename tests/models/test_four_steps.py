@@ -6,6 +6,7 @@ from detector_helpers import TwoConvolutions, scene, small_detector
 
 import minidet
 from minidet import no_grad, watch
+from minidet.backbones import TinyBackbone
 from minidet.models.four_steps import FourStepFasterRCNN
 
 PARTS = ("rpn_backbone", "backbone", "rpn", "roi_heads")
@@ -63,11 +64,25 @@ def test_a_frozen_rpn_proposes_as_many_as_training_wants():
     counts = {}
     for training in (True, False):
         model.train(training)
-        model.rpn.eval()  # as a training run does with parts that do not learn
         with watch.listen(lambda event, t=training: counts.setdefault((t, event.name), event.value)):
             model(*batch())
     assert [len(boxes) for boxes in counts[True, "rpn.proposals"]] == [7, 7, 7]
     assert [len(boxes) for boxes in counts[False, "rpn.proposals"]] == [5, 5, 5]
+
+
+@pytest.mark.parametrize("freeze_first", [False, True])
+def test_what_a_step_does_not_train_keeps_its_averages(freeze_first):
+    """Two batches in training behaviour: the batch norms of what learns move on, the others stay."""
+    joint, backbones = small_detector(), [TinyBackbone((4, 8), 4) for _ in range(2)]
+    model = FourStepFasterRCNN(*backbones, joint.rpn, joint.roi_heads, freeze_first)
+    learns = {1: set() if freeze_first else {"rpn_backbone"}, 2: {"backbone"}, 3: set(), 4: set()}
+    for step, expected in learns.items():
+        model.enter(step)
+        model.train()
+        before = {name: array.copy() for name, array in model.state_dict().items() if "running" in name}
+        model(*batch())
+        moved = {name for name, array in model.state_dict().items() if name in before and (array != before[name]).any()}
+        assert {name.split(".")[0] for name in moved} == expected
 
 
 def test_in_the_end_it_is_a_faster_rcnn():
@@ -95,6 +110,8 @@ def test_the_step_is_part_of_the_state():
     model.enter(3)
     other.load_state_dict(model.state_dict())
     assert int(other.step) == 3
+    for part in PARTS:  # and what it does not train is frozen
+        assert {p.requires_grad for p in getattr(other, part).parameters()} == {part in LEARNS[3]}
 
 
 def test_there_are_four():

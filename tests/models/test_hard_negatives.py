@@ -5,10 +5,10 @@ import pytest
 
 import minidet_kernels as kernels
 from minidet.models import hard_negatives
-from minidet.models.hard_negatives import BIAS, HardNegatives, ImageRegions, train_svms
+from minidet.models.hard_negatives import BIAS, ClassSVM, ImageRegions, train_svms
 
 
-def given_border(one: HardNegatives, *weights: float) -> HardNegatives:
+def given_border(one: ClassSVM, *weights: float) -> ClassSVM:
     """The SVM as if it had been trained: score = <weights, x> + bias, the last of weights."""
     one.weights = np.array([*weights[:-1], weights[-1] / BIAS])
     return one
@@ -23,7 +23,7 @@ def column(*values: float) -> list[float]:
     return np.float32(values).tolist()
 
 
-def negatives(one: HardNegatives) -> list[float]:
+def negatives(one: ClassSVM) -> list[float]:
     """The first feature of each in the cache, in its order."""
     return one.features[one.count :, 0].tolist()
 
@@ -42,14 +42,14 @@ def trainings(monkeypatch):
     def leave_the_border(features, positive, alphas, *settings):
         return np.eye(1, features.shape[1] + 1)[0], alphas
 
-    original = HardNegatives.train
-    monkeypatch.setattr(HardNegatives, "train", train)
+    original = ClassSVM.train
+    monkeypatch.setattr(ClassSVM, "train", train)
     monkeypatch.setattr(kernels, "linear_svm", leave_the_border)
     return calls
 
 
 def test_scores_are_those_of_the_features_and_the_bias() -> None:
-    one = given_border(HardNegatives(np.zeros((0, 2), np.float32)), 2, -1, 0.5)
+    one = given_border(ClassSVM(np.zeros((0, 2), np.float32)), 2, -1, 0.5)
     np.testing.assert_allclose(one.scores(np.float32([[1, 1], [0, 3]])), [1.5, -2.5])
 
 
@@ -93,7 +93,7 @@ def test_more_than_2000_new_ones_train_at_once(trainings) -> None:
 
 
 def test_the_cache_is_what_came_in_as_it_came_and_a_new_one_has_no_multiplier_yet() -> None:
-    one = HardNegatives(np.ones((1, 2), np.float32))
+    one = ClassSVM(np.ones((1, 2), np.float32))
     one.alphas[:] = 0.5
     one.add(np.float32([[1, 8], [3, 7]]))
     one.add(np.zeros((0, 2), np.float32))

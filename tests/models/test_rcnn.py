@@ -250,6 +250,19 @@ class TestDetection:
             np.testing.assert_allclose(value, whole[name], rtol=1e-5, atol=1e-5)
 
 
+def test_targets_are_checked_before_regions_are_searched() -> None:
+    def propose(image):
+        raise AssertionError("regions were searched")
+
+    image = Tensor(np.zeros((3, 32, 32), np.float32))
+    model = RCNN(TinyBackbone((4, 8)), 3, 16, propose=propose)
+    for targets, told in ((None, "got None"), ([{}], "a target for each of 2 images, got 1")):
+        with pytest.raises(ValueError, match=told):
+            model([image, image], targets)
+    with pytest.raises(ValueError, match="a target for each of 2 images, got 1"):
+        model.eval()([image, image], [{}])
+
+
 def test_one_class() -> None:
     model = small(classes=2, score_threshold=0.0)
     loss = model(images((20, 20)), [target([[2, 2, 9, 9]], [1], proposals=[[12, 12, 18, 19]])])["loss_classifier"]

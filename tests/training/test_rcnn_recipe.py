@@ -193,6 +193,8 @@ class TestStages:
         rcnn_stages.complete(model, nothing, tmp_path)
         assert np.isfinite(model.svm_weights).all()
         assert (model.box_weights == 0).all()
+        (found,) = detection.predict(model, nothing[:1])
+        assert (found["scores"] < 0.5).all()  # on the negative side of every border
 
 
 class TestRecipe:

@@ -68,8 +68,8 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
 
 
 def predict(model: Any, samples: Sequence[Sample], batch_size: int = 8) -> list[dict]:
-    """boxes (D, 4) in the sample's pixels, labels (D,) and scores (D,), best first, of each sample. Of the annotations
-    the model sees the proposals alone, where there are any. It is left in evaluation mode."""
+    """boxes (D, 4) in the sample's pixels, labels (D,) and scores (D,), best first, of each sample. The model is
+    given the images, and their proposals where there are any; it is left in evaluation mode."""
     model.eval()
     predictions = []
     for start in range(0, len(samples), batch_size):

@@ -31,7 +31,7 @@ DEFAULTS = detection.DEFAULTS | {
     "stage_images": 1000,  # training images, the first ones, that SVMs and box regressors are fitted on
 }
 
-STAGES = "rcnn_stages.json"  # what the stages after fine-tuning took: bytes, regions, hard negatives, seconds
+STAGES_FILE = "rcnn_stages.json"  # what the stages after fine-tuning took: bytes, regions, hard negatives, seconds
 
 
 def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> RCNN:
@@ -58,7 +58,7 @@ def complete(model: RCNN, dataset: Dataset, config: dict[str, Any], folder: Path
     some = dataset.subset(range(min(len(dataset), config["stage_images"])))
     told = rcnn_stages.complete(model, some, folder)
     told["seconds"] = round(time.monotonic() - start, 3)
-    write_atomic(folder / STAGES, json.dumps(told, indent=2) + "\n")
+    write_atomic(folder / STAGES_FILE, json.dumps(told, indent=2) + "\n")
     tqdm.write(
         f"{told['regions']:,} regions of {len(some):,} images: {told['bytes'] / 1e6:,.0f} MB of features, "
         f"{told['hard_negatives']:,} hard negatives, {told['seconds']:.0f} s"

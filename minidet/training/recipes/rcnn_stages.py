@@ -17,13 +17,12 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from minidet.array_file import sync_folder
-from minidet.boxes import BELOW, box_iou, encode_boxes, match_boxes
+from minidet.boxes import BELOW, box_iou, encode_boxes, inside_crowds, match_boxes
 from minidet.data.dataset import Dataset, Sample
 from minidet.data.files import read_limited, write_atomic
 from minidet.data.loader import collate_list
 from minidet.device import on_device_of, to_numpy
 from minidet.models.box_ridge import MIN_IOU, fit_box_ridge
-from minidet.models.fast_rcnn import inside_crowds
 from minidet.models.hard_negatives import BIAS, MEAN_NORM, ImageRegions, train_svms
 from minidet.models.rcnn import RCNN, as_boxes
 from minidet.training.step import as_tensors
