@@ -54,12 +54,13 @@ class Backbone(nn.Module):
 
 
 class RPNHead(nn.Module):
-    """map (N, C, H, W) -> objectness (N, H W k), deltas (N, H W k, 4)."""
+    """map (N, C, H, W) -> objectness (N, A), deltas (N, A, 4); A = H/stride W/stride k."""
 
-    def __init__(self, channels: int, anchors: int, width: int = 256) -> None:
+    def __init__(self, channels: int, anchors: int, stride: int, width: int = 256) -> None:
         super().__init__()
         self.anchors = anchors
-        self.conv = nn.Sequential(nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)))
+        convolution = nn.Conv2d(channels, width, 3, stride, padding=1)
+        self.conv = nn.Sequential(nn.Sequential(convolution, nn.ReLU(inplace=True)))
         self.cls_logits, self.bbox_pred = nn.Conv2d(width, 2 * anchors, 1), nn.Conv2d(width, 4 * anchors, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,15 +75,17 @@ class TorchSmallFasterRCNN(nn.Module):
     """images (N, 3, H, W) in [0, 1], targets -> four losses; in evaluation images -> dicts of boxes, labels, scores.
 
     targets: dicts with boxes (R, 4), float32, and labels (R,), int64, without crowds.
-    base_anchors: (k, 4), around the corner of a cell. num_classes: with the background.
+    base_anchors: (k, 4), around the corner of a cell. num_classes: with the background. rpn_stride: in cells.
     """
 
-    def __init__(self, base_anchors: np.ndarray, num_classes: int, hidden: int, stride: int) -> None:
+    def __init__(
+        self, base_anchors: np.ndarray, num_classes: int, hidden: int, stride: int, rpn_stride: int = 1
+    ) -> None:
         super().__init__()
         self.base_anchors, self.num_classes = torch.from_numpy(np.asarray(base_anchors, np.float32)), num_classes
-        self.backbone, self.stride = Backbone(stride), stride
+        self.backbone, self.stride, self.rpn_stride = Backbone(stride), stride, rpn_stride
         self.rpn, self.roi_heads = nn.Module(), nn.Module()
-        self.rpn.head = RPNHead(CHANNELS[-1], len(base_anchors))
+        self.rpn.head = RPNHead(CHANNELS[-1], len(base_anchors), rpn_stride)
         self.roi_heads.box_head, self.roi_heads.box_predictor = nn.Module(), nn.Module()
         self.roi_heads.box_head.fc6 = nn.Linear(CHANNELS[-1] * BINS**2, hidden)
         self.roi_heads.box_head.fc7 = nn.Linear(hidden, hidden)
@@ -93,7 +96,8 @@ class TorchSmallFasterRCNN(nn.Module):
     def forward(self, images: Tensor, targets: list[dict[str, Tensor]] | None = None):
         features = self.backbone(images)
         objectness, deltas = self.rpn.head(features)
-        anchors, size = self.anchors(features.shape[2:]), tuple(images.shape[2:])
+        grid = [-(-side // self.rpn_stride) for side in features.shape[2:]]
+        anchors, size = self.anchors(grid), tuple(images.shape[2:])
         with torch.no_grad():
             proposals = self.proposals(objectness.detach(), deltas.detach(), anchors, size)
             if targets is not None:
@@ -109,7 +113,7 @@ class TorchSmallFasterRCNN(nn.Module):
         """(H W k, 4), kept for the next batch."""
         grid = tuple(grid)
         if grid not in self.grids:
-            y, x = (torch.arange(cells) * self.stride for cells in grid)
+            y, x = (torch.arange(cells) * self.stride * self.rpn_stride for cells in grid)
             corners = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], 2).reshape(-1, 1, 2)
             self.grids[grid] = (corners.repeat(1, 1, 2) + self.base_anchors).reshape(-1, 4)
         return self.grids[grid]

@@ -120,7 +120,7 @@ def draw_anchors(dataset: Any) -> np.ndarray:
     """An image with the anchors of one cell, and with those of all cells that are its objects'."""
     sample = next(dataset[i] for i, r in enumerate(dataset.records) if len(r.boxes) >= 3 and not r.iscrowd.any())
     base = base_anchors(*(numbers(SYSTEM.defaults, key) for key in ("anchor_sizes", "anchor_ratios")))
-    side, stride = sample.image.shape[0], SYSTEM.defaults["stride"]
+    side, stride = sample.image.shape[0], SYSTEM.defaults["rpn_stride"]
     cells = side // stride
     anchors = grid_anchors(base, (cells, cells), (stride, stride))
     middle = len(anchors) // 2 + cells // 2 * len(base)

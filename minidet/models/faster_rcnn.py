@@ -44,12 +44,15 @@ class RPNHead(nn.Module):
 
     scores: 2 a cell and anchor, "no object" and "object", as in the paper, or their difference alone, 1. The softmax of
     two scores is the sigmoid of their difference, so both train the same function; torchvision's layout has 1.
+    stride: of the 3 x 3 convolution; 2 looks at every second cell, for a fine map that regions are cut out of, but that
+    has more anchors than are needed to find them. H and W are those of the maps divided by it.
     """
 
-    def __init__(self, in_channels: int, anchors: int, channels: int = 256, scores: int = 2) -> None:
+    def __init__(self, in_channels: int, anchors: int, channels: int = 256, scores: int = 2, stride: int = 1) -> None:
         super().__init__()
-        self.anchors, self.scores = anchors, scores
-        self.conv = nn.Sequential(nn.ConvNormReLU(nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU()))
+        self.anchors, self.scores, self.stride = anchors, scores, stride
+        convolution = nn.Conv2d(in_channels, channels, 3, stride, padding=1)
+        self.conv = nn.Sequential(nn.ConvNormReLU(convolution, nn.ReLU()))
         self.cls_logits = nn.Conv2d(channels, scores * anchors, 1)
         self.bbox_pred = nn.Conv2d(channels, 4 * anchors, 1)
         for layer in (self.conv[0][0], self.cls_logits, self.bbox_pred):  # section 3.1.3
@@ -108,8 +111,8 @@ class RegionProposalNetwork(nn.Module):
     ) -> tuple[list[np.ndarray], dict[str, Any]]:
         objectness, deltas = self.head(maps)
         anchors = [
-            grid_anchors(base, level.shape[2:], stride)
-            for base, level, stride in zip(self.base_anchors, maps, batch.strides(maps), strict=True)
+            grid_anchors(base, cells, strides)
+            for base, cells, strides in zip(self.base_anchors, *self.grids(maps, batch), strict=True)
         ]
         watch.emit("rpn.objectness", objectness)
         watch.emit("rpn.deltas", deltas)
@@ -121,6 +124,12 @@ class RegionProposalNetwork(nn.Module):
         anchors = np.concatenate(anchors)
         chosen = [self.sample(anchors, size, target) for size, target in zip(batch.sizes, targets, strict=True)]
         return proposals, rpn_losses(F.concatenate(objectness, 1), F.concatenate(deltas, 1), chosen)
+
+    def grids(self, maps: Sequence[Any], batch: ImageBatch) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Of each level how many cells the head looks at, down and across, and the pixels from one to the next."""
+        step = self.head.stride
+        cells = [tuple(-(-side // step) for side in level.shape[2:]) for level in maps]
+        return cells, [(step * down, step * across) for down, across in batch.strides(maps)]
 
     def proposals(
         self, objectness: list[Any], deltas: list[Any], anchors: list[np.ndarray], batch: ImageBatch
@@ -224,13 +233,14 @@ def small_faster_rcnn(
     num_classes: int,
     base_anchors: np.ndarray,
     hidden: int = 256,
+    rpn_stride: int = 1,
     min_size: int | None = None,
     max_size: int | None = None,
 ) -> FasterRCNN:
-    """A Faster R-CNN on one map of a small backbone."""
+    """A Faster R-CNN on one map of a small backbone. rpn_stride: cells from one that the RPN looks at to the next."""
     pooling = RoIPooling(7, "align", sampling_ratio=2)
     rpn = RegionProposalNetwork(
-        RPNHead(backbone.out_channels, len(base_anchors)),
+        RPNHead(backbone.out_channels, len(base_anchors), stride=rpn_stride),
         [base_anchors],
         pre_nms=(1000, 1000),
         post_nms=(300, 300),

@@ -72,6 +72,27 @@ def rpn(**options) -> RegionProposalNetwork:
     return RegionProposalNetwork(RPNHead(4, 1, 4), [base_anchors((8,), (1,))], **options)
 
 
+def test_an_rpn_with_a_stride_looks_at_every_second_cell():
+    """A map of 5 x 6 cells, 4 pixels apart: it looks at 3 x 3 of them, 8 pixels apart, at what a convolution with all
+    cells finds there."""
+    x = minidet.Tensor(np.random.default_rng(0).normal(size=(2, 4, 5, 6)).astype(np.float32))
+    batch = ImageBatch(minidet.Tensor(np.zeros((2, 3, 20, 24), np.float32)), [(20, 24)] * 2, [(20, 24)] * 2, 4)
+    coarse, fine = rpn(), rpn()
+    coarse.head = RPNHead(4, 1, 4, stride=2)
+    coarse.head.load_state_dict(fine.head.state_dict())
+    heard = {}
+    with no_grad(), watch.listen(lambda event: heard.setdefault(event.name, event.value)):
+        coarse.eval()([x], batch)
+        scores, deltas = fine.head([x])
+    (anchors,) = heard["rpn.anchors"]
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    np.testing.assert_array_equal(centres, [(x, y) for y in (0, 8, 16) for x in (0, 8, 16)])
+    every_second = scores[0].data.reshape(2, 5, 6)[:, ::2, ::2].reshape(2, -1)
+    np.testing.assert_allclose(heard["rpn.objectness"][0].data, every_second, atol=1e-5)
+    every_second = deltas[0].data.reshape(2, 5, 6, 4)[:, ::2, ::2].reshape(2, -1, 4)
+    np.testing.assert_allclose(heard["rpn.deltas"][0].data, every_second, atol=1e-5)
+
+
 def test_anchors_are_sampled_as_the_paper_says():
     # Anchors of 8 x 8 pixels around (0, 0), (8, 0), (16, 0), ...: those of the first row and column cross the border.
     anchors = grid_anchors(base_anchors((8,), (1,)), (4, 4), (8, 8))

@@ -17,19 +17,20 @@ rival = pytest.importorskip("benchmarks.torch_faster_rcnn", reason="benchmarks/ 
 CLASSES, ALL = 4, 100_000  # samples: of all candidates nothing is drawn by chance
 
 
-@pytest.fixture(params=[4, 8], ids="stride {}".format)
+@pytest.fixture(params=[(4, 1), (8, 1), (4, 2)], ids="stride {0[0]}, RPN {0[1]}".format)
 def both(request, monkeypatch):
     """The two models with the same weights, trained on all anchors and regions."""
     minidet.manual_seed(2)
     anchors = base_anchors((12, 20, 32), (0.5, 1, 2))
-    model = small_faster_rcnn(TinyBackbone.pretrained(request.param), CLASSES, anchors, hidden=32)
+    stride, rpn_stride = request.param
+    model = small_faster_rcnn(TinyBackbone.pretrained(stride), CLASSES, anchors, 32, rpn_stride)
     larger_heads(model, np.random.default_rng(0))
     model.rpn.batch_size_per_image = model.roi_heads.batch_size_per_image = ALL
     model.rpn.positive_fraction = model.roi_heads.positive_fraction = 0.5
     for name in ("RPN", "ROI"):
         monkeypatch.setattr(rival, f"{name}_SAMPLES", ALL)
         monkeypatch.setattr(rival, f"{name}_POSITIVES", ALL // 2)
-    other = rival.TorchSmallFasterRCNN(anchors, CLASSES, 32, request.param)
+    other = rival.TorchSmallFasterRCNN(anchors, CLASSES, 32, stride, rpn_stride)
     state = {name: torch.from_numpy(np.array(array)) for name, array in model.state_dict().items()}
     missing, unexpected = other.load_state_dict(state, strict=False)
     assert not unexpected

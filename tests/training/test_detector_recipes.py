@@ -76,6 +76,9 @@ def test_settings_are_tried_before_anything_is_made(name):
         ("fast_rcnn", "proposals_per_image=0", "proposals_per_image: expected 1 or more, got 0"),
         ("rcnn", "proposals_per_image=-1", "proposals_per_image: expected 1 or more, got -1"),
         ("rcnn", "stage_images=0", "stage_images: expected 1 or more, got 0"),
+        ("faster_rcnn", "rpn_stride=6", "rpn_stride: expected a multiple of stride, 4, got 6"),
+        ("faster_rcnn", "rpn_stride=0", "rpn_stride: expected a multiple of stride, 4, got 0"),
+        ("faster_rcnn", "stride=16", "rpn_stride: expected a multiple of stride, 16, got 8"),
     ],
 )
 def test_what_would_fail_after_the_training_is_refused_before_it(name, setting, told, few):

@@ -13,7 +13,7 @@ from minidet.training.recipes import detection, faster_rcnn
 from minidet.training.schedules import FOUR_COSINES
 
 DEFAULTS = faster_rcnn.DEFAULTS | {
-    "epochs": 8,
+    "epochs": 12,
     "schedule": FOUR_COSINES,  # each step's learning rate falls from the top to 0
     "freeze_first": False,  # on: the backbone stays as it is in step 1, as on the lecture's slide
 }
