@@ -61,27 +61,60 @@ def test_its_options_are_torchvisions(frozen):
         min_size=64,
         max_size=96,
         trainable_backbone_layers=0 if frozen else 5,
-        rpn_pre_nms_top_n_test=7,
-        rpn_post_nms_top_n_test=5,
         box_detections_per_img=2,
-        box_score_thresh=0.0,
     ).eval()
     assert any(p.requires_grad for p in model.backbone.body.parameters()) is not frozen
     seen = {}
     with no_grad(), watch.listen(lambda event: seen.setdefault(event.name, event.value)):
         (found,) = model([Tensor(np.random.default_rng(0).random((3, 32, 64), np.float32))])
     assert seen["backbone.maps"][0].shape == (1, 256, 16, 24)  # 48 x 96 pixels, padded to 64 x 96
-    assert len(seen["rpn.proposals"][0]) <= 5
-    assert len(found["boxes"]) == len(found["labels"]) == len(found["scores"]) <= 2
+    assert len(found["boxes"]) == len(found["labels"]) == len(found["scores"]) == 2
 
 
 # ----------------------------------------------------------------------------------- training, without an oracle
 
 
-def small_model(num_classes: int = 7):
+def small_model(num_classes: int = 7, **options):
     minidet.manual_seed(0)
     backbone = ResNetFPN(ResNet(BasicBlock, (1, 1, 1, 1), num_classes=1), out_channels=32)
-    return pyramid_faster_rcnn(backbone, num_classes, 96, 160, ANCHOR_SIZES, hidden=64)
+    return pyramid_faster_rcnn(backbone, num_classes, 96, 160, ANCHOR_SIZES, hidden=64, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "proposals", "detections"),
+    [
+        ({}, 35, 6 * 35),  # seven of each level; a box of each class of each proposal
+        ({"rpn_post_nms_top_n_test": 5}, 5, 6 * 5),
+        ({"rpn_nms_thresh": 0.0}, range(5, 35), None),
+        ({"box_nms_thresh": 0.0}, 35, range(6, 6 * 35)),
+        ({"box_score_thresh": 1.0}, 35, 0),
+        ({"box_detections_per_img": 2}, 35, 2),
+    ],
+)
+def test_how_many_boxes_its_options_leave_at_test(options, proposals, detections):
+    """Without suppression or thresholds all 7 that each of 5 levels may propose go on."""
+    all_of_them = {"rpn_pre_nms_top_n_test": 7, "rpn_nms_thresh": 1.0, "box_nms_thresh": 1.0, "box_score_thresh": 0.0}
+    model, seen = small_model(**all_of_them | {"box_detections_per_img": 1000} | options).eval(), {}
+    with no_grad(), watch.listen(lambda event: seen.setdefault(event.name, event.value)):
+        (found,) = model([Tensor(np.random.default_rng(0).random((3, 96, 128), np.float32))])
+    for number, expected in ((len(seen["rpn.proposals"][0]), proposals), (len(found["boxes"]), detections)):
+        assert expected is None or number == expected or (isinstance(expected, range) and number in expected)
+
+
+def test_how_many_boxes_its_options_leave_in_training():
+    """Of 11 proposals and the object 8 are trained on; 3 of these at most, here the object alone, are no background."""
+    options = {"rpn_pre_nms_top_n_train": 7, "rpn_post_nms_top_n_train": 11, "rpn_nms_thresh": 1.0}
+    model, seen = small_model(**options, box_batch_size_per_image=8, box_positive_fraction=0.4), {}
+    image = Tensor(np.random.default_rng(0).random((3, 96, 128), np.float32))
+    target = {"boxes": np.float32([[3, 3, 6, 6]]), "labels": np.array([4])}
+    with watch.listen(lambda event: seen.setdefault(event.name, event.value)):
+        model([image], [target])
+        assert len(seen["rpn.proposals"][0]) == 11
+        assert sorted(seen["roi.labels"]) == [0] * 7 + [4]
+        seen.clear()
+        target = {"boxes": np.repeat(target["boxes"], 9, axis=0), "labels": np.full(9, 4)}
+        model([image], [target])
+        assert sorted(seen["roi.labels"]) == [0] * 5 + [4] * 3
 
 
 def test_in_training_it_gives_the_four_losses_and_every_parameter_a_gradient():
