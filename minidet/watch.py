@@ -29,10 +29,19 @@ class Event:
         return getattr(self.value, "shape", None)
 
     def __str__(self) -> str:
-        dtype = getattr(self.value, "dtype", type(self.value).__name__)
-        return f"{self.name}: {self.shape or ''} {dtype}" + (f" of {', '.join(self.pictures)}" if self.pictures else "")
+        return f"{self.name}: {_described(self.value)}" + (f" of {', '.join(self.pictures)}" if self.pictures else "")
 
 
+def _described(value: Any) -> str:
+    """Shape and dtype; of a list those of each of its elements, or how many there are."""
+    if isinstance(value, list):
+        shapes = [_described(element) for element in value[:LISTED] if hasattr(element, "shape")]
+        return f"list of {len(value)}" + (f": {', '.join(shapes)}" if shapes else "") + ", ..." * (len(value) > LISTED)
+    dtype = getattr(value, "dtype", type(value).__name__)
+    return f"{getattr(value, 'shape', None) or ''} {dtype}".strip()
+
+
+LISTED = 5  # elements of a list that are described: a pyramid has five levels
 _listeners: list[Callable[[Event], None]] = []
 _pictures: tuple[str, ...] = ()
 

@@ -4,7 +4,15 @@ with: anchors, the box coder, the matcher, the balanced sampler, proposals and d
 from .anchors import base_anchors, classic_base_anchors, grid_anchors
 from .coder import decode_boxes, encode_boxes
 from .components import component_boxes, largest_component_box
-from .geometry import box_area, box_convert, clip_boxes_to_image, paired_giou, paired_iou, remove_small_boxes
+from .geometry import (
+    LEAST_SIDE,
+    box_area,
+    box_convert,
+    clip_boxes_to_image,
+    paired_giou,
+    paired_iou,
+    remove_small_boxes,
+)
 from .matching import BELOW, BETWEEN, inside_crowds, match_boxes
 from .overlaps import batched_nms, box_iou, generalized_box_iou, nms
 from .sampling import sample_balanced
@@ -13,6 +21,7 @@ from .selection import best_first, filter_detections, filter_proposals
 __all__ = [
     "BELOW",
     "BETWEEN",
+    "LEAST_SIDE",
     "base_anchors",
     "batched_nms",
     "best_first",

@@ -1,7 +1,9 @@
-"""Anchors: boxes of several sizes and shapes at every cell of a map, which a network says to keep and how to move.
+"""Anchors: boxes of several sizes and shapes at every cell of a map; of each a network says whether to keep it, and how
+to move it.
 
 Two ways to make the ones of a single cell, `classic_base_anchors` and `base_anchors`, and one to spread them over the
-map, `grid_anchors`. A network is made for other shapes by giving it others to be labelled by: nothing else changes.
+map, `grid_anchors`. For objects of other shapes give other anchors, and train again: the labels change, and nothing
+else does.
 """
 
 from collections.abc import Sequence

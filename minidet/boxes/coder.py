@@ -4,8 +4,8 @@ Of a box with centre x, y and sides w, h, and an anchor (or proposal) with centr
 
     dx = (x - xa) / wa    dy = (y - ya) / ha    dw = log(w / wa)    dh = log(h / ha)
 
-(Girshick et al. 2014, "R-CNN", appendix C; Ren et al. 2015, "Faster R-CNN", equation 2). The numbers are of one size
-for small and large boxes, and a box that is right already is said by four zeros.
+(Girshick et al. 2014, "R-CNN", appendix C; Ren et al. 2015, "Faster R-CNN", equation 2). The same shift, as
+a part of the box, gives the same numbers for small and large boxes, and a box that is right already four zeros.
 """
 
 import math

@@ -13,6 +13,7 @@ import minidet.functional as F
 from ..autograd import Tensor
 from ..autograd.tensor import array_of
 
+LEAST_SIDE = 1e-2  # pixels; a box that the image's border has cut to less is none (torchvision)
 LEAST_AREA = 1e-9  # square pixels, in place of 0 as a divisor: 0/0 becomes 0
 _FORMATS = ("xyxy", "xywh", "cxcywh")
 

@@ -15,18 +15,21 @@ def filter_proposals(
     limit: int,
     nms_threshold: float,
     min_size: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The proposals among boxes (A, 4) with scores (A,): boxes (P, 4) and scores (P,), P <= limit, best first.
+) -> np.ndarray:
+    """The proposals (P, 4) among boxes (A, 4) with scores (A,), best first (Ren et al. 2015, section 3.3):
 
-    Boxes are cut to the image of size (height, width), those with a side below min_size are dropped, of those of one
-    level of levels (A,), integers, that overlap by more than nms_threshold the best stays, and of these the best
-    (Ren et al. 2015, section 3.3: 0.7, and 2000 in training, 300 at test). Equal scores: the lower index comes first.
+    1. boxes are cut to the image, whose size is (height, width);
+    2. those with a side below min_size are dropped;
+    3. of those of one level, levels (A,), integers, that overlap by more than nms_threshold (0.7) the best stays;
+    4. of these the first `limit` (2000 in training, 300 at test).
+
+    Equal scores: the box with the lower index comes first.
     """
     boxes = clip_boxes_to_image(boxes, size)
     large = remove_small_boxes(boxes, min_size)
     boxes, scores = boxes[large], scores[large]
     kept = kernels.batched_nms(boxes, scores, levels[large], nms_threshold)[:limit]
-    return boxes[kept], scores[kept]
+    return boxes[kept]
 
 
 def filter_detections(
@@ -42,7 +45,7 @@ def filter_detections(
 
     boxes (R, K, 4), one a class, or (R, 4) for all classes; scores (R, K), without the background. What scores more
     than score_threshold and has both sides of min_size stays, of each class the best of those that overlap by more than
-    nms_threshold. Equal scores: the lower box, then the lower class comes first.
+    nms_threshold. Equal scores: the box with the lower index, then the lower class comes first.
     """
     rows, classes = np.nonzero(scores > score_threshold)
     boxes = boxes[rows] if boxes.ndim == 2 else boxes[rows, classes]

@@ -9,7 +9,7 @@ from minidet.cli.common import add_debug_option, machine
 from minidet.version import __version__
 
 COMMANDS = {
-    "demo": "watch a network learn to find things, in about two minutes",
+    "demo": "watch a network learn to find things, in about four minutes",
     "train": "train one of the systems on a data set",
     "eval": "measure a trained network on a data set",
     "compare": "what detectors find and what they cost: one table, one chart",

@@ -69,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
         data = args.data or detectors[-1][1].data
     else:
         settings = [f"images={IMAGES}", *args.set]
-        systems = detectors_of((args.systems or SYSTEMS).split(","), settings)
+        systems = detectors_of((SYSTEMS if args.systems is None else args.systems).split(","), settings)
+        if args.data is not None and not args.data.is_dir():
+            raise ValueError(f"{args.data}: there is no such folder; expected one with a data set")
         try_new_ones(systems, settings, out, device)
         claim_folder(out, "compare")
         data = args.data or make_training_data(out / "data", systems[0], systems[0].configure(settings))

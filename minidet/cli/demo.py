@@ -14,7 +14,8 @@ Started again it continues where it was stopped; when it had finished, it trains
 
 SYSTEM = "faster_rcnn"
 
-# Little enough for two minutes on two cores, enough to be good: more epochs and a finer map make the boxes tighter.
+# Little enough for two minutes of training on two cores, enough to be good: more epochs and a finer map make the boxes
+# tighter.
 SETTINGS = ["images=2000", "val_images=100", "epochs=4", "stride=8"]
 
 

@@ -30,6 +30,12 @@ detections.json, in COCO's format for results."""
 SAMPLES_DRAWN = 36
 
 
+NOTHING_MATCHES = (
+    "  (no detection overlaps with an object of its class by half: are the results those of these images, is their\n"
+    "  bbox x, y, width, height in pixels, and are their category_ids the data set's?)"
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument(
@@ -55,12 +61,13 @@ def run(args: argparse.Namespace) -> int:
     split = args.split or default_split(data)
     dataset, settings = open_measured(system, trained, data, split), trained.config["settings"]
     others = f"-{data.resolve().name}" if args.data else ""  # so that the run's own evaluation is kept
+    others += "-last" if args.weights == "last" else ""
     out = args.out or trained.path(f"eval{others}-{split}")
     claim_folder(out, "eval")
     if system.prepare is not None:
         system.prepare(dataset, settings, trained.folder, split)
     metrics, predictions = evaluate(system, model, dataset, settings["batch_size"])
-    result = metrics | {"split": split, "images": len(dataset), "weights": args.weights}
+    result = metrics | {"data": str(data), "split": split, "images": len(dataset), "weights": args.weights}
     samples = dataset.subset(range(min(SAMPLES_DRAWN, len(dataset))))
     picture = system.draw(samples, predictions[: len(samples)], dataset.classes)
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
@@ -89,12 +96,14 @@ def evaluate_results(args: argparse.Namespace) -> int:
     out = args.out or args.run_folder.with_name(f"{args.run_folder.stem}-eval-{split}")
     claim_folder(out, "eval")
     metrics = detection.metrics_of(predictions, dataset)
-    result = metrics | {"split": split, "images": len(dataset)}
+    result = metrics | {"data": str(args.data), "split": split, "images": len(dataset)}
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     plots = detection.report(dataset, predictions, dataset.classes, out)
     print(f"{args.run_folder} on {len(dataset)} images of {args.data} ({split}):")
     print(class_map(dataset))
     print_table(metrics)
+    if metrics["map_50"] == 0 and any(len(found["boxes"]) for found in predictions):
+        print(NOTHING_MATCHES)
     tell_paths(*plots, out / "metrics.json")
     return 0
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -52,9 +53,10 @@ def run(args: argparse.Namespace) -> int:
                 broken += 1
                 continue
             found.append({"image": str(path), "picture": name, "objects": objects})
-            if not objects:
-                print(f"{path}: nothing found")
-            for thing in objects:
+            told = [thing for thing in objects if thing.get("score", math.inf) > system.score_drawn]
+            if not told:
+                print(f"{path}: nothing found" + f" that scores above {system.score_drawn}" * bool(objects))
+            for thing in told:
                 score = f" {thing['score']:.2f}" if "score" in thing else ""
                 place = " at " + ", ".join(f"{value:.1f}" for value in thing["box"]) if "box" in thing else ""
                 print(f"{path}: {thing['class']}{score}{place}")
@@ -62,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
         write_atomic(out / "predictions.json", json.dumps(found, indent=2) + "\n")
     if found:
         print(f"\nto look at: {out}")
+        if system.score_drawn:
+            print(f"(detections that score above {system.score_drawn}; predictions.json has the others, too)")
     return 2 if broken else 0
 
 

@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     system = load_system(args.system)
     out = args.out or Path("runs") / system.name
     if not args.resume:
+        if args.data is not None:
+            note_unused(args.set)
         run, splits = start_run(system, out, args.data, args.seed or 0, args.set, device)
         return train_and_tell(system, run, splits, resume=False, device=device)
     started = open_run(out)
@@ -70,6 +72,14 @@ def run(args: argparse.Namespace) -> int:
     return train_and_tell(system, started, reopen_splits(system, started, args.data), resume=True, device=device)
 
 
+def note_unused(overrides: list[str]) -> None:
+    """Says which settings are those of generated scenes, where others are given."""
+    keys = {override.partition("=")[0] for override in overrides}
+    for key in ("images", "val_images", "test_images"):
+        if key in keys:
+            print(f"note: {key} says how many scenes are generated; with --data none are, and all of DIR is used")
+
+
 def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str], device: str = "cpu"):
     """(run, splits): a new run in `out`, on the data given or on generated ones. device: "cpu" or "cuda"."""
     import minidet_kernels
@@ -78,6 +88,8 @@ def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[s
 
     settings = system.configure(overrides)
     check_free(out)  # before data are made for nothing
+    if data is not None and not data.is_dir():
+        raise ValueError(f"{data}: there is no such folder; expected one with a data set")
     try_patiently(system, settings, device)
     if data is None:
         claim_run_folder(out)

@@ -54,7 +54,7 @@ class Report:
         return not self.problems
 
     def __str__(self) -> str:
-        lines = [f"{self.folder}: {'no problems' if self.ok else f'{len(self.problems)} problems'}"]
+        lines = [f"{self.folder}: {'no problems' if self.ok else _counted(len(self.problems), 'problem')}"]
         for name, split in self.splits.items():
             lines += ["", *_describe(name, split)]
         for title, messages in (("problems", self.problems), ("warnings", self.warnings)):
@@ -66,10 +66,18 @@ class Report:
         return "\n".join(lines)
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _describe(name: str, split: SplitReport) -> list[str]:
     total = sum(split.objects.values())
     sizes = ", ".join(f"{w} x {h} ({count})" for (h, w), count in split.image_sizes.most_common(3))
-    lines = [f"{name}: {split.images} images ({split.empty} without objects), {total} objects, {split.crowds} crowds"]
+    lines = [
+        f"{name}: {split.images} images ({split.empty} without objects), {_counted(total - split.crowds, 'object')}"
+    ]
+    if split.crowds:
+        lines[0] += f", {_counted(split.crowds, 'crowd')}"
     lines.append(f"  image sizes: {sizes}{', ...' if len(split.image_sizes) > 3 else ''}")
     if len(split.box_sides):
         low, middle, high = np.percentile(split.box_sides, [0, 50, 100], axis=0)
@@ -224,7 +232,7 @@ def _check_digest(folder: Path, report: Report) -> None:
 
 
 def _draw(out: Path, split: str, dataset: Dataset, indices: list[int]) -> Path:
-    from minidet.drawing import draw_boxes, draw_skeleton, grid, save_png
+    from minidet.drawing import draw_boxes, draw_skeleton, grid, save_png, with_crowds
 
     limbs = LSP_LIMBS if dataset.joint_names == LSP_JOINTS else ()  # what others' joints are connected to is unknown
     pictures = []
@@ -233,7 +241,8 @@ def _draw(out: Path, split: str, dataset: Dataset, indices: list[int]) -> Path:
         if sample.keypoints is not None:
             pictures.append(draw_skeleton(sample.image, sample.keypoints, limbs=limbs, names=dataset.joint_names))
         else:
-            pictures.append(draw_boxes(sample.image, sample.boxes, sample.labels, names=dataset.classes))
+            labels = sample.labels + sample.iscrowd * (len(dataset.classes) - 1)
+            pictures.append(draw_boxes(sample.image, sample.boxes, labels, names=with_crowds(dataset.classes)))
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{split}.png"
     names = [dataset.records[index].name for index in indices]

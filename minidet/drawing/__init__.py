@@ -1,6 +1,6 @@
 """Pictures for people: boxes, masks, skeletons and heat maps on images, and many of them on one sheet."""
 
-from minidet.drawing.boxes import draw_boxes, draw_masks, save_png
+from minidet.drawing.boxes import draw_boxes, draw_masks, save_png, with_crowds
 from minidet.drawing.comparison import draw_comparison
 from minidet.drawing.detections import draw_confusion, draw_error_counts, draw_precision_recall, draw_worst_errors
 from minidet.drawing.grid import grid
@@ -29,4 +29,5 @@ __all__ = [
     "overlay",
     "save_png",
     "side_legend",
+    "with_crowds",
 ]  # fmt: skip

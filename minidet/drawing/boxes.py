@@ -8,6 +8,12 @@ from PIL import Image, ImageDraw
 from minidet.drawing.canvas import PALETTE, WHITE, draw_line, draw_tag, enlarge, enlargement
 
 
+def with_crowds(classes: Sequence[str]) -> tuple[str, ...]:
+    """Names by label, the background first, and behind them those of boxes around many objects of a class: the crowd of
+    label k is K + k."""
+    return (*classes, *(f"crowd: {name}" for name in classes[1:]))
+
+
 def draw_boxes(
     image: np.ndarray,
     boxes: np.ndarray,

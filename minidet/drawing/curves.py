@@ -8,6 +8,7 @@ import numpy as np
 _NOT_LOSSES = ("event", "epoch", "step", "seconds", "learning_rate")
 # The mirror image of gt_known_loc; and pixels, beside which fractions would be a flat line.
 _NOT_DRAWN = ("val_gt_known_error", "val_mean_error")
+_ABSENT = -1  # COCO's metrics of what is not there, as of large objects: no curve
 INCHES, DOTS_PER_INCH = (11.0, 4.2), 100  # 1100 x 420 pixels: two panels side by side, legible without zooming
 
 
@@ -28,6 +29,7 @@ def draw_training(rows: list[dict[str, Any]]) -> np.ndarray:
     trained = steps or epochs
     losses = _columns(trained, lambda name: name not in _NOT_LOSSES and not name.startswith("val_"))
     metrics = _columns(epochs, lambda name: name.startswith("val_") and name not in _NOT_DRAWN)
+    metrics = {name: values for name, values in metrics.items() if set(values) != {_ABSENT}}
     _plot(left, [row["step"] for row in trained], losses, "training losses", "step", "loss (mean since the last point)")
     metrics = {name.removeprefix("val_"): values for name, values in metrics.items()}
     _plot(right, [row["epoch"] for row in epochs], metrics, "validation", "epoch", "metric")

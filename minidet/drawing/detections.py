@@ -124,11 +124,13 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], title: str = "con
     return _pixels(figure)
 
 
-def draw_error_counts(errors: "DetectionErrors", title: str = "") -> np.ndarray:
-    """How many errors there are of each kind, as bars, (H, W, 3) uint8. errors: of `detection_errors`."""
-    counts = errors.counts()
+def draw_error_counts(errors: "DetectionErrors", title: str = "", score: float | None = None) -> np.ndarray:
+    """How many errors there are of each kind, as bars, (H, W, 3) uint8. errors: of `detection_errors`; score: what was
+    asked of them there."""
+    counts, above = errors.counts(), "" if score is None else f" that score above {score}"
     right = int((errors.kinds == "right").sum())
-    title = title or f"{right} of {right + int(errors.missed.sum())} objects found, by {len(errors.kinds)} detections"
+    of = right + int(errors.missed.sum())
+    title = title or f"{right} of {of} objects found, by {len(errors.kinds)} detections{above}"
     figure, (panel,) = _figure(7.6, 3.4, 1, title)
     kinds = list(counts)
     values = [counts[kind] for kind in kinds]
@@ -139,6 +141,7 @@ def draw_error_counts(errors: "DetectionErrors", title: str = "") -> np.ndarray:
     panel.invert_yaxis()
     panel.set_xlim(0, 1.65 * max(*values, 1))  # room for what the last kind means
     panel.set_xlabel("errors")
+    panel.xaxis.get_major_locator().set_params(integer=True)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", alpha=0.3)
     panel.set_axisbelow(True)

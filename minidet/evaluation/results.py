@@ -141,7 +141,10 @@ def _kind(entries: list, file: str) -> str:
         return BOXES
     kinds = [kind for kind, field in FIELDS.items() if isinstance(entries[0], dict) and field in entries[0]]
     if not kinds:
-        raise AnnotationError(f"{file}: entry 0: expected a JSON object with {', '.join(FIELDS.values())}, got none")
+        raise AnnotationError(
+            f"{file}: entry 0: expected a JSON object with {', '.join(FIELDS.values())}, as COCO's results have "
+            "them and `minidet eval RUN` writes them (eval-SPLIT/detections.json), got none"
+        )
     return kinds[-1]  # people and masks may have a box, too
 
 

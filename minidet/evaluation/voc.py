@@ -47,8 +47,7 @@ class VocCurve:
 
     def average_precision(self, metric: str = "area") -> float:
         """-1 where there is nothing to be found. metric: one of METRICS."""
-        if metric not in METRICS:
-            raise ValueError(f"expected metric {' or '.join(METRICS)}, got {metric!r}")
+        _check_metric(metric)
         if not self.objects:
             return ABSENT
         if metric == "11_point":
@@ -56,6 +55,11 @@ class VocCurve:
             return float(np.mean([self.precision[self.recall >= level].max(initial=0) for level in levels]))
         envelope = np.maximum.accumulate(self.precision[::-1])[::-1]
         return float((np.diff(self.recall, prepend=0) * envelope).sum())
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in METRICS:
+        raise ValueError(f"expected metric {' or '.join(METRICS)}, got {metric!r}")
 
 
 def evaluate_voc(
@@ -71,6 +75,7 @@ def evaluate_voc(
     num_classes: K, without the background; labels are 1 to K. metric: "area" or "11_point". Raises ValueError as
     `evaluate_coco`, and for another metric.
     """
+    _check_metric(metric)
     curves = voc_curves(predictions, targets, num_classes, iou_threshold)
     known = [curve.average_precision(metric) for curve in curves if curve.objects]
     return {"map": float(np.mean(known)) if known else ABSENT}

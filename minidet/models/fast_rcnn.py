@@ -23,6 +23,7 @@ from ..autograd import Tensor
 from ..backbones.tiny import centred
 from ..boxes import (
     BELOW,
+    LEAST_SIDE,
     box_iou,
     clip_boxes_to_image,
     decode_boxes,
@@ -36,13 +37,12 @@ from ..boxes import (
 from ..device import on_device_of, to_numpy
 from ..proposals import selective_search
 from ..random import generator
-from .image_batch import ImageBatch, as_pixels, batch_images, detection_targets, with_targets
+from .image_batch import ImageBatch, batch_images, detection_targets, proposals_of, with_targets
 from .roi_pooling import RoIPooling
 
 # One over the usual standard deviations of dx, dy, dw, dh, 0.1 and 0.2: targets that vary by 1 make the box loss count
 # as much as the class loss (section 2.3's normalization, with the numbers that Faster R-CNN's code has for all data).
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-LEAST_SIDE = 1e-2  # pixels; a box that the image's border has cut to less is none (torchvision)
 
 
 class TwoMLPHead(nn.Module):
@@ -64,7 +64,7 @@ class FastRCNNPredictor(nn.Module):
         super().__init__()
         self.cls_score = nn.Linear(hidden, num_classes)
         self.bbox_pred = nn.Linear(hidden, 4 * num_classes)
-        # Section 2.3: small enough that all classes and the proposals themselves are the first answer.
+        # Section 2.3: so small that at first all classes are about equally likely, and boxes stay at the proposals.
         nn.init.normal_(self.cls_score.weight, std=0.01)
         nn.init.normal_(self.bbox_pred.weight, std=0.001)
         for layer in (self.cls_score, self.bbox_pred):
@@ -256,10 +256,7 @@ class FastRCNN(nn.Module):
 
     def proposals(self, image: Any, target: dict, batch: ImageBatch, position: int) -> np.ndarray:
         """Regions (P, 4) of one image, in pixels of the batch and within the image."""
-        boxes = target.get("proposals")
-        if boxes is None:
-            boxes = self.propose(as_pixels(image))
-        boxes = batch.from_original(np.asarray(boxes, np.float32).reshape(-1, 4), position)
+        boxes = batch.from_original(proposals_of(target, image, self.propose), position)
         boxes = clip_boxes_to_image(boxes, batch.sizes[position])
         return boxes[remove_small_boxes(boxes, LEAST_SIDE)]
 

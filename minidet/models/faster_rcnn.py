@@ -62,7 +62,7 @@ class RPNHead(nn.Module):
     def forward(self, maps: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         objectness, deltas = [], []
         for level in maps:
-            x = self.conv(level)  # (N, 256, H, W)
+            x = self.conv(level)  # (N, channels, H, W)
             scores, count = self.cls_logits(x), len(level)
             if self.scores == 2:
                 scores = scores[:, self.anchors :] - scores[:, : self.anchors]
@@ -75,14 +75,14 @@ class RegionProposalNetwork(nn.Module):
     """Feature maps -> proposals (P_i, 4) of each image, best first, and in training two losses.
 
     head                  says of each anchor whether it is an object's, and how to move it
-    base_anchors          of each level, (k, 4), around the point from which cells are counted: boxes.anchors
+    base_anchors          of each level, (k, 4), those of the cell at pixel (0, 0); grid_anchors moves them to others
     inside_only           anchors that cross the image's border are not trained on, as in the paper (section 3.1.3)
     fg_iou, bg_iou        an anchor is an object's from fg_iou on, or if it is an object's best, background below bg_iou
     batch_size_per_image, positive_fraction   anchors of an image that are trained on
     pre_nms, post_nms     (training, evaluation): the best of each level that are looked at, and how many are left after
                           suppression
-    min_size              of these, proposals with a shorter side, in pixels of the batch, are dropped: torchvision's
-                          order; the authors' code drops them before it counts the best, and lets 16 grow with the image
+    min_size              proposals with a shorter side, in pixels of the batch, are dropped, after pre_nms as in
+                          torchvision. The authors' code drops them before, and asks for 16 pixels of the original image
     """
 
     def __init__(
@@ -149,8 +149,8 @@ class RegionProposalNetwork(nn.Module):
         of_level = np.repeat(np.arange(len(boxes)), [level.shape[1] for level in boxes])
         boxes, scores = np.concatenate(boxes, axis=1), np.concatenate(scores, axis=1)
         return [
-            filter_proposals(*of_image, of_level, size, after, self.nms_threshold, self.min_size)[0]
-            for *of_image, size in zip(boxes, scores, batch.sizes, strict=True)
+            filter_proposals(its_boxes, its_scores, of_level, size, after, self.nms_threshold, self.min_size)
+            for its_boxes, its_scores, size in zip(boxes, scores, batch.sizes, strict=True)
         ]
 
     def sample(
@@ -161,7 +161,9 @@ class RegionProposalNetwork(nn.Module):
         usable = np.arange(len(anchors))
         if self.inside_only:
             x1, y1, x2, y2 = anchors.T
-            (usable,) = np.nonzero((x1 >= 0) & (y1 >= 0) & (x2 <= size[1]) & (y2 <= size[0]))
+            (inside,) = np.nonzero((x1 >= 0) & (y1 >= 0) & (x2 <= size[1]) & (y2 <= size[0]))
+            if len(inside):  # else the image is smaller than every anchor, and would teach nothing
+                usable = inside
         candidates = anchors[usable]
         matched = match_boxes(box_iou(target["boxes"], candidates), self.fg_iou, self.bg_iou, allow_low_quality=True)
         background = (matched == BELOW) & ~inside_crowds(candidates, target["crowds"])

@@ -19,16 +19,15 @@ from .faster_rcnn import RPN_BETA, FasterRCNN, RegionProposalNetwork, RPNHead
 from .roi_pooling import RoIPooling
 
 LAST = "features.29"  # conv5_3 and its ReLU; one layer further is the pooling that RoI pooling takes the place of
-FROZEN = range(
-    10
-)  # conv1_1 to conv2_2: they see edges and colours, and training them brings nothing (Girshick 2015, 4.5)
+# conv1_1 to conv2_2, which see edges and colours: training them takes memory and finds no more (Girshick 2015, 4.5).
+FROZEN = range(10)
 RPN_CHANNELS = 512  # of its 3 x 3 convolution; 256 on a smaller network (section 3.1)
 
 
 def fasterrcnn_vgg16(
     num_classes: int = 21, min_size: int = 600, max_size: int = 1000, vgg: VGG | None = None
 ) -> FasterRCNN:
-    """The paper's network; 137 million weights, of which 102 are one layer's.
+    """The paper's network; 137 million weights, of which fc6 has 102 million.
 
     num_classes         with the background, class 0; VOC has 20
     min_size, max_size  an image's short side becomes min_size, unless its long one would be more than max_size

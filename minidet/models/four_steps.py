@@ -6,8 +6,8 @@
     4  Fast R-CNN's own layers are trained on, with the proposals of step 3
 
 Both backbones start from the classifier's weights. The lecture's slide freezes the backbone in step 1, which
-`freeze_first` does; the paper and its code do not. Afterwards the model is a FasterRCNN like any other, with a backbone
-to spare.
+`freeze_first` does; the paper and its code do not. Afterwards the model is a FasterRCNN like any other; rpn_backbone is
+no longer used.
 """
 
 from typing import Any
@@ -26,8 +26,8 @@ STEPS = 4
 class FourStepFasterRCNN(FasterRCNN):
     """A FasterRCNN whose training goes through the four steps: `enter(step)` begins one.
 
-    rpn_backbone: the RPN's own one, of steps 1 and 2, like `backbone`. freeze_first: it stays as it is in step 1, so
-    that only the RPN's layers learn, as on the lecture's slide. Other arguments: FasterRCNN's. In steps 1 and 3
+    rpn_backbone: the RPN's own one, of steps 1 and 2, built like `backbone`. freeze_first: it stays as it is in step 1,
+    so that only the RPN's layers learn, as on the lecture's slide. Other arguments: FasterRCNN's. In steps 1 and 3
     model(images, targets) gives the RPN's losses, in 2 and 4 Fast R-CNN's. The step is part of the state_dict.
     """
 

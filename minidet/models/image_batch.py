@@ -109,6 +109,15 @@ def as_pixels(image: Any) -> np.ndarray:
     return np.rint(to_numpy(image.data).transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
 
 
+def proposals_of(target: dict, image: Any, propose: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The regions (P, 4) float32 of one image, in its own pixels: the target's, or new ones where it has none."""
+    boxes = target.get("proposals")
+    boxes = np.asarray(propose(as_pixels(image)) if boxes is None else boxes, np.float32)
+    if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
+        raise ValueError(f"expected proposals (P, 4), x1 y1 x2 y2 in pixels, got {boxes.shape}")
+    return boxes.reshape(-1, 4)
+
+
 def with_targets(images: Any, targets: Sequence[dict] | None) -> list[tuple[Any, dict]]:
     """Each image with its target; {} where there are none. Raises ValueError for another number of targets."""
     targets = [{}] * len(images) if targets is None else targets
@@ -140,6 +149,9 @@ def checked_targets(targets: Sequence[dict] | None, images: int, classes: int) -
     for position, target in enumerate(targets):
         boxes = np.asarray(array_of(target["boxes"]), np.float32).reshape(-1, 4)
         labels = np.asarray(array_of(target["labels"])).reshape(-1)
+        if len(labels) and labels.dtype.kind not in "iu":
+            raise ValueError(f"expected labels as integers, got {labels.dtype} in image {position} of a batch")
+        labels = labels.astype(np.int64, copy=False)
         good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         if not good.all():
             worst = int(good.argmin())

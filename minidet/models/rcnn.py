@@ -25,6 +25,7 @@ from .. import nn, watch
 from ..autograd import Tensor, no_grad
 from ..boxes import (
     BELOW,
+    LEAST_SIDE,
     box_iou,
     clip_boxes_to_image,
     decode_boxes,
@@ -36,11 +37,10 @@ from ..boxes import (
 from ..device import on_device_of, to_numpy
 from ..proposals import selective_search
 from ..random import generator
-from .fast_rcnn import LEAST_SIDE
-from .image_batch import as_pixels, checked_targets, with_targets
+from .image_batch import checked_targets, proposals_of, with_targets
 
 # Section 2.3: 32 positives and 96 background regions a step. Objects are rare among the proposals, so they are drawn
-# more often than they are met; a larger part forgets the background's many looks.
+# more often than they are met; with a larger part the network sees too little of the background's variety.
 REGIONS, POSITIVE_FRACTION = 128, 0.25
 # Section 2.3: what overlaps by half counts as the object, which makes 30 times as many positives as the true boxes
 # alone. They are not precise: one reason why SVMs, trained on true boxes, did better in the paper (appendix B).
@@ -106,24 +106,17 @@ class RCNN(nn.Module):
         pool5 = pool5_length(backbone, size)
         self.fc = nn.Linear(pool5, hidden)
         self.classifier = nn.Linear(hidden, num_classes)
-        nn.init.normal_(self.classifier.weight, std=0.01)  # all classes are the first answer
+        nn.init.normal_(self.classifier.weight, std=0.01)  # at first all classes are about equally likely
         self.register_buffer("svm_weights", np.zeros((num_classes - 1, hidden + 1), np.float32))
         self.register_buffer("box_weights", np.zeros((num_classes - 1, 4, pool5 + 1), np.float32))
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         truth = checked_targets(targets, len(images), self.num_classes - 1) if self.training else []
-        proposals = [self.proposals(image, target) for image, target in with_targets(images, targets)]
+        proposals = [proposals_of(target, image, self.propose) for image, target in with_targets(images, targets)]
         watch.emit("rcnn.proposals", proposals)
         if self.training:
             return self.losses(images, proposals, truth)
         return [self.detect(image, boxes) for image, boxes in zip(images, proposals, strict=True)]
-
-    def proposals(self, image: Any, target: dict) -> np.ndarray:
-        """The proposals (P, 4) of one image: the target's, or new ones where it has none."""
-        boxes = target.get("proposals")
-        if boxes is None:
-            boxes = self.propose(as_pixels(image))
-        return as_boxes(boxes)
 
     # ---- the network, on regions
 

@@ -25,7 +25,8 @@ class RoIPooling:
     method          "align": means of samples, nothing rounded (RoIAlign); "pool": the maximum of each bin, corners
                     rounded to cells (RoIPool, Fast R-CNN's)
     sampling_ratio  RoIAlign's samples a bin and direction; 0 for about one a cell
-    aligned         RoIAlign in continuous coordinates; False, as torchvision's detectors, lies half a cell off
+    aligned         RoIAlign in continuous coordinates; False lies half a cell off, as in torchvision's detectors, whose
+                    weights have learned it, and any others learn it as well
     levels          how many of the maps are read, finest first; RPNs may look at more
     """
 

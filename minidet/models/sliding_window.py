@@ -38,8 +38,8 @@ from ..random import generator
 from .image_batch import checked_targets, resized
 
 # What a window that is trained on shows, by its IoU with the objects; between the two it is not trained on. A window of
-# 0.5 would count as found; but where it is called an object like one of 0.9, nothing makes the better one's score the
-# higher of the two. Each object's best window shows it, whatever its IoU: some have none of 0.7.
+# 0.5 would count as found; but if windows of 0.5 and of 0.9 are both called an object, nothing in the loss makes the
+# better one score higher. Each object's best window shows it, whatever its IoU: some objects have none of 0.7.
 OBJECT_IOU, BACKGROUND_IOU = 0.7, 0.5
 
 
@@ -244,7 +244,8 @@ def window_boxes(grid: tuple[int, int], side: int, stride: int, scale: tuple[flo
     y, x = (np.arange(count) * stride for count in grid)
     y, x = np.meshgrid(y, x, indexing="ij")
     corners = np.stack([x, y, x + side, y + side], axis=-1).reshape(-1, 4)
-    return (corners / (scale[::-1] * 2)).astype(np.float32)
+    horizontal_first = (*scale[::-1], *scale[::-1])
+    return (corners / horizontal_first).astype(np.float32)
 
 
 def window_labels(boxes: np.ndarray, target: dict) -> np.ndarray:

@@ -104,7 +104,8 @@ class Conv2d(Module):
         return F.conv2d(x, self.weight, self.bias, **self.geometry)
 
     def describe(self) -> str:
-        geometry = ", ".join(f"{name}={value}" for name, value in self.geometry.items() if value not in (0, 1))
+        usual = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+        geometry = ", ".join(f"{name}={value}" for name, value in self.geometry.items() if value != usual[name])
         return f"{self.in_channels}, {self.out_channels}, {self.kernel_size}" + (f", {geometry}" if geometry else "")
 
 

@@ -322,4 +322,4 @@ def _is_better(metrics: dict[str, float], best: dict[str, float], metric: str) -
 
 
 def _told(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not math.isnan(value))

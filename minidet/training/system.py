@@ -39,6 +39,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 # What is refused before anything is made: words that are not in the list, numbers below 1 or 0.
 CHOICES = {"optimizer": ("sgd", "adam", "adamw"), "schedule": SCHEDULE_NAMES}
 LEAST = dict.fromkeys(("epochs", "batch_size", "log_every", "size", "images", "val_images", "test_images"), 1)
+LEAST |= dict.fromkeys(("hidden", "region_size"), 1)  # of those systems that have them
 LEAST |= dict.fromkeys(("learning_rate", "weight_decay", "momentum", "warmup", "clip_norm"), 0)
 
 SYSTEMS: dict[str, str] = {
@@ -82,6 +83,7 @@ class System:
                                                writes plots of an evaluation into the folder -> their paths
     predict_note: what `minidet predict` says first, where pictures have to be prepared
     masks: whether the model looks at the data set's masks; painting them takes time
+    score_drawn: what a detection must score to be drawn, and told of by `minidet predict`; metrics and files take all
     metric: the one of evaluate's metrics by which the best weights are chosen; larger is better
     metrics_note: what their names do not say, printed under them
     doctor: settings as after --set, with which the network can learn eight images by heart where it cannot with those
@@ -105,6 +107,7 @@ class System:
     task: str = "localization"
     predict_note: str = ""
     masks: bool = False
+    score_drawn: float = 0.0
     metric: str = "mean_iou"
     metrics_note: str = ""
     doctor: tuple[str, ...] = ()
@@ -140,7 +143,7 @@ class System:
             if config[key] not in choices:
                 raise ValueError(f"{key}: expected {', '.join(choices)}, got {config[key]!r}")
         for key, least in LEAST.items():
-            if config[key] < least:
+            if key in config and config[key] < least:
                 raise ValueError(f"{key}: expected {least} or more, got {config[key]}")
 
 

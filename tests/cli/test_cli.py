@@ -19,6 +19,9 @@ import minidet_kernels
 from minidet.array_file import read_arrays
 from minidet.cli import COMMANDS, demo, doctor, main, predict
 from minidet.cli.predict import look_at, picture_names
+from minidet.data import make_dataset, open_dataset
+from minidet.evaluation import write_results
+from minidet.evaluation.results import ids_of
 from minidet.training.system import SYSTEMS
 from minidet_kernels import emulator
 
@@ -323,7 +326,7 @@ def test_eval_repeats_the_metrics_of_the_run(trained, tmp_path, capsys):
 
 def test_eval_measures_another_split_into_the_run(trained):
     assert main(["eval", str(trained), "--split", "val", "--weights", "last"]) == 0
-    result = json.loads((trained / "eval-val/metrics.json").read_text())
+    result = json.loads((trained / "eval-last-val/metrics.json").read_text())
     assert (result["split"], result["images"], result["weights"]) == ("val", 6, "last")
 
 
@@ -562,3 +565,19 @@ def test_eval_names_the_image_that_the_system_cannot_be_measured_on(trained, tmp
     assert main(["eval", str(trained), "--data", str(data), "--out", str(tmp_path / "measured")]) == 2
     assert "000002.png: expected one object an image, got 2" in capsys.readouterr().err
     assert not (tmp_path / "measured").exists()
+
+
+def test_eval_of_results_says_what_may_be_wrong_where_nothing_matches(tmp_path, capsys):
+    data = make_dataset(tmp_path / "data", 6, "detection", size=48, splits={"train": 2, "val": 2, "test": 2})
+    dataset = open_dataset(data, "test", masks=False)
+    found = [{"boxes": r.boxes, "labels": r.labels, "scores": np.ones(len(r.labels))} for r in dataset.records]
+    command = ["eval", str(tmp_path / "results.json"), "--data", str(data)]
+    write_results(tmp_path / "results.json", found, ids_of(dataset), dataset.category_ids)
+    assert main(command) == 0
+    told, metrics = capsys.readouterr().out, tmp_path / "results-eval-test/metrics.json"
+    assert json.loads(metrics.read_text())["map"] == 1
+    assert "no detection overlaps" not in told
+    write_results(tmp_path / "results.json", found, ids_of(dataset), np.roll(dataset.category_ids, 1))
+    assert main(command) == 0
+    assert "no detection overlaps with an object of its class by half" in capsys.readouterr().out
+    assert json.loads(metrics.read_text())["map"] == 0

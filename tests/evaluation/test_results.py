@@ -200,7 +200,7 @@ def test_bad_entries_are_refused_with_their_place(entry, message: str, dataset: 
         ("{}", "expected a JSON list of results, got {}"),
         ("[", "expected a JSON file, but reading it failed"),
         ("[" * 100_000, "expected a JSON file, but reading it failed"),
-        ("[{}]", "entry 0: expected a JSON object with bbox, segmentation, keypoints, got none"),
+        ("[{}]", "entry 0: expected a JSON object with bbox, segmentation, keypoints, as COCO.s results have them"),
         (" " * 2000, "expected at most 1,000 bytes, got 2,000"),
     ],
 )

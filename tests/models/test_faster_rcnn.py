@@ -107,6 +107,15 @@ def test_anchors_are_sampled_as_the_paper_says():
     assert {0, 1, 2, 3, 4} <= set(everywhere)
 
 
+def test_in_an_image_that_is_smaller_than_every_anchor_all_are_trained_on():
+    """Anchors of 8 x 8 pixels, 4 apart, in 6 x 6: none lies inside. The one around (4, 4) covers most of the object."""
+    anchors = grid_anchors(base_anchors((8,), (1,)), (2, 2), (4, 4))
+    target = {"boxes": np.float32([[1, 1, 6, 6]]), "labels": None, "crowds": np.zeros((0, 4))}
+    positives, _, negatives = rpn().sample(anchors, (6, 6), target)
+    assert positives.tolist() == [3]
+    assert set(negatives) <= {0, 1, 2}
+
+
 def test_background_inside_a_crowd_is_not_trained_on():
     anchors = grid_anchors(base_anchors((8,), (1,)), (4, 4), (8, 8))
     target = {"boxes": np.zeros((0, 4), np.float32), "labels": None, "crowds": np.float32([[0, 0, 22, 14]])}
@@ -231,6 +240,13 @@ def test_crowds_are_said_of_every_box():
     model, (image, target) = small_detector(), scene(np.random.default_rng(0), 32, 32, 2)
     with pytest.raises(ValueError, match="iscrowd for each of 2 boxes, got 3 in image 0"):
         model([image], [target | {"iscrowd": np.zeros(3, bool)}])
+
+
+@pytest.mark.parametrize("labels", [np.array([1.0, 1.7]), np.array([True, True])])
+def test_labels_are_integers(labels):
+    model, (image, target) = small_detector(), scene(np.random.default_rng(0), 32, 32, 2)
+    with pytest.raises(ValueError, match=f"labels as integers, got {labels.dtype} in image 0"):
+        model([image], [target | {"labels": labels}])
 
 
 def test_no_image_at_all_is_refused():

@@ -263,6 +263,20 @@ def test_targets_are_checked_before_regions_are_searched() -> None:
         model.eval()([image, image], [{}])
 
 
+def test_an_image_without_objects_may_have_lists_without_anything() -> None:
+    image = Tensor(np.zeros((3, 32, 32), np.float32))
+    model = RCNN(TinyBackbone((4, 8)), 3, 16)
+    target = {"boxes": [], "labels": [], "proposals": [[0, 0, 9, 9], [4, 4, 30, 30]]}
+    assert np.isfinite(model([image], [target])["loss_classifier"].item())
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (3, 5), (8,)])
+def test_proposals_have_four_coordinates(shape) -> None:
+    model = RCNN(TinyBackbone((4, 8)), 3, 16).eval()
+    with pytest.raises(ValueError, match=r"expected proposals \(P, 4\), x1 y1 x2 y2 in pixels, got"):
+        model([Tensor(np.zeros((3, 32, 32), np.float32))], [{"proposals": np.zeros(shape)}])
+
+
 def test_one_class() -> None:
     model = small(classes=2, score_threshold=0.0)
     loss = model(images((20, 20)), [target([[2, 2, 9, 9]], [1], proposals=[[12, 12, 18, 19]])])["loss_classifier"]

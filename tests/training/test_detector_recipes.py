@@ -77,6 +77,7 @@ def test_settings_are_tried_before_anything_is_made(name):
         ("rcnn", "proposals_per_image=-1", "proposals_per_image: expected 1 or more, got -1"),
         ("rcnn", "stage_images=0", "stage_images: expected 1 or more, got 0"),
         ("faster_rcnn", "rpn_stride=6", "rpn_stride: expected a multiple of stride, 4, got 6"),
+        ("faster_rcnn", "rpn_stride=-8", "rpn_stride: expected a multiple of stride, 4, got -8"),
         ("faster_rcnn", "rpn_stride=0", "rpn_stride: expected a multiple of stride, 4, got 0"),
         ("faster_rcnn", "stride=16", "rpn_stride: expected a multiple of stride, 16, got 8"),
     ],
@@ -106,13 +107,31 @@ def test_of_the_annotations_a_model_that_detects_sees_proposals_alone(few):
 
 def test_data_without_any_object_are_refused(few):
     empty = few.subset([])
-    with pytest.raises(ValueError, match="expected objects to find, got none in any of 0 images"):
+    with pytest.raises(ValueError, match="expected objects to find, got none but crowds in any of 0 images"):
         detection.check(empty, {})
     none = few.subset([0])
-    none.records = [replace(none.records[0], boxes=np.zeros((0, 4)))]
-    with pytest.raises(ValueError, match=r"train: expected objects to find, got none in any of 1 images"):
+    boxes = none.records[0].boxes
+    none.records = [replace(none.records[0], iscrowd=np.ones(len(boxes), bool))]
+    with pytest.raises(ValueError, match=r"train: expected objects to find, got none but crowds in any of 1 images"):
+        detection.check(none, {})
+    none.records = [replace(none.records[0], boxes=boxes[:0], iscrowd=np.zeros(0, bool))]
+    with pytest.raises(ValueError, match=r"train: expected objects to find, got none but crowds in any of 1 images"):
         detection.check(none, {})
     detection.check(few, {})
+
+
+def test_pictures_of_errors_that_are_no_more_are_removed(few, tmp_path):
+    right = [
+        {"boxes": r.boxes[~r.iscrowd], "labels": r.labels[~r.iscrowd], "scores": np.ones((~r.iscrowd).sum())}
+        for r in few.records
+    ]
+    wrong = [found | {"labels": found["labels"] % 6 + 1} for found in right]
+    detection.report(few, wrong, few.classes, tmp_path)
+    assert (tmp_path / "worst-detections.png").exists()
+    assert (tmp_path / "missed-objects.png").exists()
+    detection.report(few, right, few.classes, tmp_path)
+    assert not (tmp_path / "worst-detections.png").exists()
+    assert not (tmp_path / "missed-objects.png").exists()
 
 
 def test_the_report_has_pictures_and_cocos_detections(few, tmp_path):

@@ -19,6 +19,7 @@ from minidet.drawing import (
     draw_worst_errors,
     grid,
     save_png,
+    with_crowds,
 )
 from minidet.evaluation import (
     coco_curves,
@@ -59,11 +60,11 @@ def augmentation(config: dict[str, Any]) -> transforms.Compose | None:
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
     """There is something to find. Images without objects are welcome."""
-    if not any(len(record.boxes) for record in dataset.records):
+    if all(record.iscrowd.all() for record in dataset.records):
         where = dataset.records[0].path.parent if len(dataset) else "the data set"
         raise ValueError(
-            f"{where}: expected objects to find, got none in any of {len(dataset)} images; `minidet data check` shows "
-            "what the annotations say"
+            f"{where}: expected objects to find, got none but crowds in any of {len(dataset)} images; `minidet data "
+            "check` shows what the annotations say"
         )
 
 
@@ -105,12 +106,12 @@ def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[st
 def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
     """Detections that score more than SCORE_DRAWN, with class and score, the true boxes dashed beside them; a box
     around many objects, which need not be found one by one, is called a crowd."""
-    pictures, names = [], (*classes, *(f"crowd: {name}" for name in classes[1:]))
+    pictures = []
     for sample, found in zip(samples, predictions, strict=True):
         shown = found["scores"] > SCORE_DRAWN
         boxes, labels, scores = (found[key][shown] for key in ("boxes", "labels", "scores"))
         truth = sample.labels + sample.iscrowd * (len(classes) - 1)
-        pictures.append(draw_boxes(sample.image, boxes, labels, scores, sample.boxes, truth, names))
+        pictures.append(draw_boxes(sample.image, boxes, labels, scores, sample.boxes, truth, with_crowds(classes)))
     return grid(pictures)
 
 
@@ -121,10 +122,13 @@ def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], 
     wrong, missed = worst_errors(*judged, score=SCORE_DRAWN)
     pictures = {
         "precision-recall.png": draw_precision_recall(coco_curves(*judged), classes),
-        "confusion.png": draw_confusion(confusion_matrix(*judged, score=SCORE_DRAWN), classes),
-        "errors.png": draw_error_counts(detection_errors(*judged, score=SCORE_DRAWN)),
+        "confusion.png": draw_confusion(
+            confusion_matrix(*judged, score=SCORE_DRAWN), classes, f"confused classes, of scores above {SCORE_DRAWN}"
+        ),
+        "errors.png": draw_error_counts(detection_errors(*judged, score=SCORE_DRAWN), score=SCORE_DRAWN),
     }
     for name, errors in (("worst-detections.png", wrong), ("missed-objects.png", missed)):
+        (folder / name).unlink(missing_ok=True)  # of an evaluation before
         if errors:
             images = {error.image: dataset[error.image].image for error in errors}
             pictures[name] = draw_worst_errors(images, errors, classes)
@@ -148,4 +152,5 @@ detector = partial(
     task="detection",
     metric="map",
     metrics_note=METRICS_NOTE,
+    score_drawn=SCORE_DRAWN,
 )

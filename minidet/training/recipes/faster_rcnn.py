@@ -24,7 +24,7 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
     anchors = base_anchors(*(numbers(config, key) for key in ("anchor_sizes", "anchor_ratios")))
     backbone = TinyBackbone.pretrained(config["stride"])
     step, rest = divmod(config["rpn_stride"], backbone.stride)
-    if rest or not step:
+    if rest or step < 1:
         raise ValueError(f"rpn_stride: expected a multiple of stride, {backbone.stride}, got {config['rpn_stride']}")
     return small_faster_rcnn(backbone, len(classes), anchors, config["hidden"], step, **detection.sizes(config))
 

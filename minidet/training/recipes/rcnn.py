@@ -61,7 +61,7 @@ def complete(model: RCNN, dataset: Dataset, config: dict[str, Any], folder: Path
     write_atomic(folder / STAGES_FILE, json.dumps(told, indent=2) + "\n")
     tqdm.write(
         f"{told['regions']:,} regions of {len(some):,} images: {told['bytes'] / 1e6:,.0f} MB of features, "
-        f"{told['hard_negatives']:,} hard negatives, {told['seconds']:.0f} s"
+        f"{told['hard_negatives']:,} hard negatives, {told['seconds']:.0f} s; metrics so far were the softmax's"
     )
 
 
