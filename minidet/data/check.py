@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidet.data.dataset import Dataset, Sample, find_splits, open_dataset
+from minidet.data.dataset import IMAGE_ENDINGS, Dataset, Sample, find_splits, open_dataset
 from minidet.data.diagnose import diagnose
 from minidet.data.files import AnnotationError, write_atomic
 from minidet.data.formats.record import Record
@@ -108,7 +108,7 @@ def check_dataset(folder: Path | str, out: Path | str | None = None, format: str
     if not splits:
         report.problems.append(f"{folder}: expected annotation files of COCO, VOC, YOLO, LSP, MPII or CUB, found none")
     seen: dict[str, str] = {}  # digest of an image file -> where it was seen first
-    causes = []
+    causes, named = [], set()  # paths of the images that annotations name
     for split in splits:
         errors: list[ValueError] = []
         try:
@@ -119,9 +119,11 @@ def check_dataset(folder: Path | str, out: Path | str | None = None, format: str
         report.problems.extend(map(str, errors))
         causes += [f"{split}: {cause}" for cause in diagnose(folder, split, dataset, errors)]
         report.warnings.extend(_doubtful_labels(folder, split))
+        named.update(record.path.resolve() for record in dataset.records)
         drawable = _check_split(report, split, dataset, seen)
         if out is not None and drawable:
             report.pictures.append(_draw(Path(out), split, dataset, drawable))
+    report.warnings.extend(_unnamed_images(named))
     _check_classes(report)
     _check_digest(folder, report)
     report.problems[:0] = causes
@@ -200,8 +202,25 @@ def _doubtful_labels(folder: Path, split: str) -> list[str]:
     if shouted:
         told = ", ".join(shouted[:3]) + (", ..." if len(shouted) > 3 else "")
         messages.append(f"{labels}: expected the ending .txt, got {told}: not read so, rename what ends like this")
-    if not any(name.endswith(".txt") and name != "classes.txt" for name in names) and any(images.glob("*")):
-        messages.append(f"{labels}: no label file; in YOLO's format no image of {split} has an object")
+    pictures = {path.stem for path in images.glob("*") if path.suffix.lower() in IMAGE_ENDINGS}
+    without = len(pictures - {Path(name).stem for name in names if name.endswith(".txt")})
+    if without:
+        part = f"{without} of {len(pictures)} images have "
+        how_many = f"{'' if without == len(pictures) else part}no label file"
+        messages.append(f"{labels}: {how_many}; in YOLO's format an image of {split} without one has no object")
+    return messages
+
+
+def _unnamed_images(named: set[Path]) -> list[str]:
+    """COCO's and VOC's annotations name their images; what lies beside these and has no name is not read at all."""
+    messages = []
+    for folder in sorted({path.parent for path in named}):
+        others = sorted(
+            path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and path not in named
+        )
+        if others:
+            told = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+            messages.append(f"{folder}: no annotation names {_counted(len(others), 'image')}, {told}: not read")
     return messages
 
 

@@ -320,8 +320,21 @@ def test_the_doctor_warns_of_label_files_that_are_not_read(tmp_path):
     warned = [w for w in check_dataset(folder, format="yolo").warnings if "labels" in w]
     assert warned == [
         f"{folder / 'labels/train'}: expected the ending .txt, got 000001.TXT: not read so, rename what ends like this",
-        f"{folder / 'labels/val'}: no label file; in YOLO's format no image of val has an object",
+        f"{folder / 'labels/train'}: 1 of 5 images have no label file; in YOLO's format an image of train without one "
+        "has no object",
+        f"{folder / 'labels/val'}: no label file; in YOLO's format an image of val without one has no object",
     ]
+
+
+def test_the_doctor_counts_images_that_no_annotation_is_of(tmp_path):
+    folder = make(tmp_path / "a", splits={"train": 5, "val": 2})
+    (folder / "labels/train/000001.txt").unlink()
+    (warning,) = [w for w in check_dataset(folder, format="yolo").warnings if "label file" in w]
+    assert warning.startswith(f"{folder / 'labels/train'}: 1 of 5 images have no label file")
+    for name in ("000003.xml", "000004.xml"):
+        next(folder.rglob(name)).unlink()
+    (warning,) = [w for w in check_dataset(folder, format="voc").warnings if "names" in w]
+    assert "no annotation names 2 images, 000003.png, 000004.png: not read" in warning
 
 
 @pytest.mark.parametrize("joints", [1, 17])
