@@ -190,6 +190,11 @@ def _shifted_labels(dataset: Dataset, errors: Sequence[ValueError]) -> Iterator[
                 f"labels: expected the numbers {known[0]} to {known[-1]} of the classes, but {len(refused)} of {total} "
                 f"objects have {wrong}, first {first}, and none has {unused}: the labels are probably shifted by one "
                 f"against the names; {remedy}"
+                + (
+                    f"; or, if another split does have {known[0]}, the last name is missing in classes.txt"
+                    if shift == -1 and dataset.category_ids is None
+                    else ""
+                )
             )
             return
 
