@@ -61,7 +61,7 @@ class Torch:
         torch.manual_seed(SEED)
         (anchors,), settings = training.model.rpn.base_anchors, training.settings
         classes = training.model.roi_heads.num_classes
-        rpn_stride = settings["rpn_stride"] // settings["stride"]
+        rpn_stride = training.model.rpn.head.stride
         self.model = TorchSmallFasterRCNN(anchors, classes, settings["hidden"], settings["stride"], rpn_stride)
         state = {name: torch.from_numpy(np.array(array)) for name, array in training.model.state_dict().items()}
         self.model.load_state_dict(state, strict=False)  # torch's batch norm counts batches, too

@@ -98,13 +98,18 @@ def make_training_data(folder: Path, system: Any, settings: Mapping[str, Any]) -
     )
 
 
+def check_there(folder: Path) -> None:
+    """Raises ValueError if there is no such data set, before anything is done that takes long."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; `minidet data make` makes a data set")
+
+
 def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """{"train": Dataset, "val": Dataset, and "test" where it is there}, every image and annotation looked at: what the
     system cannot learn from ends the command now, and not in the middle of an epoch."""
     from minidet.data import AnnotationError, find_splits, open_dataset
 
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder; `minidet data make` makes a data set")
+    check_there(folder)
     found = find_splits(folder)
     if not {"train", "val"} <= set(found):
         raise ValueError(

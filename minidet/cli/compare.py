@@ -11,6 +11,7 @@ from minidet.cli.common import (
     add_out_option,
     add_seed_option,
     add_set_option,
+    check_there,
     claim_folder,
     class_map,
     default_split,
@@ -70,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         settings = [f"images={IMAGES}", *args.set]
         systems = detectors_of((SYSTEMS if args.systems is None else args.systems).split(","), settings)
-        if args.data is not None and not args.data.is_dir():
-            raise ValueError(f"{args.data}: there is no such folder; expected one with a data set")
+        if args.data is not None:
+            check_there(args.data)
         try_new_ones(systems, settings, out, device)
         claim_folder(out, "compare")
         data = args.data or make_training_data(out / "data", systems[0], systems[0].configure(settings))

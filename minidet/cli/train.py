@@ -10,6 +10,7 @@ from minidet.cli.common import (
     add_out_option,
     add_seed_option,
     add_set_option,
+    check_there,
     class_map,
     make_training_data,
     open_splits,
@@ -88,8 +89,8 @@ def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[s
 
     settings = system.configure(overrides)
     check_free(out)  # before data are made for nothing
-    if data is not None and not data.is_dir():
-        raise ValueError(f"{data}: there is no such folder; expected one with a data set")
+    if data is not None:
+        check_there(data)
     try_patiently(system, settings, device)
     if data is None:
         claim_run_folder(out)

@@ -260,8 +260,8 @@ def _draw(out: Path, split: str, dataset: Dataset, indices: list[int]) -> Path:
         if sample.keypoints is not None:
             pictures.append(draw_skeleton(sample.image, sample.keypoints, limbs=limbs, names=dataset.joint_names))
         else:
-            labels = sample.labels + sample.iscrowd * (len(dataset.classes) - 1)
-            pictures.append(draw_boxes(sample.image, sample.boxes, labels, names=with_crowds(dataset.classes)))
+            labels, names = with_crowds(sample.labels, sample.iscrowd, dataset.classes)
+            pictures.append(draw_boxes(sample.image, sample.boxes, labels, names=names))
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{split}.png"
     names = [dataset.records[index].name for index in indices]

@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw
 from minidet.drawing.canvas import PALETTE, WHITE, draw_line, draw_tag, enlarge, enlargement
 
 
-def with_crowds(classes: Sequence[str]) -> tuple[str, ...]:
-    """Names by label, the background first, and behind them those of boxes around many objects of a class: the crowd of
-    label k is K + k."""
-    return (*classes, *(f"crowd: {name}" for name in classes[1:]))
+def with_crowds(labels: np.ndarray, iscrowd: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """labels (R,) and names for draw_boxes, in which a box around many objects, iscrowd (R,) bool, is called a crowd:
+    of label k it is K + k. classes: names by label, the background first."""
+    return labels + iscrowd * (len(classes) - 1), (*classes, *(f"crowd: {name}" for name in classes[1:]))
 
 
 def draw_boxes(

@@ -110,8 +110,8 @@ def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str,
     for sample, found in zip(samples, predictions, strict=True):
         shown = found["scores"] > SCORE_DRAWN
         boxes, labels, scores = (found[key][shown] for key in ("boxes", "labels", "scores"))
-        truth = sample.labels + sample.iscrowd * (len(classes) - 1)
-        pictures.append(draw_boxes(sample.image, boxes, labels, scores, sample.boxes, truth, with_crowds(classes)))
+        truth, names = with_crowds(sample.labels, sample.iscrowd, classes)
+        pictures.append(draw_boxes(sample.image, boxes, labels, scores, sample.boxes, truth, names))
     return grid(pictures)
 
 
