@@ -146,8 +146,8 @@ def compare_stages(model, test) -> dict[str, dict[str, float]]:
 def report_costs(name: str, costs: dict) -> None:
     """Of one backbone: training, the features' files, and detection, for which proposals are there already."""
     print(
-        f"  {name:17s} network {costs['network_seconds']:.0f} s, SVMs and boxes {costs['stages_seconds']:.0f} s on "
-        f"{costs['regions']:,} regions, whose features took {costs['bytes'] / 1e6:.0f} MB of disk; then "
+        f"  {name + ':':18s} network {costs['network_seconds']:.0f} s, SVMs and boxes {costs['stages_seconds']:.0f} s "
+        f"on {costs['regions']:,} regions, whose features took {costs['bytes'] / 1e6:.0f} MB of disk; then "
         f"{costs['SVM + boxes']['milliseconds_an_image']:.0f} ms an image"
     )
 

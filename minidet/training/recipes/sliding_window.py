@@ -55,6 +55,7 @@ def object_sizes(config: dict[str, Any]) -> list[tuple[float, float]]:
 SYSTEM = detection.detector(
     name="sliding_window",
     build=build,
+    doctor=("epochs=300",),
     doctor_metric="map_50",  # windows that are not moved to fit do not reach a high IoU
     defaults=DEFAULTS,
 )
