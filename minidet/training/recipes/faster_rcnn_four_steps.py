@@ -46,5 +46,6 @@ SYSTEM = replace(
     build=build,
     begin_epoch=begin_epoch,
     evaluate=evaluate,
+    doctor=("epochs=800", "learning_rate=0.002"),  # a quarter of them for each step
     defaults=DEFAULTS,
 )
