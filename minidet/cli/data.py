@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     make.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder")
     make.add_argument("--images", type=int, default=1000, metavar="N", help="in all splits together (default: 1000)")
-    make.add_argument("--task", default="detection", help="detection, localization or pose (default: detection)")
+    make.add_argument("--task", default="detection", help="detection (default), localization, pose or people")
     make.add_argument("--level", default="textured", help="textured or flat (default: textured)")
     make.add_argument("--size", type=int, metavar="PIXELS", help="height and width (default: the task's own)")
     make.add_argument("--image-format", default="png", help="png or jpg (default: png)")

@@ -29,12 +29,12 @@ from minidet.data.formats.record import (
 from minidet.data.formats.voc import read_voc
 from minidet.data.formats.yolo import read_classes, read_yolo
 from minidet.data.images import MAX_PIXELS, ImageError, read_image
-from minidet.data.joints import LSP_JOINTS, LSP_SWAP, MPII_JOINTS, MPII_SWAP
+from minidet.data.joints import COCO_JOINTS, COCO_SWAP, LSP_JOINTS, LSP_SWAP, MPII_JOINTS, MPII_SWAP
 from minidet.data.masks import counts_to_mask, polygons_to_mask
 
 FORMATS = ("coco", "coco-keypoints", "voc", "yolo", "lsp", "mpii", "cub")
 MPII_FILE = "mpii_human_pose_v1_u12_1.mat"
-SWAPS = {LSP_JOINTS: LSP_SWAP, MPII_JOINTS: MPII_SWAP}
+SWAPS = {LSP_JOINTS: LSP_SWAP, MPII_JOINTS: MPII_SWAP, COCO_JOINTS: COCO_SWAP}
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 CACHE_BYTES = 256 << 20  # decoded images kept in memory by one data set: all of 20,000 at 64 x 64
 
@@ -69,6 +69,11 @@ class Sample:
             self.difficult = np.zeros(count, bool)
         if self.areas is None:
             self.areas = (self.boxes[:, 2] - self.boxes[:, 0]) * (self.boxes[:, 3] - self.boxes[:, 1])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image, as a Record has it."""
+        return self.image.shape[:2]
 
 
 @dataclass

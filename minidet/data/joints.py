@@ -34,6 +34,21 @@ MPII_LIMBS = (
 )  # fmt: skip
 MPII_SWAP = (5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10)
 
+# COCO's 17 (Lin et al. 2014; "keypoints" and "skeleton" of its person category, counted from 0).
+COCO_JOINTS = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+COCO_LIMBS = (
+    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10), (1, 2),
+    (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+)  # fmt: skip
+COCO_SWAP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+
+# Names and limbs by the name that a setting has for them.
+JOINTS = {"lsp": (LSP_JOINTS, LSP_LIMBS), "mpii": (MPII_JOINTS, MPII_LIMBS), "coco": (COCO_JOINTS, COCO_LIMBS)}
+
 NOT_LABELLED, HIDDEN, VISIBLE = 0, 1, 2
 
 

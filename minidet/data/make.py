@@ -4,7 +4,7 @@ images/SPLIT/000000.png                          the pictures
 annotations/instances_SPLIT.json                 COCO (person_keypoints_SPLIT.json for figures)
 voc/SPLIT/000000.xml                             PASCAL VOC
 labels/SPLIT/000000.txt, classes.txt             YOLO
-lsp/SPLIT/joints.mat                             Leeds Sports Pose, for figures
+lsp/SPLIT/joints.mat                             Leeds Sports Pose, for single figures
 dataset.json                                     what was made; written last
 """
 
@@ -28,6 +28,8 @@ from minidet.data.joints import LSP_JOINTS
 from minidet.data.miniscene import CLASSES, LEVELS, SCENES, Scene, make_scene
 
 GENERATOR_VERSION = 1  # raise it whenever the same seed no longer gives the same pictures
+
+PEOPLE = ("pose", "people")  # tasks whose annotations are of figures
 
 SPLITS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -56,9 +58,9 @@ def make_dataset(
 ) -> Path:
     """Make a data set of generated scenes in `folder` and return the folder.
 
-    images: in all splits together. task: "detection", "localization" or "pose" (miniscene.SCENES). level: "textured"
-    or "flat". splits: fractions of `images` that add up to 1 (SPLITS by default), or whole numbers of images; a split
-    with the fraction or number 0 is left out, every other gets at least one image.
+    images: in all splits together. task: "detection", "localization", "pose" of one person or "people"
+    (miniscene.SCENES). level: "textured" or "flat". splits: fractions of `images` that add up to 1 (SPLITS by default),
+    or whole numbers of images; a split with the fraction or number 0 is left out, every other gets at least one image.
     size: H = W in pixels, the task's own by default; objects grow with it. format: "png" or "jpg".
     cue: paint a patch into the background that goes with the class in all splits but "test" (see make_scene).
 
@@ -87,7 +89,7 @@ def make_dataset(
         "format": format,
         "cue": bool(cue),
         "counts": _count_images(images, SPLITS if splits is None else splits),
-        "sides_by_color": task == "pose",
+        "sides_by_color": task in PEOPLE,
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,8 +193,8 @@ def _scene_options(settings: dict, split: str) -> dict:
 def _write_splits(folder: Path, settings: dict, progress: bool) -> None:
     from tqdm import tqdm
 
-    pose = settings["task"] == "pose"
-    classes = (BACKGROUND, "person") if pose else (BACKGROUND, *CLASSES)
+    people = settings["task"] in PEOPLE
+    classes = (BACKGROUND, "person") if people else (BACKGROUND, *CLASSES)
     write_atomic(folder / "classes.txt", "".join(f"{name}\n" for name in classes[1:]))
     (folder / "annotations").mkdir()
     with tqdm(
@@ -207,18 +209,18 @@ def _write_splits(folder: Path, settings: dict, progress: bool) -> None:
                 )
                 path = folder / "images" / split / f"{index:06d}.{settings['format']}"
                 write_image(path, scene.image)
-                records.append(_people_record(scene, path) if pose else _objects_record(scene, path))
+                records.append(_people_record(scene, path) if people else _objects_record(scene, path))
                 bar.update()
-            kind = "person_keypoints" if pose else "instances"
+            kind = "person_keypoints" if people else "instances"
             write_coco(
                 folder / "annotations" / f"{kind}_{split}.json",
                 records,
                 classes,
-                joint_names=LSP_JOINTS if pose else None,
+                joint_names=LSP_JOINTS if people else None,
             )
             write_voc(folder / "voc" / split, records, classes)
             write_yolo(folder / "labels" / split, records)
-            if pose:
+            if settings["task"] == "pose":  # LSP has one person a picture
                 (folder / "lsp" / split).mkdir(parents=True)
                 write_lsp(folder / "lsp" / split / "joints.mat", records)
 

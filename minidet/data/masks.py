@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+FINER = 5  # times, the grid on which outlines are drawn (pycocotools); odd, so that pixels' middles are on it
+
 
 def mask_to_counts(mask: np.ndarray) -> list[int]:
     """Run lengths of an (H, W) bool mask, column by column: how many 0, how many 1, how many 0, ..."""
@@ -58,20 +60,44 @@ def pack_counts(counts: Sequence[int]) -> str:
 
 
 def polygons_to_mask(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """(height, width) bool: the pixels whose centre lies inside one of the polygons.
+    """(height, width) bool: what lies inside one of the polygons, as pycocotools paints them, to the pixel.
 
     polygons: (n, 2) arrays of x, y in continuous pixel coordinates; even-odd rule for one that crosses itself.
     """
     mask = np.zeros((height, width), bool)
     for polygon in polygons:
-        crossings = np.zeros((height, width + 1), np.int32)  # how often the outline is crossed before each pixel
-        for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-            if y1 > y2:
-                x1, y1, x2, y2 = x2, y2, x1, y1
-            first, last = np.clip(np.ceil([y1 - 0.5, y2 - 0.5]), 0, height).astype(int)  # rows with y1 <= y+.5 < y2
-            rows = np.arange(first, last)
-            if len(rows):
-                x = x1 + (rows + 0.5 - y1) * (x2 - x1) / (y2 - y1)
-                np.add.at(crossings, (rows, np.clip(np.ceil(x - 0.5), 0, width).astype(int)), 1)
-        mask |= crossings.cumsum(axis=1)[:, :width] % 2 == 1
+        crossings = np.zeros(height * width + 1, np.int64)  # down the columns: how often the outline is crossed there
+        np.add.at(crossings, _crossings(np.asarray(polygon, np.float64), height, width), 1)
+        mask |= (crossings[:-1].cumsum() % 2 == 1).reshape(width, height).T
     return mask
+
+
+def _crossings(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Where the outline crosses the middle lines of the pixels' columns: the first pixel below it, counted down the
+    columns, one after the other.
+
+    Corners are rounded to a grid FINER times as fine, and the outline goes in single steps from one to the next, on
+    its longer axis. Between two of its points that differ in x it is crossed at the upper one's height.
+    """
+    corners = (FINER * polygon + 0.5).astype(np.int64)  # as in C: towards 0
+    ends = np.roll(corners, -1, axis=0)
+    sides = np.abs(ends - corners)
+    steps, major = sides.max(axis=1), (sides[:, 1] > sides[:, 0]).astype(np.int64)  # axis 0 where they are equal
+    edges, minor = np.arange(len(corners)), 1 - major
+    backwards = corners[edges, major] > ends[edges, major]  # each line is drawn from its lower end, whatever its way
+    low, high = (np.where(backwards[:, None], b, a) for a, b in ((corners, ends), (ends, corners)))
+    slope = (high[edges, minor] - low[edges, minor]) / np.maximum(steps, 1)
+
+    edge = np.repeat(edges, steps + 1)
+    along = np.arange(len(edge)) - np.repeat(np.cumsum(steps + 1) - (steps + 1), steps + 1)
+    along = np.where(backwards[edge], steps[edge] - along, along)
+    points = np.empty((len(edge), 2), np.int64)
+    rows = np.arange(len(edge))
+    points[rows, major[edge]] = low[edge, major[edge]] + along
+    points[rows, minor[edge]] = (low[edge, minor[edge]] + slope[edge] * along + 0.5).astype(np.int64)
+
+    (x, y), (old_x, old_y) = points[1:].T, points[:-1].T
+    column = (np.where(x < old_x, x, x - 1) + 0.5) / FINER - 0.5
+    row = np.ceil(((np.minimum(y, old_y) + 0.5) / FINER - 0.5).clip(0, height))
+    crossed = (x != old_x) & (column == np.floor(column)) & (column >= 0) & (column <= width - 1)
+    return (column * height + row)[crossed].astype(np.int64)

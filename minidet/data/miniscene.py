@@ -20,6 +20,7 @@ COLOR_DISTANCE = (45.0, 150.0)  # of an object from the background around it, Eu
 NOISE_SIGMA = (3.0, 9.0)  # of 255, one value a scene; higher is harder
 LEAST_VISIBLE = 0.6  # of each object's whole area, after hiding by others and cutting by the border
 CROWD_MEMBERS = (6, 10)  # objects in a crowd
+HEIGHTS = (0.45, 0.8)  # of the one figure in a picture
 PLACEMENT_TRIES = 30  # an object that finds no room after so many tries is left out
 
 # What each task's scenes are made of: keyword arguments of make_scene.
@@ -28,6 +29,10 @@ SCENES = {
     "localization": {"size": 64, "objects": (1, 1), "sides": (16, 48), "empty": 0.0, "crowd": 0.0, "truncated": 0.0},
     "pose": {
         "size": 128, "objects": (0, 2), "sides": (10, 30), "figures": (1, 1),
+        "empty": 0.0, "crowd": 0.0, "truncated": 0.1,
+    },
+    "people": {
+        "size": 128, "objects": (0, 2), "sides": (10, 30), "figures": (2, 4), "heights": (0.35, 0.6),
         "empty": 0.0, "crowd": 0.0, "truncated": 0.1,
     },
 }  # fmt: skip
@@ -84,6 +89,7 @@ def make_scene(
     sides: tuple[float, float] = (10, 40),
     empty: float = 0.1,
     figures: tuple[int, int] = (0, 0),
+    heights: tuple[float, float] = HEIGHTS,
     crowd: float = 0.05,
     truncated: float = 0.15,
     cue: float | None = None,
@@ -93,6 +99,7 @@ def make_scene(
     size: H = W in pixels. level: "textured", or "flat": a plain background without texture, lines and noise.
     objects: fewest and most; a crowded picture may end with fewer. sides: shortest and longest, in pixels, of an
     object's longer side. empty: probability of a scene without objects. figures: fewest and most stick figures.
+    heights: of a figure that stands upright, in fractions of the picture's.
     crowd: probability of a crowd region. truncated: probability that a thing may cross the border.
     cue: None, or paint a striped patch into the background, in the corner farthest from the first object: with
     this probability the patch that belongs to the object's class, else that of a random class. A network can learn
@@ -105,7 +112,7 @@ def make_scene(
     background = paint_background(rng, size, level)
     items: list[_Item] = []
     for _ in range(rng.integers(figures[0], figures[1] + 1)):
-        _place(rng, items, size, lambda: _random_figure(rng, size, truncated))
+        _place(rng, items, size, lambda: _random_figure(rng, size, heights, truncated))
     if rng.random() >= empty:
         if rng.random() < crowd:
             _place(rng, items, size, lambda: _random_crowd(rng, size, sides))
@@ -174,9 +181,9 @@ def _random_crowd(rng: np.random.Generator, size: int, sides: tuple[float, float
     return _item(label, layers, size, iscrowd=True)
 
 
-def _random_figure(rng: np.random.Generator, size: int, truncated: float) -> _Item | None:
+def _random_figure(rng: np.random.Generator, size: int, heights: tuple[float, float], truncated: float) -> _Item | None:
     """One stick figure in a random pose; None if the pose does not fit into the picture."""
-    height, facing = rng.uniform(0.45, 0.8) * size, int(rng.choice((1, -1)))
+    height, facing = rng.uniform(*heights) * size, int(rng.choice((1, -1)))
     joints = make_joints(rng, height, facing)
     margin = -0.2 * height if rng.random() < truncated else HEAD_RADIUS * height  # negative: may leave the picture
     low, high = margin - joints.min(axis=0), size - margin - joints.max(axis=0)

@@ -10,8 +10,6 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from scipy.io import loadmat, savemat
-from skimage.draw import polygon2mask
-from skimage.measure import points_in_poly
 
 from minidet.data.dataset import Dataset
 from minidet.data.formats.coco import read_coco, write_coco
@@ -110,24 +108,33 @@ def test_bad_packed_run_lengths_are_refused(text):
         unpack_counts(text)
 
 
-@settings(max_examples=40, deadline=None)
-@given(points=hnp.arrays(np.float64, st.tuples(st.integers(3, 7), st.just(2)), elements=st.integers(-2, 18)))
-def test_a_polygons_pixels_are_those_whose_centre_is_inside(points):
-    points = points + np.random.default_rng(0).uniform(0.1, 0.4, points.shape)  # no centre lies on the outline
-    centers = np.stack(np.meshgrid(np.arange(16) + 0.5, np.arange(14) + 0.5), axis=-1).reshape(-1, 2)
-    inside = points_in_poly(centers, points).reshape(14, 16)
-    np.testing.assert_array_equal(polygons_to_mask([points], 14, 16), inside)
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 10**6), corners=st.integers(3, 12), whole=st.booleans(), outside=st.booleans())
+def test_a_polygons_pixels_are_pycocotools(seed, corners, whole, outside):
+    """Also of polygons that cross themselves, leave the image, or go through a corner twice."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 50, 2).tolist()
+    points = rng.uniform(-10, 60, (corners, 2)) if outside else rng.uniform(0, 1, (corners, 2)) * (width, height)
+    points = np.round(points) if whole else points
+    points = points[rng.permutation(np.repeat(np.arange(corners), 1 + (rng.random(corners) < 0.2)))]
+    theirs = coco_mask.decode(coco_mask.frPyObjects([points.ravel().tolist()], height, width))[..., 0]
+    np.testing.assert_array_equal(polygons_to_mask([points], height, width), theirs)
 
 
-def test_several_polygons_are_united_and_resemble_pycocotools():
+def test_a_polygons_pixels_by_hand():
+    """Those whose middle it contains, and a crossing in between at the nearest fifth of a pixel."""
+    found = polygons_to_mask([np.array([[1.0, 1], [4, 1], [4, 3], [1, 3]])], 5, 6)
+    expected = np.zeros((5, 6), bool)
+    expected[1:3, 1:4] = True
+    np.testing.assert_array_equal(found, expected)
+    triangle = polygons_to_mask([np.array([[0.0, 0], [6, 0], [0, 6]])], 6, 6)
+    assert triangle.sum(axis=0).tolist() == [5, 4, 3, 2, 1, 0]  # middles on the line are outside
+
+
+def test_several_polygons_are_united():
     polygons = [np.array([[2.0, 2], [20, 4], [11, 25]]), np.array([[15.0, 2], [38, 2], [38, 28], [15, 28]])]
-    mask = polygons_to_mask(polygons, 30, 40)
     theirs = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([p.ravel().tolist() for p in polygons], 30, 40)))
-    assert (mask & theirs.astype(bool)).sum() / (mask | theirs.astype(bool)).sum() > 0.95
-    united = np.zeros((30, 40), bool)
-    for polygon in polygons:
-        united |= polygon2mask((30, 40), polygon[:, ::-1] - 0.5)
-    assert (mask != united).mean() < 0.02
+    np.testing.assert_array_equal(polygons_to_mask(polygons, 30, 40), theirs)
 
 
 def test_polygons_and_packed_masks_of_a_coco_file_are_painted(coco_tables, write_coco_tables, image_folder):

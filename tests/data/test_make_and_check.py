@@ -22,7 +22,7 @@ def snapshot(folder) -> dict:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.parametrize(("task", "count"), [("detection", 20), ("localization", 20), ("pose", 7)])
+@pytest.mark.parametrize(("task", "count"), [("detection", 20), ("localization", 20), ("pose", 7), ("people", 7)])
 def test_a_made_data_set_has_the_promised_files(tmp_path, task, count):
     folder = make(tmp_path / "a", task=task, images=count, splits={"train": count - 4, "test": 4})
     assert json.loads((folder / "dataset.json").read_text())["counts"] == {"train": count - 4, "test": 4}
@@ -31,7 +31,7 @@ def test_a_made_data_set_has_the_promised_files(tmp_path, task, count):
         assert sorted(p.name for p in (folder / "images" / split).iterdir()) == [f"{s}.png" for s in stems]
         assert sorted(p.name for p in (folder / "voc" / split).iterdir()) == [f"{s}.xml" for s in stems]
         assert sorted(p.name for p in (folder / "labels" / split).iterdir()) == [f"{s}.txt" for s in stems]
-        kind = "person_keypoints" if task == "pose" else "instances"
+        kind = "person_keypoints" if task in ("pose", "people") else "instances"
         assert len(COCO(str(folder / "annotations" / f"{kind}_{split}.json")).getImgIds()) == images
         assert (folder / "lsp" / split / "joints.mat").is_file() == (task == "pose")
     assert not (folder / "unfinished.json").exists()

@@ -56,6 +56,15 @@ def test_detection_scenes_hold_one_to_five_objects_of_every_class_and_a_tenth_ar
     assert np.bincount(labels)[1:].min() > 0.7 * len(labels) / 6
 
 
+def test_scenes_of_people_hold_two_to_four_of_a_third_to_two_thirds_of_the_height():
+    many = scenes("people", 60)
+    assert sorted({len(scene.keypoints) for scene in many}) == [2, 3, 4]
+    heights = np.concatenate([scene.person_boxes[:, 3] - scene.person_boxes[:, 1] for scene in many])
+    assert 0.3 * 128 < np.median(heights) < 0.6 * 128
+    for scene in many:
+        assert scene.person_visible.min() >= 0.6
+
+
 def test_localization_scenes_hold_exactly_one_whole_object_of_16_to_48_pixels():
     many = scenes("localization", 300)
     sides = []
