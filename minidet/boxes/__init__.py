@@ -1,7 +1,8 @@
 """Boxes as arrays or Tensors (R, 4): conversions, areas, overlaps, suppression; and as arrays all that detectors choose
 with: anchors, the box coder, the matcher, the balanced sampler, proposals and detections."""
 
-from .anchors import base_anchors, classic_base_anchors, grid_anchors
+from .anchors import base_anchors, classic_base_anchors, default_boxes, grid_anchors
+from .clusters import kmeans_anchors, shape_iou
 from .coder import decode_boxes, encode_boxes
 from .components import component_boxes, largest_component_box
 from .geometry import (
@@ -13,7 +14,8 @@ from .geometry import (
     paired_iou,
     remove_small_boxes,
 )
-from .matching import BELOW, BETWEEN, inside_crowds, match_boxes
+from .masks import paste_masks
+from .matching import BELOW, BETWEEN, inside_crowds, match_bipartite, match_boxes
 from .overlaps import batched_nms, box_iou, generalized_box_iou, nms
 from .sampling import sample_balanced
 from .selection import best_first, filter_detections, filter_proposals
@@ -32,17 +34,22 @@ __all__ = [
     "clip_boxes_to_image",
     "component_boxes",
     "decode_boxes",
+    "default_boxes",
     "encode_boxes",
     "filter_detections",
     "filter_proposals",
     "generalized_box_iou",
     "grid_anchors",
     "inside_crowds",
+    "kmeans_anchors",
     "largest_component_box",
+    "match_bipartite",
     "match_boxes",
     "nms",
     "paired_giou",
     "paired_iou",
+    "paste_masks",
     "remove_small_boxes",
     "sample_balanced",
+    "shape_iou",
 ]

@@ -61,6 +61,45 @@ def grid_anchors(base: np.ndarray, grid: tuple[int, int], stride: tuple[float, f
     return (shifts + base).reshape(-1, 4)
 
 
+def default_boxes(
+    grids: Sequence[tuple[int, int]],
+    steps: Sequence[float],
+    scales: Sequence[float],
+    ratios: Sequence[Sequence[float]],
+    size: int,
+) -> np.ndarray:
+    """SSD's default boxes for square images of `size` pixels (Liu et al. 2016, section 2.2): (A, 4) float32, level by
+    level, row by row, cell by cell.
+
+    Of level l, grids[l] = (H, W) are its cells, steps[l] pixels apart, the first one's centre half a step from the
+    border; scales[l], and the next level's behind it, are parts of the image's side. A cell has, all around its centre,
+
+        a square of side s_l    a square of side sqrt(s_l s_(l+1))    for each r of ratios[l] one of s_l sqrt(r) times
+                                                                      s_l / sqrt(r), and the same turned
+
+    Sides are at most the image's; boxes may reach beyond it. scales has one more entry than there are levels.
+    """
+    if not len(grids) == len(steps) == len(ratios) == len(scales) - 1:
+        raise ValueError(
+            f"default_boxes: expected as many steps and ratios as grids, {len(grids)}, and one more of scales, got "
+            f"{len(steps)}, {len(ratios)} and {len(scales)}"
+        )
+    _check_sizes("default_boxes", steps=steps, scales=scales, ratios=[r for level in ratios for r in level] or [1])
+    levels = []
+    for (height, width), step, scale, following, of_level in zip(
+        grids, steps, scales, scales[1:], ratios, strict=False
+    ):
+        sides = [(scale, scale), (np.sqrt(scale * following),) * 2]
+        for ratio in of_level:
+            wide, high = scale * np.sqrt(ratio), scale / np.sqrt(ratio)
+            sides += [(wide, high), (high, wide)]
+        half = np.minimum(np.array(sides), 1) * size / 2  # (B, 2), width and height
+        y, x = ((np.arange(cells) + 0.5) * step for cells in (height, width))
+        centers = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None]  # (H, W, 1, 2)
+        levels.append(np.concatenate([centers - half, centers + half], axis=-1).reshape(-1, 4))
+    return np.concatenate(levels).astype(np.float32)
+
+
 def _check_sizes(function: str, **numbers: Sequence[float]) -> None:
     for name, values in numbers.items():
         if not len(values) or not all(value > 0 and np.isfinite(value) for value in values):

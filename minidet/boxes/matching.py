@@ -43,6 +43,25 @@ def match_boxes(iou: np.ndarray, high: float, low: float, allow_low_quality: boo
     return matched
 
 
+def match_bipartite(iou: np.ndarray) -> np.ndarray:
+    """For each of R objects a box of its own, the best pair first: indices (R,) int64 of boxes, or BELOW where an
+    object overlaps with none that is left (Liu et al. 2016, section 2.2, and the authors' code).
+
+    iou (R, A) of objects with boxes. The pair with the largest IoU of all is matched, object and box are taken out, and
+    so on: two objects that are nearest to the same box do not share it. Equal ones: the lower object, then box.
+    """
+    if iou.ndim != 2:
+        raise ValueError(f"match_bipartite: expected iou (R, A) of objects with boxes, got {iou.shape}")
+    left, matched = iou.copy(), np.full(len(iou), BELOW, np.int64)
+    for _ in range(len(iou) if iou.size else 0):
+        r, a = np.unravel_index(left.argmax(), left.shape)
+        if left[r, a] <= 0:
+            break
+        matched[r] = a
+        left[r], left[:, a] = -1, -1
+    return matched
+
+
 def inside_crowds(boxes: np.ndarray, crowds: np.ndarray) -> np.ndarray:
     """Whether each box (R, 4) lies in one of the crowds (C, 4) by IN_CROWD of its own area: (R,) bool."""
     if not len(crowds):

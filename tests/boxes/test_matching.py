@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidet.boxes import BELOW, BETWEEN, match_boxes, sample_balanced
+from minidet.boxes import BELOW, BETWEEN, match_bipartite, match_boxes, sample_balanced
 
 
 def match_in_loops(iou, high, low, allow_low_quality):
@@ -101,3 +101,28 @@ def test_a_sample_is_the_generators():
 def test_kinds_of_other_dtypes_are_refused():
     with pytest.raises(ValueError, match="of bool"):
         sample_balanced(np.ones(3), np.zeros(3), 2, 0.5, np.random.default_rng(0))
+
+
+def test_two_objects_with_the_same_best_box_do_not_share_it():
+    """The second overlaps with it more, so that the first takes its next best."""
+    iou = np.array([[0.8, 0.3, 0.0], [0.9, 0.6, 0.1]])
+    assert match_bipartite(iou).tolist() == [1, 0]
+
+
+def test_an_object_that_overlaps_with_nothing_that_is_left_has_no_box():
+    assert match_bipartite(np.array([[0.5, 0.0], [0.4, 0.0]])).tolist() == [0, BELOW]
+    assert match_bipartite(np.zeros((2, 0))).tolist() == [BELOW, BELOW]
+    assert match_bipartite(np.zeros((0, 3))).tolist() == []
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 5), st.integers(0, 7), st.integers(0, 10**6))
+def test_the_bipartite_match_is_that_of_a_loop(objects, boxes, seed):
+    iou = np.random.default_rng(seed).integers(0, 6, (objects, boxes)) / 5
+    pairs = sorted((-iou[r, a], r, a) for r in range(objects) for a in range(boxes) if iou[r, a] > 0)
+    expected, taken = {}, set()
+    for _, r, a in pairs:
+        if r not in expected and a not in taken:
+            expected[r] = a
+            taken.add(a)
+    assert match_bipartite(iou).tolist() == [expected.get(r, BELOW) for r in range(objects)]
