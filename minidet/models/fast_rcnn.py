@@ -13,7 +13,7 @@ so background regions, u = 0, have no box. The lecture calls it a convex combina
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,8 @@ from .roi_pooling import RoIPooling
 # One over the usual standard deviations of dx, dy, dw, dh, 0.1 and 0.2: targets that vary by 1 make the box loss count
 # as much as the class loss (section 2.3's normalization, with the numbers that Faster R-CNN's code has for all data).
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+Strides = Sequence[tuple[int, int]]  # pixels from one cell of each map to the next, down and across
 
 
 class TwoMLPHead(nn.Module):
@@ -120,24 +122,39 @@ class RoIHeads(nn.Module):
         self, maps: Sequence[Any], proposals: list[np.ndarray], batch: ImageBatch, targets: list[dict] | None = None
     ) -> Any:
         """proposals: (P_i, 4) of each image, in pixels of the batch; targets: as detection_targets makes them."""
-        if targets is not None:
-            chosen = [self.sample(boxes, target) for boxes, target in zip(proposals, targets, strict=True)]
-            proposals = [boxes for boxes, _, _ in chosen]
-        watch.emit("roi.boxes", proposals)
-        regions = self.pooling(maps, proposals, batch.strides(maps))  # (R, C, S, S)
-        watch.emit("roi.regions", regions)
-        logits, deltas = self.box_predictor(self.box_head(regions))  # (R, K + 1), (R, 4 (K + 1))
-        watch.emit("roi.logits", logits)
-        watch.emit("roi.deltas", deltas)
+        strides = batch.strides(maps)
         if targets is None:
-            return self.detections(logits, deltas, proposals, batch)
-        labels = np.concatenate([labels for _, labels, _ in chosen])
-        goals = np.concatenate([goals for _, _, goals in chosen])
+            return batch.to_original(self.find(maps, strides, proposals, batch.sizes))
+        chosen = [self.sample(boxes, target) for boxes, target in zip(proposals, targets, strict=True)]
+        return self.learn(maps, strides, chosen, targets)
+
+    def learn(
+        self, maps: Sequence[Any], strides: Strides, chosen: list["ChosenRegions"], targets: list[dict]
+    ) -> dict[str, Any]:
+        """The losses of the chosen regions."""
+        logits, deltas = self.judge(maps, strides, [regions.boxes for regions in chosen])
+        labels, goals = (np.concatenate([getattr(one, name) for one in chosen]) for name in ("labels", "deltas"))
         return self.losses(logits, deltas, labels, goals)
 
-    def sample(self, proposals: np.ndarray, target: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Regions of one image to train on: boxes (S, 4), labels (S,) with 0 for background, and the deltas (S, 4) to
-        their objects' boxes, zeros for background. The true boxes are proposals, too."""
+    def find(
+        self, maps: Sequence[Any], strides: Strides, proposals: list[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[dict]:
+        """What there is among the proposals, in pixels of the batch. sizes: of its images."""
+        logits, deltas = self.judge(maps, strides, proposals)
+        return self.detections(logits, deltas, proposals, sizes)
+
+    def judge(self, maps: Sequence[Any], strides: Strides, boxes: list[np.ndarray]) -> tuple[Any, Any]:
+        """Logits (R, K + 1) and deltas (R, 4 (K + 1)) of the regions of all images, one after the other."""
+        watch.emit("roi.boxes", boxes)
+        regions = self.pooling(maps, boxes, strides)  # (R, C, S, S)
+        watch.emit("roi.regions", regions)
+        logits, deltas = self.box_predictor(self.box_head(regions))
+        watch.emit("roi.logits", logits)
+        watch.emit("roi.deltas", deltas)
+        return logits, deltas
+
+    def sample(self, proposals: np.ndarray, target: dict) -> "ChosenRegions":
+        """Regions of one image to train on. The true boxes are proposals, too."""
         boxes = np.concatenate([proposals, target["boxes"]]).astype(np.float32, copy=False)
         iou = box_iou(target["boxes"], boxes)  # (R, P)
         matched = match_boxes(iou, self.fg_iou, self.fg_iou)
@@ -154,7 +171,7 @@ class RoIHeads(nn.Module):
         labels[: len(positives)] = target["labels"][objects]
         deltas[: len(positives)] = encode_boxes(target["boxes"][objects], boxes[positives], BOX_WEIGHTS)
         watch.emit("roi.labels", labels)
-        return boxes[kept], labels, deltas
+        return ChosenRegions(boxes[kept], labels, deltas, objects)
 
     def losses(self, logits: Any, deltas: Any, labels: np.ndarray, goals: np.ndarray) -> dict[str, Any]:
         """Both terms of equation 1, over all sampled regions: background counts in the divisor of the box loss."""
@@ -167,21 +184,31 @@ class RoIHeads(nn.Module):
             losses["loss_box_reg"] = loss * (1 / max(len(labels), 1))
         return losses
 
-    def detections(self, logits: Any, deltas: Any, proposals: list[np.ndarray], batch: ImageBatch) -> list[dict]:
-        """Of each image boxes (D, 4) in its own pixels, labels (D,) and scores (D,), best first."""
+    def detections(
+        self, logits: Any, deltas: Any, proposals: list[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[dict]:
+        """Of each image boxes (D, 4) in pixels of the batch, labels (D,) and scores (D,), best first."""
         scores = F.softmax(to_numpy(logits.data), dim=1)[:, 1:]  # (R, K)
         deltas = to_numpy(deltas.data).reshape(len(scores), self.num_classes, 4)[:, 1:]
         if not self.box_loss:
             deltas = np.zeros_like(deltas)
         found, start = [], 0
-        for image, boxes in enumerate(proposals):
+        for boxes, size in zip(proposals, sizes, strict=True):
             these = slice(start, start := start + len(boxes))
-            refined = clip_boxes_to_image(decode_boxes(deltas[these], boxes, BOX_WEIGHTS), batch.sizes[image])
-            kept = filter_detections(
-                refined, scores[these], self.score_threshold, self.nms_threshold, self.detections_per_image, LEAST_SIDE
-            )
-            found.append(kept | {"boxes": batch.to_original(kept["boxes"], image)})
+            refined = clip_boxes_to_image(decode_boxes(deltas[these], boxes, BOX_WEIGHTS), size)
+            limits = self.score_threshold, self.nms_threshold, self.detections_per_image
+            found.append(filter_detections(refined, scores[these], *limits, LEAST_SIDE))
         return found
+
+
+class ChosenRegions(NamedTuple):
+    """Regions of one image to train on: boxes (S, 4), labels (S,), 0 for background; deltas (S, 4) to their objects'
+    boxes, zeros for background; and which objects (P,) the first P regions show. The others are background."""
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    deltas: np.ndarray
+    objects: np.ndarray
 
 
 def compressed(layer: nn.Linear, rank: int) -> nn.Sequential:

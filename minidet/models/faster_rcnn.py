@@ -236,11 +236,16 @@ def small_faster_rcnn(
     base_anchors: np.ndarray,
     hidden: int = 256,
     rpn_stride: int = 1,
+    pooling: str = "align",
+    heads: Callable[..., RoIHeads] = RoIHeads,
     min_size: int | None = None,
     max_size: int | None = None,
 ) -> FasterRCNN:
-    """A Faster R-CNN on one map of a small backbone. rpn_stride: cells from one that the RPN looks at to the next."""
-    pooling = RoIPooling(7, "align", sampling_ratio=2)
+    """A Faster R-CNN on one map of a small backbone.
+
+    rpn_stride: cells from one that the RPN looks at to the next. pooling: RoIPooling's method. heads: called as
+    RoIHeads, for those that look for more than boxes (models/mask_rcnn.py).
+    """
     rpn = RegionProposalNetwork(
         RPNHead(backbone.out_channels, len(base_anchors), stride=rpn_stride),
         [base_anchors],
@@ -248,9 +253,10 @@ def small_faster_rcnn(
         post_nms=(300, 300),
         min_size=2.0,
     )
-    roi_heads = RoIHeads(
-        pooling,
-        TwoMLPHead(backbone.out_channels * pooling.output_size**2, hidden),
+    regions = RoIPooling(7, pooling, sampling_ratio=2)
+    roi_heads = heads(
+        regions,
+        TwoMLPHead(backbone.out_channels * regions.output_size**2, hidden),
         FastRCNNPredictor(hidden, num_classes),
         num_classes,
         bg_iou=0.0,

@@ -8,6 +8,7 @@ that suits its size. Weights of torchvision's model, converted as `backbones/wei
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .. import nn
 from ..backbones.fpn import ResNetFPN, resnet_fpn_backbone
@@ -30,7 +31,7 @@ def fasterrcnn_resnet50_fpn(
     max_size: int = 1333,
     norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
     trainable_backbone_layers: int = 5,
-    **options: float,
+    **options: Any,
 ) -> FasterRCNN:
     """torchvision's function of this name: ResNet-50, a pyramid, Faster R-CNN; 41.8 million weights, from random ones.
 
@@ -61,11 +62,13 @@ def pyramid_faster_rcnn(
     box_detections_per_img: int = 100,
     box_batch_size_per_image: int = 512,
     box_positive_fraction: float = 0.25,
+    heads: Callable[..., RoIHeads] = RoIHeads,
 ) -> FasterRCNN:
     """Faster R-CNN on a pyramid of any ResNet; the arguments that torchvision has bear its names and values.
 
     anchor_sizes        one for each level
     rpn_pre_nms_top_n   proposals of each level that go into suppression; rpn_post_nms_top_n: of all that come out
+    heads               called as RoIHeads, for those that look for more than boxes
     """
     rpn = RegionProposalNetwork(
         RPNHead(backbone.out_channels, len(RATIOS), backbone.out_channels, scores=1),
@@ -78,7 +81,7 @@ def pyramid_faster_rcnn(
     )
     # The coarsest level, made for the RPN's largest anchors, is not read: a 7 x 7 grid would meet few cells of it.
     pooling = RoIPooling(7, "align", sampling_ratio=2, aligned=False, levels=len(anchor_sizes) - 1)
-    roi_heads = RoIHeads(
+    roi_heads = heads(
         pooling,
         TwoMLPHead(backbone.out_channels * pooling.output_size**2, hidden),
         FastRCNNPredictor(hidden, num_classes),

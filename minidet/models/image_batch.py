@@ -17,6 +17,8 @@ from ..autograd import Tensor
 from ..autograd.tensor import array_of
 from ..device import to_numpy
 
+PLACES = ("boxes", "keypoints")  # what moves with the pixels
+
 
 @dataclass(frozen=True)
 class ImageBatch:
@@ -45,27 +47,42 @@ class ImageBatch:
         height, width = self.padded_size
         return [(height // level.shape[2], width // level.shape[3]) for level in maps]
 
-    def from_original(self, boxes: np.ndarray, image: int) -> np.ndarray:
-        """Boxes (..., 4) in the pixels of that image as it came -> in the batch's."""
-        return boxes * self._ratio(image)
+    def from_original(self, places: np.ndarray, image: int) -> np.ndarray:
+        """Boxes (..., 4), or keypoints (..., 3) x, y, v, in the pixels of that image as it came -> in the batch's.
 
-    def to_original(self, boxes: np.ndarray, image: int) -> np.ndarray:
-        """Boxes (..., 4) in the batch's pixels -> in those of the image as it came."""
-        return boxes / self._ratio(image)
+        Joints are multiplied like boxes, as torchvision does it, though they name pixels by their centres: in an image
+        that is made twice as large they move by half a pixel, and back."""
+        return places * self._ratio(image, places.shape[-1])
 
-    def _ratio(self, image: int) -> np.ndarray:
-        """Of the sides; each axis has its own, because sizes are whole numbers."""
+    def to_original(self, found: list[dict]) -> list[dict]:
+        """What a detector has found in each image, in the batch's pixels -> in those of the images as they came: boxes
+        (D, 4), and where there are, keypoints (D, J, 3)."""
+        return [
+            one | {key: one[key] / self._ratio(image, one[key].shape[-1]) for key in PLACES if key in one}
+            for image, one in enumerate(found)
+        ]
+
+    def _ratio(self, image: int, numbers: int) -> np.ndarray:
+        """Of the sides; each axis has its own, because sizes are whole numbers. numbers: a box's 4, a keypoint's 3."""
         (height, width), (old_height, old_width) = self.sizes[image], self.original_sizes[image]
-        return np.float32([width / old_width, height / old_height] * 2)
+        across, down = width / old_width, height / old_height
+        return np.float32([across, down, across, down] if numbers == 4 else [across, down, 1])
 
 
 def batch_images(
-    images: Any, normalize: Callable[[Any], Any], min_size: int | None, max_size: int | None, stride: int
+    images: Any,
+    normalize: Callable[[Any], Any],
+    min_size: int | None,
+    max_size: int | None,
+    stride: int,
+    fixed_size: tuple[int, int] | None = None,
 ) -> ImageBatch:
     """Images, a Tensor (N, 3, H, W) or a list of (3, H_i, W_i), all float32 in [0, 1], as an ImageBatch.
 
-    normalize: what is done to each image first. min_size: None leaves the sizes as they are. stride: of the backbone's
-    coarsest map; both sides of the batch are multiples of it. Raises ValueError for no image, and for others.
+    normalize: what is done to each image first. min_size: None leaves the sizes as they are. fixed_size: the (height,
+    width) that every image gets, whatever its shape; min_size and max_size are not looked at then. stride: of the
+    backbone's coarsest map; both sides of the batch are multiples of it. Raises ValueError for no image, and for what
+    is none.
     """
     if not len(images):
         raise ValueError("expected at least one image, got none")
@@ -75,7 +92,7 @@ def batch_images(
                 f"expected images (3, H, W) of floats in [0, 1], got {image.dtype} {image.shape} at position {position}"
             )
     original_sizes = [tuple(image.shape[1:]) for image in images]
-    sizes = [resized(size, min_size, max_size) for size in original_sizes]
+    sizes = [fixed_size or resized(size, min_size, max_size) for size in original_sizes]
     height, width = (-(-max(sides) // stride) * stride for sides in zip(*sizes, strict=True))
     if sizes == original_sizes and set(sizes) == {(height, width)}:  # all of one size: nothing to move
         whole = normalize(images if isinstance(images, Tensor) else F.stack(images))
@@ -127,16 +144,35 @@ def with_targets(images: Any, targets: Sequence[dict] | None) -> list[tuple[Any,
 
 
 def detection_targets(targets: Sequence[dict] | None, batch: ImageBatch, classes: int) -> list[dict]:
-    """`checked_targets`, with boxes and crowds in the batch's pixels."""
-    return [
-        target | {key: batch.from_original(target[key], position) for key in ("boxes", "crowds")}
-        for position, target in enumerate(checked_targets(targets, len(batch), classes))
-    ]
+    """`checked_targets`, in the batch's pixels: boxes, crowds, masks and keypoints."""
+    prepared = []
+    for position, target in enumerate(checked_targets(targets, len(batch), classes)):
+        moved = {key: batch.from_original(target[key], position) for key in ("boxes", "crowds")}
+        if "masks" in target:
+            size, expected = target["masks"].shape[1:], batch.original_sizes[position]
+            if size != expected:
+                raise ValueError(
+                    f"expected masks (R, {expected[0]}, {expected[1]}), of their image's size, got "
+                    f"{target['masks'].shape} in image {position} of a batch"
+                )
+            moved["masks"] = resized_masks(target["masks"], batch.sizes[position])
+        if "keypoints" in target:
+            moved["keypoints"] = batch.from_original(target["keypoints"], position).astype(np.float32, copy=False)
+        prepared.append(target | moved)
+    return prepared
+
+
+def resized_masks(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Masks (R, H, W) -> (R, *size): each pixel is the one that its centre lies in."""
+    sides = zip(size, masks.shape[1:], strict=True)
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in sides)
+    return masks if masks.shape[1:] == size else masks[:, rows[:, None], columns]
 
 
 def checked_targets(targets: Sequence[dict] | None, images: int, classes: int) -> list[dict]:
     """What each of so many images is trained on: dicts with boxes (R, 4) float32, labels (R,) in 1..classes, and crowds
-    (C, 4), the boxes around groups, which are neither objects nor background.
+    (C, 4), the boxes around groups, which are neither objects nor background. Where they are given, masks (R, H, W) and
+    keypoints (R, J, 3) of the objects, too.
 
     targets: as the data sets give them, with boxes in pixels of the images as they came, and so are these. Raises
     ValueError, with the positions in the batch, for boxes without area and labels that are not there.
@@ -169,5 +205,15 @@ def checked_targets(targets: Sequence[dict] | None, images: int, classes: int) -
             raise ValueError(
                 f"expected iscrowd for each of {len(boxes)} boxes, got {len(crowd)} in image {position} of a batch"
             )
-        prepared.append({"boxes": boxes[~crowd], "labels": labels[~crowd], "crowds": boxes[crowd]})
+        checked = {"boxes": boxes[~crowd], "labels": labels[~crowd], "crowds": boxes[crowd]}
+        for key, shape in (("masks", "(R, H, W)"), ("keypoints", "(R, J, 3)")):
+            if key in target:
+                parts = np.asarray(array_of(target[key]))
+                if parts.ndim != 3 or len(parts) != len(boxes) or (key == "keypoints" and parts.shape[2] != 3):
+                    raise ValueError(
+                        f"expected {key} {shape} for {len(boxes)} boxes, got {parts.shape} in image {position} of a "
+                        "batch"
+                    )
+                checked[key] = parts[~crowd]
+        prepared.append(checked)
     return prepared

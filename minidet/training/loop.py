@@ -100,7 +100,7 @@ class Trainer:
         found = load_newest(self.run.checkpoints, self.report.line, self.restore)
         if found is None:
             if self.system.start is not None:
-                self.system.start(self.training.model, self.settings)
+                self.system.start(self.training.model, self.settings, self.dataset)
             return
         arrays, saved, path = found
         self.report.line(f"continuing from {path}")

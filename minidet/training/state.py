@@ -66,7 +66,7 @@ class Training:
         self.system, self.settings = system, settings
         self.model = system.build(classes, settings, manual_seed(seed))
         if system.start is not None and not resumed:
-            system.start(self.model, settings)
+            system.start(self.model, settings, dataset)
         self.model.to(device)
         self.optimizer = make_optimizer(self.model, settings)
         self.loader = Loader(
@@ -141,9 +141,16 @@ def try_settings(system: System, settings: dict[str, Any], device: str = "cpu") 
     size, rng = settings["size"], np.random.default_rng(0)
     box = np.array([[0.25, 0.25, 0.75, 0.75]]) * size
     proposals = None if system.prepare is None else np.array(NOISE_PROPOSALS) * size
+    masks = np.ones((1, size, size), bool) if system.masks else None
     count = min(settings["batch_size"], settings["images"], 2)  # one image has no batch statistics, two are like many
     dataset = [
-        Sample(rng.integers(0, 256, (size, size, 3), np.uint8), box.copy(), np.ones(1, np.int64), proposals=proposals)
+        Sample(
+            rng.integers(0, 256, (size, size, 3), np.uint8),
+            box.copy(),
+            np.ones(1, np.int64),
+            masks,
+            proposals=proposals,
+        )
         for _ in range(count)
     ]
     training = Training(system, settings, ("__background__", "thing"), dataset, seed=0, device=device)

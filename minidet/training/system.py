@@ -40,7 +40,9 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 CHOICES = {"optimizer": ("sgd", "adam", "adamw"), "schedule": SCHEDULE_NAMES}
 LEAST = dict.fromkeys(("epochs", "batch_size", "log_every", "size", "images", "val_images", "test_images"), 1)
 LEAST |= dict.fromkeys(("hidden", "region_size"), 1)  # of those systems that have them
-LEAST |= dict.fromkeys(("learning_rate", "weight_decay", "momentum", "warmup", "clip_norm"), 0)
+LEAST |= dict.fromkeys(("stages", "convolutions", "channels", "predictors", "mask_channels", "mask_convolutions"), 1)
+LEAST |= dict.fromkeys(("keypoint_channels", "keypoint_convolutions"), 1)
+LEAST |= dict.fromkeys(("focal", "learning_rate", "weight_decay", "momentum", "warmup", "clip_norm"), 0)
 
 SYSTEMS: dict[str, str] = {
     "localizer": "minidet.training.recipes.localizer",
@@ -52,6 +54,12 @@ SYSTEMS: dict[str, str] = {
     "fast_rcnn": "minidet.training.recipes.fast_rcnn",
     "faster_rcnn": "minidet.training.recipes.faster_rcnn",
     "faster_rcnn_four_steps": "minidet.training.recipes.faster_rcnn_four_steps",
+    "yolo": "minidet.training.recipes.yolo",
+    "yolo_v1": "minidet.training.recipes.yolo_v1",
+    "ssd": "minidet.training.recipes.ssd",
+    "mask_rcnn": "minidet.training.recipes.mask_rcnn",
+    "keypoint_rcnn": "minidet.training.recipes.keypoint_rcnn",
+    "openpose": "minidet.training.recipes.openpose",
 }
 
 
@@ -67,8 +75,9 @@ class System:
     draw(samples, predictions, classes)        -> (H, W, 3) uint8, predictions beside the truth
     check(dataset, config)                     raises ValueError, with the file's name, for a sample that the system
                                                cannot learn; the data set is verified, so every image's size is known
-    start(model, config)                       the weights that a training begins with, where they are not build's
-                                               random ones; trained models do without
+    start(model, config, dataset)              the weights that a training begins with, where they are not build's
+                                               random ones, and buffers that depend on what is trained on; trained
+                                               models do without
     begin_epoch(model, epoch, config)          before each epoch, counted from 0: trainings in several steps begin one
     collate(samples, indices)                  -> Batch: images stacked, or a list of any sizes (collate_list)
     prepare(dataset, config, folder, split)    attaches to the records what training and evaluation need beside the
@@ -98,7 +107,7 @@ class System:
     draw: Callable[[Sequence[Sample], list[dict], tuple[str, ...]], np.ndarray]
     check: Callable[[Any, dict[str, Any]], None]
     predict: Callable[[Any, Sequence[Sample], int], list[dict]]
-    start: Callable[[Any, dict[str, Any]], None] | None = None
+    start: Callable[[Any, dict[str, Any], Any], None] | None = None
     begin_epoch: Callable[[Any, int, dict[str, Any]], None] | None = None
     collate: Callable[[list[Sample], np.ndarray], Batch] = collate
     prepare: Callable[[Dataset, dict[str, Any], Path, str], None] | None = None

@@ -42,7 +42,7 @@ PROPOSALS = np.float32([
 
 
 def test_regions_are_an_objects_or_hard_background_or_left_out():
-    boxes, labels, deltas = heads(batch_size_per_image=100, positive_fraction=0.5).sample(
+    boxes, labels, deltas, objects = heads(batch_size_per_image=100, positive_fraction=0.5).sample(
         PROPOSALS, target_of([[0, 0, 10, 10]], [3])
     )
     # The true box is a proposal, too.
@@ -50,10 +50,11 @@ def test_regions_are_an_objects_or_hard_background_or_left_out():
     np.testing.assert_array_equal(labels, [3, 3, 3, 0, 0])
     np.testing.assert_allclose(deltas[1], np.multiply([0, 2.5 / 5, 0, math.log(2)], BOX_WEIGHTS), rtol=1e-6)
     np.testing.assert_array_equal(deltas[[0, 2, 3, 4]], np.zeros((4, 4)))
+    np.testing.assert_array_equal(objects, [0, 0, 0])
 
 
 def test_without_a_lower_limit_all_background_may_teach():
-    boxes, labels, _ = heads(batch_size_per_image=100, bg_iou=0.0).sample(PROPOSALS, target_of([[0, 0, 10, 10]], [3]))
+    boxes, labels, *_ = heads(batch_size_per_image=100, bg_iou=0.0).sample(PROPOSALS, target_of([[0, 0, 10, 10]], [3]))
     assert len(boxes) == 7
     assert (labels == 0).sum() == 4
 
@@ -66,17 +67,17 @@ def test_background_must_begin_below_objects(bg_iou):
 
 def test_a_quarter_are_objects_at_most():
     many = np.tile(PROPOSALS[:1], (50, 1)), np.tile(PROPOSALS[2:3], (50, 1))
-    _, labels, _ = heads(batch_size_per_image=16).sample(np.concatenate(many), target_of([[0, 0, 10, 10]], [2]))
+    _, labels, *_ = heads(batch_size_per_image=16).sample(np.concatenate(many), target_of([[0, 0, 10, 10]], [2]))
     assert labels.tolist() == [2] * 4 + [0] * 12
 
 
 def test_an_image_without_objects_teaches_background():
-    _, labels, _ = heads().sample(PROPOSALS, target_of([], []))
+    _, labels, *_ = heads().sample(PROPOSALS, target_of([], []))
     assert labels.tolist() == [0] * 6
 
 
 def test_crowds_are_no_background():
-    _, labels, _ = heads(bg_iou=0.0).sample(PROPOSALS, target_of([], [], [[0, 0, 10, 10]]))
+    _, labels, *_ = heads(bg_iou=0.0).sample(PROPOSALS, target_of([], [], [[0, 0, 10, 10]]))
     assert labels.tolist() == [0]
     crowd = np.float32([[0, 0, 10, 10]])
     inside = inside_crowds(np.float32([[5, 0, 15, 10], [6, 0, 16, 10], [3, 3, 3, 3]]), crowd)

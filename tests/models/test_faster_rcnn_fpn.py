@@ -283,7 +283,8 @@ def test_the_box_heads_outputs(twins):
 def test_the_detections(twins):
     theirs = twins.theirs
     logits, deltas = Tensor(theirs.class_logits), Tensor(theirs.box_deltas)
-    found = twins.mine.roi_heads.detections(logits, deltas, theirs.proposals, batch_of(twins))
+    batch = batch_of(twins)
+    found = batch.to_original(twins.mine.roi_heads.detections(logits, deltas, theirs.proposals, batch.sizes))
     assert_same_detections(found, theirs.found)
 
 

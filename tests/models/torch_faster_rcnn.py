@@ -190,19 +190,21 @@ class TorchFasterRCNN(nn.Module):
         boxes, scores = torch.cat(kept_boxes), torch.cat(kept_scores)
         return boxes[scores.argsort(descending=True, stable=True)[: self.most_proposals]]
 
-    def roi_features(self, features: list[Tensor], proposals: list[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
-        """(sum of P, C, 7, 7): every box from the level that suits its size."""
+    def roi_features(
+        self, features: list[Tensor], proposals: list[Tensor], sizes: list[tuple[int, int]], bins: int = 7
+    ) -> Tensor:
+        """(sum of P, C, bins, bins): every box from the level that suits its size."""
         boxes = torch.cat(proposals)
         image = torch.repeat_interleave(torch.arange(len(proposals)), torch.tensor([len(p) for p in proposals]))
         sides = boxes[:, 2:] - boxes[:, :2]
         levels = (4 + torch.log2(sides.prod(1).sqrt() / 224) + 1e-6).floor().clamp(2, 5).long() - 2
         height = max(size[0] for size in sizes)
-        result = features[0].new_zeros((len(boxes), features[0].shape[1], 7, 7))
+        result = features[0].new_zeros((len(boxes), features[0].shape[1], bins, bins))
         for level, x in enumerate(features[:4]):
             which = (levels == level).nonzero()[:, 0]
             if len(which):
                 scale = 2.0 ** round(math.log2(x.shape[2] / height))
-                result[which] = roi_align(x, boxes[which], image[which], scale)
+                result[which] = roi_align(x, boxes[which], image[which], scale, bins)
         return result
 
     def box_outputs(self, rois: Tensor) -> tuple[Tensor, Tensor]:
@@ -266,8 +268,8 @@ def nms(boxes: Tensor, threshold: float) -> Tensor:
         stays = ~removed
 
 
-def roi_align(x: Tensor, boxes: Tensor, image: Tensor, scale: float) -> Tensor:
-    """x (N, C, H, W), boxes (R, 4) of the images `image` (R,) -> (R, C, 7, 7): each bin the mean of 2 x 2 samples.
+def roi_align(x: Tensor, boxes: Tensor, image: Tensor, scale: float, bins: int = 7) -> Tensor:
+    """x (N, C, H, W), boxes (R, 4) of the images `image` (R,) -> (R, C, bins, bins): the means of 2 x 2 samples a bin.
 
     A sample is the mean of the four pixels around it, weighted by nearness: in all a bin is a sum of 16 pixels with
     weights, an embedding bag of the list of pixels.
@@ -275,25 +277,25 @@ def roi_align(x: Tensor, boxes: Tensor, image: Tensor, scale: float) -> Tensor:
     (channels, height, width), count = x.shape[1:], len(boxes)
     starts = boxes[:, :2] * scale
     sides = (boxes[:, 2:] * scale - starts).clamp(min=1)  # no half pixel less: the older of RoIAlign's conventions
-    places = (torch.arange(14) + 0.5) / 14  # two samples in each of 7 bins
+    places = (torch.arange(2 * bins) + 0.5) / (2 * bins)  # two samples in each bin
     low_x, high_x, share_x, inside_x = around(starts[:, :1] + places * sides[:, :1], width)
     low_y, high_y, share_y, inside_y = around(starts[:, 1:] + places * sides[:, 1:], height)
-    rows = torch.stack([low_y, high_y], dim=2)  # (R, 14, 2)
+    rows = torch.stack([low_y, high_y], dim=2)  # (R, 2 bins, 2)
     columns = torch.stack([low_x, high_x], dim=2)
     row_weights = torch.stack([1 - share_y, share_y], dim=2) * inside_y[:, :, None] / 2
     column_weights = torch.stack([1 - share_x, share_x], dim=2) * inside_x[:, :, None] / 2
 
     def by_bin(of_rows: Tensor, of_columns: Tensor, join) -> Tensor:
-        """(R, 14, 2) each -> (R*49, 16): the four rows and the four columns that a bin meets, each with each."""
-        four_rows, four_columns = of_rows.reshape(count, 7, 1, 4, 1), of_columns.reshape(count, 1, 7, 1, 4)
-        return join(four_rows, four_columns).reshape(count * 49, 16)
+        """(R, 2 bins, 2) each -> (R bins bins, 16): the four rows and four columns that a bin meets, each with each."""
+        four_rows, four_columns = of_rows.reshape(count, bins, 1, 4, 1), of_columns.reshape(count, 1, bins, 1, 4)
+        return join(four_rows, four_columns).reshape(count * bins * bins, 16)
 
     first = image.reshape(-1, 1, 1) * height
     pixels = by_bin(first + rows, columns, lambda y, x: y * width + x)
     weights = by_bin(row_weights, column_weights, torch.mul)
     table = x.permute(0, 2, 3, 1).reshape(-1, channels)
-    bins = F.embedding_bag(pixels, table, mode="sum", per_sample_weights=weights)
-    return bins.reshape(count, 7, 7, channels).permute(0, 3, 1, 2)
+    sums = F.embedding_bag(pixels, table, mode="sum", per_sample_weights=weights)
+    return sums.reshape(count, bins, bins, channels).permute(0, 3, 1, 2)
 
 
 def around(at: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -292,7 +292,7 @@ def test_data_that_the_system_cannot_learn_are_refused_with_the_files_name() -> 
         ("joints=coco", "joints: expected lsp or mpii, got 'coco'"),
         ("pose_loss=foo", "expected loss among l2, l1, smooth_l1"),
         ("crop_size=16", "expected image_size to be input_size, 32, or more, got 16"),
-        ("stages=0", "at least 1 stage"),
+        ("stages=0", "stages: expected 1 or more, got 0"),
         ("input_size=20", "multiple of the backbone's stride 16"),
     ],
 )

@@ -166,7 +166,7 @@ def test_what_a_run_began_with_is_needed_for_its_beginning_only(tmp_path, monkey
     """Such as the backbone's weights of `minidet train pose`, which may lie elsewhere by the time it is resumed."""
     path, folders = tmp_path / "weights", [tmp_path / "whole", tmp_path / "resumed", tmp_path / "anew"]
 
-    def start(model, config):
+    def start(model, config, dataset):
         model.box.bias.data[...] = float(path.read_text())
 
     monkeypatch.setattr(toy_system, "SYSTEM", replace(toy_system.SYSTEM, start=start))

@@ -1,6 +1,6 @@
 """What all detectors share: images of any sizes with any number of objects, mirrored, measured as COCO does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from minidet.drawing import (
     draw_boxes,
     draw_confusion,
     draw_error_counts,
+    draw_masks,
     draw_precision_recall,
     draw_worst_errors,
     grid,
@@ -53,9 +54,14 @@ def sizes(config: dict[str, Any]) -> dict[str, int]:
     return {"min_size": config["size"], "max_size": round(config["size"] * LONGEST)}
 
 
-def augmentation(config: dict[str, Any]) -> transforms.Compose | None:
+def augmentation(config: dict[str, Any]) -> Callable[[Sample, np.random.Generator], Sample] | None:
     """Mirrored: the one change that leaves an image as likely as it was (Girshick 2015, section 2.3)."""
-    return transforms.Compose([transforms.RandomFlip()]) if config["augment"] else None
+    return mirrored if config["augment"] else None
+
+
+def mirrored(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Every other time; a right hand becomes a left one then, where the data set says so."""
+    return transforms.flip(sample, sample.flip_swap) if rng.random() < 0.5 else sample
 
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
@@ -104,14 +110,15 @@ def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[st
 
 
 def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
-    """Detections that score more than SCORE_DRAWN, with class and score, the true boxes dashed beside them; a box
-    around many objects, which need not be found one by one, is called a crowd."""
+    """Detections that score more than SCORE_DRAWN, with class and score, and masks where there are any, the true boxes
+    dashed beside them; a box around many objects, which need not be found one by one, is called a crowd."""
     pictures = []
     for sample, found in zip(samples, predictions, strict=True):
         shown = found["scores"] > SCORE_DRAWN
         boxes, labels, scores = (found[key][shown] for key in ("boxes", "labels", "scores"))
         truth, names = with_crowds(sample.labels, sample.iscrowd, classes)
-        pictures.append(draw_boxes(sample.image, boxes, labels, scores, sample.boxes, truth, names))
+        image = draw_masks(sample.image, found["masks"][shown], labels) if "masks" in found else sample.image
+        pictures.append(draw_boxes(image, boxes, labels, scores, sample.boxes, truth, names))
     return grid(pictures)
 
 

@@ -23,10 +23,16 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
     """A Faster R-CNN on the backbone that comes with minidet, with the backbone's weights."""
     anchors = base_anchors(*(numbers(config, key) for key in ("anchor_sizes", "anchor_ratios")))
     backbone = TinyBackbone.pretrained(config["stride"])
+    step = rpn_stride(config, backbone)
+    return small_faster_rcnn(backbone, len(classes), anchors, config["hidden"], step, **detection.sizes(config))
+
+
+def rpn_stride(config: dict[str, Any], backbone: TinyBackbone) -> int:
+    """Cells of the backbone's map from one that the RPN looks at to the next."""
     step, rest = divmod(config["rpn_stride"], backbone.stride)
     if rest or step < 1:
         raise ValueError(f"rpn_stride: expected a multiple of stride, {backbone.stride}, got {config['rpn_stride']}")
-    return small_faster_rcnn(backbone, len(classes), anchors, config["hidden"], step, **detection.sizes(config))
+    return step
 
 
 def numbers(config: dict[str, Any], key: str) -> list[float]:

@@ -16,7 +16,8 @@ from minidet.backbones.tiny import CHANNELS
 from minidet.backbones.weights import read_weights
 from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
-from minidet.data.joints import LSP_JOINTS, LSP_LIMBS, MPII_JOINTS, MPII_LIMBS, NOT_LABELLED
+from minidet.data.joints import JOINTS as ALL_JOINTS
+from minidet.data.joints import NOT_LABELLED
 from minidet.data.loader import collate
 from minidet.drawing import draw_pose_errors, error_legend, grid, side_legend
 from minidet.evaluation.pose import head_box_sizes, pose_metrics, torso_diameters
@@ -43,7 +44,7 @@ DEFAULTS = {
     "augment": True,
 }
 
-JOINTS = {"lsp": (LSP_JOINTS, LSP_LIMBS), "mpii": (MPII_JOINTS, MPII_LIMBS)}
+JOINTS = {name: ALL_JOINTS[name] for name in ("lsp", "mpii")}
 
 # Around a person's box, in fractions of its longer side: hands that something hides lie outside the visible part's box,
 # and a joint at the edge wants to be seen with what is around it. More costs resolution.
@@ -157,7 +158,7 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
     )
 
 
-def start(model: DeepPose, config: dict[str, Any]) -> None:
+def start(model: DeepPose, config: dict[str, Any], dataset: Any) -> None:
     """Transfer: the weights that `backbone` names, a file of a backbone or of a run that has one (best.safetensors)."""
     path, prefix = config["backbone"], "backbone."
     if not path:
