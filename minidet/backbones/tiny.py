@@ -16,7 +16,7 @@ PRETRAINED_CHANNELS = (16, 32, 64, 64)
 PRETRAINED_SHA256 = "9a3320eb5b993926425bbc66562e8e12997db0bd8f28fc161b5536786b635447"
 
 
-class ConvBlock(nn.Sequential):
+class ConvBlock(nn.ConvNormReLU):
     """3x3 convolution, batch norm, ReLU: VGG's unit as everybody builds it since Ioffe and Szegedy 2015."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:

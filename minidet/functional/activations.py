@@ -35,11 +35,12 @@ class LeakyReLU(Elementwise):
     """x where x > 0, slope * x elsewhere; the derivative at 0 is the slope."""
 
     def forward(self, x, *, slope):
-        self.factor = np.where(x > 0, x.dtype.type(1), x.dtype.type(slope))
-        return x * self.factor
+        self.x, self.slope = x, x.dtype.type(slope)
+        below = x * self.slope
+        return np.maximum(x, below) if 0 <= slope <= 1 else np.where(x > 0, x, below)
 
-    def backward(self, grad):
-        return grad * self.factor
+    def backward(self, grad):  # linear in grad: x only says where
+        return grad * np.where(self.x > 0, self.x.dtype.type(1), self.slope)
 
 
 class Sigmoid(Elementwise):
