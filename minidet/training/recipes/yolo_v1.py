@@ -1,0 +1,32 @@
+"""How the first YOLO is trained, on a small backbone that knows the classes already."""
+
+from typing import Any
+
+import numpy as np
+
+from minidet.backbones import TinyBackbone
+from minidet.models.yolo_v1 import YOLOv1
+from minidet.training.recipes import detection
+
+DEFAULTS = detection.DEFAULTS | {
+    "epochs": 10,
+    "size": 112,  # pixels of the square that each image is resized to
+    "stride": 16,  # pixels a cell: 7 x 7 cells, as in the paper and on the lecture's slides
+    "predictors": 2,  # boxes of a cell
+    "hidden": 512,  # units of the first fully connected layer
+}
+
+
+def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> YOLOv1:
+    """The first YOLO on the backbone that comes with minidet, with the backbone's weights."""
+    backbone = TinyBackbone.pretrained(config["stride"])
+    return YOLOv1(backbone, len(classes), config["size"], config["predictors"], config["hidden"])
+
+
+SYSTEM = detection.detector(
+    name="yolo_v1",
+    build=build,
+    doctor=("epochs=300", "learning_rate=0.002"),
+    doctor_metric="map_50",
+    defaults=DEFAULTS,
+)
