@@ -96,9 +96,14 @@ def picture_names(paths: list[Path]) -> list[str]:
 
 
 def as_json(prediction: dict, classes: tuple[str, ...]) -> list[dict]:
-    """One dictionary an object: class, and what the system says of it: score, box, a person's joints as x, y, v."""
+    """One dictionary an object: class, and what the system says of it: score, box, a person's joints as x, y, v, and
+    the mask as COCO's packed run lengths."""
+    from minidet.data.masks import mask_to_counts, pack_counts
+
     objects = [{"class": classes[int(label)]} for label in prediction["labels"]]
     for found, name in (("scores", "score"), ("boxes", "box"), ("keypoints", "keypoints")):
         for thing, value in zip(objects, prediction.get(found, ()), strict=found in prediction):
             thing[name] = np.asarray(value, float).tolist()
+    for thing, mask in zip(objects, prediction.get("masks", ()), strict="masks" in prediction):
+        thing["mask"] = {"size": list(mask.shape), "counts": pack_counts(mask_to_counts(mask))}
     return objects

@@ -1,0 +1,141 @@
+"""Keypoint R-CNN (He et al. 2017, section 5): Mask R-CNN's way of looking closer, at a person's joints.
+
+    feature maps and people's boxes -> RoIAlign 14 x 14 -> 3 x 3 convolutions -> deconvolution, twice as fine
+                                    -> twice as fine again, bilinearly: of each joint a map of 56 x 56 logits
+
+A joint is a mask of one pixel: a softmax over the map's cells is trained to say which.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from .. import nn, watch
+from ..boxes.keypoints import heatmaps_to_keypoints, keypoints_to_cells
+from ..device import to_numpy
+from .fast_rcnn import ChosenRegions, RoIHeads, Strides
+from .faster_rcnn import FasterRCNN, small_faster_rcnn
+from .mask_rcnn import he_initialized
+from .roi_pooling import RoIPooling
+
+
+class KeypointRCNNHeads(nn.Sequential):
+    """Regions (R, C, S, S) -> (R, layers[-1], S, S): 3 x 3 convolutions with as many channels as `layers` says."""
+
+    def __init__(self, in_channels: int, layers: Sequence[int]) -> None:
+        parts: list[nn.Module] = []
+        for before, after in zip([in_channels, *layers], layers, strict=False):
+            parts += [he_initialized(nn.Conv2d(before, after, 3, padding=1)), nn.ReLU()]
+        super().__init__(*parts)
+
+
+class KeypointRCNNPredictor(nn.Module):
+    """Features (R, C, S, S) -> logits (R, num_keypoints, 4 S, 4 S)."""
+
+    def __init__(self, in_channels: int, num_keypoints: int) -> None:
+        super().__init__()
+        self.kps_score_lowres = he_initialized(nn.ConvTranspose2d(in_channels, num_keypoints, 4, 2, padding=1))
+
+    def forward(self, features: Any) -> Any:
+        logits = self.kps_score_lowres(features)
+        size = 2 * logits.shape[2], 2 * logits.shape[3]
+        return F.interpolate(logits, size, mode="bilinear")
+
+
+class KeypointRoIHeads(RoIHeads):
+    """RoIHeads whose detections have keypoints (D, J, 3), x, y, 1, and keypoints_scores (D, J), the maps' maxima.
+
+    keypoint_pooling, keypoint_head, keypoint_predictor   regions -> features -> a map of logits for each joint
+    Other arguments: RoIHeads'.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        keypoint_pooling: RoIPooling,
+        keypoint_head: nn.Module,
+        keypoint_predictor: nn.Module,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self.keypoint_pooling = keypoint_pooling
+        self.keypoint_head, self.keypoint_predictor = keypoint_head, keypoint_predictor
+
+    def learn(
+        self, maps: Sequence[Any], strides: Strides, chosen: list[ChosenRegions], targets: list[dict]
+    ) -> dict[str, Any]:
+        losses = super().learn(maps, strides, chosen, targets)
+        boxes = [regions.boxes[: len(regions.objects)] for regions in chosen]
+        logits = self.point(maps, strides, boxes)
+        keypoints = [
+            target["keypoints"][regions.objects]
+            for target, regions in zip(with_keypoints(targets, logits.shape[1]), chosen, strict=True)
+        ]
+        return losses | {"loss_keypoint": keypoint_loss(logits, np.concatenate(keypoints), np.concatenate(boxes))}
+
+    def find(
+        self, maps: Sequence[Any], strides: Strides, proposals: list[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[dict]:
+        found = super().find(maps, strides, proposals, sizes)
+        boxes = [one["boxes"] for one in found]
+        logits = to_numpy(self.point(maps, strides, boxes).data)
+        keypoints, scores = heatmaps_to_keypoints(logits, np.concatenate(boxes))
+        ends = np.cumsum([len(of_image) for of_image in boxes])[:-1]
+        return [
+            one | {"keypoints": joints, "keypoints_scores": their_scores}
+            for one, joints, their_scores in zip(found, np.split(keypoints, ends), np.split(scores, ends), strict=True)
+        ]
+
+    def point(self, maps: Sequence[Any], strides: Strides, boxes: list[np.ndarray]) -> Any:
+        """Logits (R, J, M, M) of the boxes of all images, one after the other."""
+        regions = self.keypoint_pooling(maps, boxes, strides)
+        watch.emit("keypoint.regions", regions)
+        logits = self.keypoint_predictor(self.keypoint_head(regions))
+        watch.emit("keypoint.logits", logits)
+        return logits
+
+
+def keypoint_loss(logits: Any, keypoints: np.ndarray, boxes: np.ndarray) -> Any:
+    """The mean cross-entropy over labelled joints within their boxes of a softmax over the cells of each one's map; 0
+    without such a joint. logits (P, J, M, M), keypoints (P, J, 3), boxes (P, 4)."""
+    cells, valid = keypoints_to_cells(keypoints, boxes, logits.shape[2])
+    people, joints = np.nonzero(valid)
+    of_joints = logits.reshape(*logits.shape[:2], logits.shape[2] ** 2)[people, joints]  # (V, M M)
+    return F.cross_entropy(of_joints, cells[people, joints], reduction="sum") / max(len(people), 1)
+
+
+def with_keypoints(targets: list[dict], joints: int) -> list[dict]:
+    """The same targets; raises ValueError where one has no keypoints, or other ones."""
+    for position, target in enumerate(targets):
+        shape = target["keypoints"].shape if "keypoints" in target else "none"
+        if shape == "none" or shape[1] != joints:
+            raise ValueError(
+                f"expected keypoints (R, {joints}, 3) to train on, got {shape} in image {position} of a batch"
+            )
+    return targets
+
+
+def small_keypoint_rcnn(
+    backbone: nn.Module,
+    num_classes: int,
+    num_keypoints: int,
+    base_anchors: np.ndarray,
+    channels: int = 64,
+    convolutions: int = 4,
+    **options: Any,
+) -> FasterRCNN:
+    """A Keypoint R-CNN on one map of a small backbone. Objects of all its classes have the same joints: usually there
+    is one class, people, and num_classes is 2.
+
+    channels, convolutions: of the keypoints' head. options: small_faster_rcnn's.
+    """
+    heads = partial(
+        KeypointRoIHeads,
+        keypoint_pooling=RoIPooling(14, "align", sampling_ratio=2),
+        keypoint_head=KeypointRCNNHeads(backbone.out_channels, [channels] * convolutions),
+        keypoint_predictor=KeypointRCNNPredictor(channels, num_keypoints),
+    )
+    return small_faster_rcnn(backbone, num_classes, base_anchors, heads=heads, **options)

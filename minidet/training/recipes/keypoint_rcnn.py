@@ -1,0 +1,71 @@
+"""How Keypoint R-CNN is trained: as Faster R-CNN, jointly, with people's joints."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidet.backbones import TinyBackbone
+from minidet.boxes import base_anchors
+from minidet.data.dataset import Dataset
+from minidet.models.faster_rcnn import FasterRCNN
+from minidet.models.keypoint_rcnn import small_keypoint_rcnn
+from minidet.training.recipes import detection, faster_rcnn, people
+
+DEFAULTS = (
+    faster_rcnn.DEFAULTS
+    | people.DEFAULTS
+    | {
+        "images": 3000,
+        "anchor_sizes": "32,48",
+        "anchor_ratios": "1,2",
+        "keypoint_channels": 64,  # of the keypoint head's convolutions
+        "keypoint_convolutions": 4,  # 8 in the paper
+    }
+)
+
+
+def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> FasterRCNN:
+    """A Keypoint R-CNN on the backbone that comes with minidet, with the backbone's weights."""
+    anchors = base_anchors(*(faster_rcnn.numbers(config, key) for key in ("anchor_sizes", "anchor_ratios")))
+    backbone = TinyBackbone.pretrained(config["stride"])
+    return small_keypoint_rcnn(
+        backbone,
+        len(classes),
+        len(people.joints_of(config)[0]),
+        anchors,
+        config["keypoint_channels"],
+        config["keypoint_convolutions"],
+        hidden=config["hidden"],
+        rpn_stride=faster_rcnn.rpn_stride(config, backbone),
+        **detection.sizes(config),
+    )
+
+
+def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
+    """COCO's metrics of boxes and keypoints, and the predictions."""
+    metrics, predictions = detection.evaluate(model, dataset, batch_size)
+    return metrics | people.metrics_of(predictions, dataset), predictions
+
+
+def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
+    """What detection.report draws of the boxes, and the joints in COCO's format."""
+    paths = detection.report(dataset, predictions, classes, folder)
+    return paths + people.write_keypoints(dataset, predictions, classes, folder)
+
+
+SYSTEM = detection.detector(
+    name="keypoint_rcnn",
+    build=build,
+    transform=people.augmentation,
+    check=people.check,
+    evaluate=evaluate,
+    draw=people.draw,
+    report=report,
+    task="people",
+    metric="keypoint_map",
+    metrics_note=people.METRICS_NOTE,
+    doctor=("epochs=300", "learning_rate=0.002"),
+    doctor_metric="map_50",
+    defaults=DEFAULTS,
+)

@@ -1,0 +1,84 @@
+"""How Mask R-CNN is trained: as Faster R-CNN, jointly, with masks."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidet.backbones import TinyBackbone
+from minidet.boxes import base_anchors
+from minidet.data.dataset import Dataset
+from minidet.evaluation import evaluate_coco, write_results
+from minidet.evaluation.overlaps import MASKS
+from minidet.evaluation.results import ids_of
+from minidet.models.faster_rcnn import FasterRCNN
+from minidet.models.mask_rcnn import small_mask_rcnn
+from minidet.training.recipes import detection, faster_rcnn
+
+DEFAULTS = faster_rcnn.DEFAULTS | {
+    "mask_channels": 64,  # of the mask head's convolutions; more draw finer and cost in proportion to their square
+    "mask_convolutions": 2,  # 4 in the paper, for objects of hundreds of pixels
+    "mlp": False,  # on: two fully connected layers in their place
+    "agnostic": False,  # on: one map for all classes
+    "competing": False,  # on: a softmax over the classes' maps
+    "pooling": "align",  # pool: rounded to cells
+}
+
+
+def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> FasterRCNN:
+    """A Mask R-CNN on the backbone that comes with minidet, with the backbone's weights."""
+    anchors = base_anchors(*(faster_rcnn.numbers(config, key) for key in ("anchor_sizes", "anchor_ratios")))
+    backbone = TinyBackbone.pretrained(config["stride"])
+    options = {key: config[key] for key in ("mlp", "agnostic", "competing", "pooling", "hidden")}
+    return small_mask_rcnn(
+        backbone,
+        len(classes),
+        anchors,
+        config["mask_channels"],
+        config["mask_convolutions"],
+        rpn_stride=faster_rcnn.rpn_stride(config, backbone),
+        **options,
+        **detection.sizes(config),
+    )
+
+
+def check(dataset: Dataset, config: dict[str, Any]) -> None:
+    """There is something to find, and every object has a mask."""
+    detection.check(dataset, config)
+    for record in dataset.records:
+        drawn = np.array([s is not None for s in record.segmentations or [None] * len(record.boxes)], bool)
+        if not (drawn | record.iscrowd).all() or (len(drawn) and not drawn.any()):
+            raise ValueError(
+                f"{record.path}: expected a mask for each object, got one without; COCO's annotations have them as "
+                "\"segmentation\", VOC's and YOLO's boxes do not: minidet train faster_rcnn does without"
+            )
+
+
+def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
+    """COCO's metrics of boxes and masks, and the predictions."""
+    metrics, predictions = detection.evaluate(model, dataset, batch_size)
+    targets = [target | {"masks": dataset[i].masks} for i, target in enumerate(detection.targets_of(dataset))]
+    of_masks = evaluate_coco(predictions, targets, len(dataset.classes) - 1, kind=MASKS)
+    return metrics | {f"mask_{name}": of_masks[name] for name in ("map", "map_50", "map_75")}, predictions
+
+
+def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
+    """What detection.report draws of the boxes, and the masks in COCO's format."""
+    paths = detection.report(dataset, predictions, classes, folder)
+    category_ids = dataset.category_ids or range(1, len(classes))
+    write_results(folder / "masks.json", predictions, ids_of(dataset), category_ids, kind=MASKS)
+    return [*paths, folder / "masks.json"]
+
+
+SYSTEM = detection.detector(
+    name="mask_rcnn",
+    build=build,
+    check=check,
+    evaluate=evaluate,
+    report=report,
+    masks=True,
+    metric="mask_map",
+    doctor=("epochs=300", "learning_rate=0.002"),
+    doctor_metric="map_50",
+    defaults=DEFAULTS,
+)

@@ -1,0 +1,95 @@
+"""Keypoint R-CNN: its loss by a loop, and what it does with people whose joints nobody knows."""
+
+import math
+
+import numpy as np
+import pytest
+
+from minidet import Tensor, no_grad
+from minidet.boxes import base_anchors
+from minidet.models.keypoint_rcnn import keypoint_loss, small_keypoint_rcnn
+from minidet.random import manual_seed
+from tests.models.detector_helpers import TwoConvolutions, larger_heads, scene
+
+JOINTS = 3
+
+
+def small(seed: int = 0):
+    rng = manual_seed(seed)
+    model = small_keypoint_rcnn(
+        TwoConvolutions(), 2, JOINTS, base_anchors((8, 16)), channels=8, convolutions=2, hidden=16
+    )
+    return larger_heads(model, rng)
+
+
+def with_joints(rng: np.random.Generator, target: dict) -> dict:
+    boxes = target["boxes"]
+    places = boxes[:, None, :2] + rng.random((len(boxes), JOINTS, 2)) * (boxes[:, None, 2:] - boxes[:, None, :2])
+    flags = np.full((len(boxes), JOINTS, 1), 2)
+    return target | {"keypoints": np.concatenate([places, flags], axis=2).astype(np.float32)}
+
+
+def test_the_loss_by_a_loop():
+    """Visible joints within their boxes alone; the mean over them."""
+    rng = np.random.default_rng(0)
+    logits, boxes = rng.normal(size=(2, 3, 4, 4)), np.array([[0.0, 0, 8, 8], [2, 2, 10, 6]])
+    keypoints = np.array([[[1, 1, 2], [7.5, 3, 1], [9, 1, 2]], [[2, 2, 0], [10, 6, 2], [4, 5, 1]]], float)
+    total, count = 0.0, 0
+    for p in range(2):
+        x1, y1, x2, y2 = boxes[p]
+        for j in range(3):
+            x, y, v = keypoints[p, j]
+            if v == 0 or not (x1 <= x <= x2 and y1 <= y <= y2):
+                continue
+            column, row = min(int((x - x1) / (x2 - x1) * 4), 3), min(int((y - y1) / (y2 - y1) * 4), 3)
+            total += math.log(sum(math.exp(value) for value in logits[p, j].ravel())) - logits[p, j, row, column]
+            count += 1
+    assert count == 4
+    np.testing.assert_allclose(keypoint_loss(Tensor(logits), keypoints, boxes).item(), total / count, rtol=1e-12)
+
+
+def test_it_trains_and_finds_joints_of_its_images():
+    rng, model = np.random.default_rng(0), small()
+    images, targets = zip(*(scene(rng, *size, n, classes=1) for size, n in (((40, 48), 2), ((32, 56), 0))), strict=True)
+    losses = model(images, [with_joints(rng, target) for target in targets])
+    assert "loss_keypoint" in losses
+    sum(losses.values()).backward()
+    assert all(np.isfinite(parameter.grad.data).all() for parameter in model.parameters())
+    with no_grad():
+        found = model.eval()(images)
+    for one in found:
+        people = len(one["boxes"])
+        assert people > 0
+        assert one["keypoints"].shape == (people, JOINTS, 3)
+        assert one["keypoints_scores"].shape == (people, JOINTS)
+        places, boxes = one["keypoints"][..., :2], one["boxes"][:, None]
+        assert ((places >= boxes[..., :2] - 1e-3) & (places <= np.maximum(boxes[..., 2:], boxes[..., :2] + 1))).all()
+
+
+@pytest.mark.parametrize("flags", [0, 2])
+def test_joints_that_nobody_knows_teach_nothing(flags):
+    """Not labelled, or far outside of the box; and no person at all."""
+    rng = np.random.default_rng(0)
+    image, target = scene(rng, 40, 48, 2, classes=1)
+    target = with_joints(rng, target)
+    target["keypoints"][..., 2] = flags
+    target["keypoints"][..., :2] += 1000
+    for one in (target, with_joints(rng, scene(rng, 40, 48, 0)[1])):
+        losses = small()([image], [one])
+        assert losses["loss_keypoint"].item() == 0
+        assert all(np.isfinite(loss.item()) for loss in losses.values())
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "told"),
+    [
+        (None, r"expected keypoints \(R, 3, 3\) to train on, got none in image 0"),
+        (np.zeros((1, 4, 3)), r"expected keypoints \(R, 3, 3\) to train on, got \(1, 4, 3\) in image 0"),
+        (np.zeros((2, 3, 3)), r"expected keypoints \(R, J, 3\) for 1 boxes, got \(2, 3, 3\) in image 0"),
+        (np.zeros((1, 3, 2)), r"expected keypoints \(R, J, 3\) for 1 boxes, got \(1, 3, 2\) in image 0"),
+    ],
+)
+def test_other_joints_are_refused(keypoints, told):
+    image, target = scene(np.random.default_rng(0), 40, 48, 1, classes=1)
+    with pytest.raises(ValueError, match=told):
+        small()([image], [target if keypoints is None else target | {"keypoints": keypoints}])
