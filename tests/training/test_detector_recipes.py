@@ -1,4 +1,4 @@
-"""Fast and Faster R-CNN as they are trained: a few images by heart, settings, and no object at all."""
+"""Detectors as they are trained: a few images by heart, settings, and no object at all."""
 
 import math
 from dataclasses import replace
@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import minidet
+from minidet.boxes import shape_iou
 from minidet.data import Dataset, make_dataset, open_dataset
+from minidet.evaluation import read_results
 from minidet.training import Training, load_system, try_settings
 from minidet.training.fit import fit
 from minidet.training.recipes import detection
@@ -33,17 +35,47 @@ def few(tmp_path_factory) -> Dataset:
     ("name", "changes"),
     [
         # So few images have regions without any object that resemble one, and the paper's rule never shows them.
-        ("fast_rcnn", {"epochs": 120, "background_iou": 0.0, "pooling": "align"}),
-        ("faster_rcnn", {"epochs": 200}),
+        ("fast_rcnn", {"epochs": 120, "hidden": 128, "background_iou": 0.0, "pooling": "align"}),
+        ("faster_rcnn", {"epochs": 200, "hidden": 128}),
+        ("yolo", {"epochs": 150, "channels": 32}),
+        ("yolo_v1", {"epochs": 300, "hidden": 128, "stride": 8}),  # it drops half of its units: learns slowly
+        ("ssd", {"epochs": 150}),
     ],
 )
 def test_few_images_are_learned_by_heart(name, changes, few):
     system = load_system(name)
-    settings = {"batch_size": 4, "size": 64, "hidden": 128, "learning_rate": 3e-3, "warmup": 10, "weight_decay": 0.0}
+    settings = {"batch_size": 4, "size": 64, "learning_rate": 3e-3, "warmup": 10, "weight_decay": 0.0}
     model = fit(system, few, settings | changes | {"augment": False}, quiet=True)
     metrics, predictions = system.evaluate(model, few, 4)
     assert metrics["map_50"] >= 0.99
     assert len(predictions) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "changes"),
+    [
+        ("mask_rcnn", "mask_map_50", {"epochs": 200, "hidden": 128, "mask_channels": 32}),
+        ("keypoint_rcnn", "keypoint_map_50", {"epochs": 150, "keypoint_channels": 16, "keypoint_convolutions": 2}),
+        ("openpose", "keypoint_map_50", {"epochs": 150, "channels": 16}),
+    ],
+)
+def test_masks_and_joints_are_learned_by_heart(name, metric, changes, tmp_path):
+    system = load_system(name)
+    make_dataset(tmp_path, task=system.task, level="flat", seed=1, size=64, splits={"train": 4})
+    dataset = open_dataset(tmp_path, "train")
+    dataset.verify()
+    settings = {"batch_size": 4, "size": 64, "learning_rate": 3e-3, "warmup": 10, "weight_decay": 0.0}
+    model = fit(system, dataset, settings | changes | {"augment": False}, quiet=True)
+    metrics, predictions = system.evaluate(model, dataset, 4)
+    assert metrics[metric] >= 0.99
+    assert metrics.get("map_50", 1) >= 0.99
+    paths = system.report(dataset, predictions, dataset.classes, tmp_path)
+    assert all(path.stat().st_size > 0 for path in paths)
+    kind = "masks" if name == "mask_rcnn" else "keypoints"
+    read = read_results(tmp_path / f"{kind}.json", dataset)
+    for mine, theirs in zip(predictions, read, strict=True):
+        np.testing.assert_allclose(mine[kind], theirs[kind], atol=1e-4)
+    assert system.draw([dataset[0]], predictions[:1], dataset.classes).ndim == 3
 
 
 def test_the_four_steps_are_a_quarter_of_the_epochs_each(few):
@@ -62,10 +94,16 @@ def test_the_four_steps_are_a_quarter_of_the_epochs_each(few):
         system.build(few.classes, settings | {"epochs": 6}, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "faster_rcnn_four_steps"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fast_rcnn", "faster_rcnn", "faster_rcnn_four_steps", "yolo", "yolo_v1", "ssd", "mask_rcnn", "keypoint_rcnn",
+        "openpose",
+    ],
+)  # fmt: skip
 def test_settings_are_tried_before_anything_is_made(name):
     system = load_system(name)
-    try_settings(system, system.configure(["size=32", "hidden=8"]))
+    try_settings(system, system.configure(["size=32"]))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +118,12 @@ def test_settings_are_tried_before_anything_is_made(name):
         ("faster_rcnn", "rpn_stride=-8", "rpn_stride: expected a multiple of stride, 4, got -8"),
         ("faster_rcnn", "rpn_stride=0", "rpn_stride: expected a multiple of stride, 4, got 0"),
         ("faster_rcnn", "stride=16", "rpn_stride: expected a multiple of stride, 16, got 8"),
+        ("yolo", "anchors=0", "anchors: expected 1 or more, got 0"),
+        ("yolo_v1", "size=100", "multiple of the backbone's stride 16, got 100"),
+        ("ssd", "levels=4", "levels: expected 1 to 3, got 4"),
+        ("mask_rcnn", "pooling=max", "expected method 'align' or 'pool', got 'max'"),
+        ("keypoint_rcnn", "joints=hands", "joints: expected lsp, mpii, coco, got 'hands'"),
+        ("openpose", "joints=hands", "joints: expected lsp, mpii, coco, got 'hands'"),
     ],
 )
 def test_what_would_fail_after_the_training_is_refused_before_it(name, setting, told, few):
@@ -120,6 +164,31 @@ def test_data_without_any_object_are_refused(few):
     detection.check(few, {})
 
 
+def test_objects_without_masks_are_refused(few, tmp_path):
+    """YOLO's files have boxes alone."""
+    make_dataset(tmp_path, task="detection", size=64, splits={"train": 4})
+    system = load_system("mask_rcnn")
+    system.check(open_dataset(tmp_path, "train"), {})
+    with pytest.raises(ValueError, match=r"000000.png: expected a mask for each object, got one without"):
+        system.check(open_dataset(tmp_path, "train", format="yolo"), {})
+
+
+@pytest.mark.parametrize("name", ["keypoint_rcnn", "openpose"])
+def test_people_without_these_joints_are_refused(name, few, tmp_path):
+    system = load_system(name)
+    settings = system.configure()
+    with pytest.raises(ValueError, match=r"expected the 14 joints of lsp \(right ankle, .*\), got no joints"):
+        system.check(few, settings)
+    make_dataset(tmp_path, task="people", size=64, splits={"train": 2})
+    people = open_dataset(tmp_path, "train")
+    system.check(people, settings)
+    with pytest.raises(ValueError, match=r"expected the 17 joints of coco \(nose, .*\), got right ankle"):
+        system.check(people, settings | {"joints": "coco"})
+    people.records = [replace(r, keypoints=np.zeros_like(r.keypoints)) for r in people.records]
+    with pytest.raises(ValueError, match="train: expected labelled joints, got none in any image"):
+        system.check(people, settings)
+
+
 def test_pictures_of_errors_that_are_no_more_are_removed(few, tmp_path):
     right = [
         {"boxes": r.boxes[~r.iscrowd], "labels": r.labels[~r.iscrowd], "scores": np.ones((~r.iscrowd).sum())}
@@ -143,3 +212,28 @@ def test_the_report_has_pictures_and_cocos_detections(few, tmp_path):
     paths = detection.report(few, predictions, few.classes, tmp_path)
     assert all(path.stat().st_size > 0 for path in paths)
     assert {"precision-recall.png", "confusion.png", "errors.png", "detections.json"} <= {p.name for p in paths}
+
+
+def test_yolos_anchors_are_those_of_the_training_images_as_they_are_resized(few):
+    """Images of 64 pixels become 128, and their boxes twice as large."""
+    system = load_system("yolo")
+    settings = system.configure(["anchors=2", "size=128"])
+    training = Training(system, settings, few.classes, few, seed=0)
+    boxes = np.concatenate([record.boxes for record in few.records])
+    sizes = 2 * (boxes[:, 2:] - boxes[:, :2])
+    iou = shape_iou(sizes, training.model.anchors)
+    for i in range(2):
+        mine = sizes[iou.argmax(axis=1) == i]
+        np.testing.assert_allclose(training.model.anchors[i], mine.mean(axis=0), rtol=1e-5)
+    restored = system.build(few.classes, settings, np.random.default_rng(0))
+    restored.load_state_dict(training.model.state_dict())
+    np.testing.assert_array_equal(restored.anchors, training.model.anchors)
+
+
+def test_yolo_has_as_many_anchors_as_wanted_also_of_few_boxes(few):
+    one = few.subset([0])
+    one.records = [replace(one.records[0], boxes=one.records[0].boxes[:1], iscrowd=np.zeros(1, bool))]
+    system = load_system("yolo")
+    model = Training(system, system.configure(["anchors=3", "size=64"]), few.classes, one, seed=0).model
+    (box,) = one.records[0].boxes
+    np.testing.assert_allclose(model.anchors, np.tile(box[2:] - box[:2], (3, 1)), rtol=1e-5)

@@ -1,0 +1,59 @@
+"""How OpenPose is trained: all stages at once, on pictures of several people."""
+
+from typing import Any
+
+import numpy as np
+
+from minidet.backbones import TinyBackbone
+from minidet.data.dataset import Dataset
+from minidet.models.openpose import LIMB_WIDTH, SIGMA, OpenPose
+from minidet.training.recipes import detection, people
+
+DEFAULTS = people.DEFAULTS | {
+    "epochs": 6,
+    "images": 3000,
+    "stride": 4,  # pixels a cell of the maps
+    "stages": 2,
+    "channels": 64,  # of each stage's convolutions
+    "convolutions": 3,  # 3 x 3, of each branch of each stage
+    "sigma": SIGMA,
+    "limb_width": LIMB_WIDTH,
+}
+
+
+def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> OpenPose:
+    """An OpenPose on the backbone that comes with minidet, with the backbone's weights."""
+    names, limbs = people.joints_of(config)
+    options = {key: config[key] for key in ("stages", "channels", "convolutions", "sigma", "limb_width")}
+    backbone = TinyBackbone.pretrained(config["stride"])
+    return OpenPose(backbone, len(names), limbs, **options, **detection.sizes(config))
+
+
+def check(dataset: Dataset, config: dict[str, Any]) -> None:
+    """People, and nothing else, with the joints that the run is for."""
+    people.check(dataset, config)
+    if len(dataset.classes) != 2:
+        raise ValueError(f"OpenPose: expected people as the only class, got {', '.join(dataset.classes[1:])}")
+
+
+def evaluate(model: OpenPose, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
+    """COCO's metrics of keypoints, and the predictions."""
+    predictions = detection.predict(model, dataset, batch_size)
+    return people.metrics_of(predictions, dataset), predictions
+
+
+SYSTEM = detection.detector(
+    name="openpose",
+    build=build,
+    transform=people.augmentation,
+    check=check,
+    evaluate=evaluate,
+    draw=people.draw,
+    report=people.write_keypoints,
+    task="people",
+    metric="keypoint_map",
+    metrics_note=people.METRICS_NOTE,
+    doctor=("epochs=300", "learning_rate=0.002"),
+    doctor_metric="keypoint_map_50",
+    defaults=DEFAULTS,
+)
