@@ -28,6 +28,7 @@ SUITES = (
     "convolution",
     "vgg",
     "detector_inference",
+    "detectors",
     "heatmaps",
     "training_step",
     "faster_rcnn",

@@ -207,29 +207,29 @@ def rpn_losses(objectness: Tensor, deltas: Tensor, chosen: list[Chosen]) -> dict
     }
 
 
-def roi_align(x: Tensor, boxes: Sequence[Tensor], stride: int) -> Tensor:
-    """x (N, C, H, W), boxes (R_i, 4) of each image -> (R, C, 7, 7), each bin the mean of 2 x 2 samples."""
+def roi_align(x: Tensor, boxes: Sequence[Tensor], stride: int, bins: int = BINS) -> Tensor:
+    """x (N, C, H, W), boxes (R_i, 4) of each image -> (R, C, bins, bins), each bin the mean of 2 x 2 samples."""
     _, channels, height, width = x.shape
     counts, boxes = [len(these) for these in boxes], torch.cat(list(boxes))
     starts = boxes[:, :2] / stride
     sides = (boxes[:, 2:] / stride - starts).clamp(min=1)
-    across, down = (weights_of(starts[:, axis], sides[:, axis], (width, height)[axis]) for axis in (0, 1))
+    across, down = (weights_of(starts[:, axis], sides[:, axis], (width, height)[axis], bins) for axis in (0, 1))
     maps = x.permute(0, 2, 3, 1)  # (N, H, W, C), a view of channels-last memory
     of_rows = [
         these.reshape(-1, height) @ of_image.reshape(height, -1)
         for these, of_image in zip(down.split(counts), maps, strict=True)
     ]
     of_rows = torch.cat(of_rows).reshape(-1, width, channels)  # (7 R, W, C)
-    bins = torch.bmm(across.repeat_interleave(BINS, 0), of_rows)  # (7 R, 7, W) (7 R, W, C) -> (7 R, 7, C)
-    return bins.reshape(-1, BINS, BINS, channels).permute(0, 3, 1, 2)
+    means = torch.bmm(across.repeat_interleave(bins, 0), of_rows)  # (7 R, 7, W) (7 R, W, C) -> (7 R, 7, C)
+    return means.reshape(-1, bins, bins, channels).permute(0, 3, 1, 2)
 
 
-def weights_of(starts: Tensor, sides: Tensor, size: int) -> Tensor:
-    """Along one axis the part of each cell in each bin: (R, 7, size)."""
-    places = starts[:, None] + (torch.arange(BINS * SAMPLES) + 0.5) / (BINS * SAMPLES) * sides[:, None]  # (R, 14)
+def weights_of(starts: Tensor, sides: Tensor, size: int, bins: int) -> Tensor:
+    """Along one axis the part of each cell in each bin: (R, bins, size)."""
+    places = starts[:, None] + (torch.arange(bins * SAMPLES) + 0.5) / (bins * SAMPLES) * sides[:, None]
     inside = (places >= -1) & (places <= size)
     near = (1 - (places.clamp(0, size - 1)[..., None] - torch.arange(size)).abs()).clamp(min=0) * inside[..., None]
-    return near.reshape(len(starts), BINS, SAMPLES, size).mean(2)
+    return near.reshape(len(starts), bins, SAMPLES, size).mean(2)
 
 
 def draw(candidates: Tensor, count: int) -> Tensor:

@@ -22,19 +22,23 @@ from minidet.cli.common import (
 )
 
 EPILOG = """example:
-  minidet compare                                      trains the lecture's four detectors first, on the same images
+  minidet compare                                      trains the lecture's detectors first, on the same images
   minidet compare --set images=500 --set epochs=2      the same, shorter and worse
   minidet compare runs/rcnn runs/faster_rcnn           two that are trained already
 
 Started again with the same options it continues where it was stopped, and takes runs as they are that are finished."""
 
-SYSTEMS = "sliding_window,rcnn,fast_rcnn,faster_rcnn"
+SYSTEMS = "sliding_window,rcnn,fast_rcnn,faster_rcnn,yolo,ssd,mask_rcnn"
 TITLES = {
     "sliding_window": "sliding window",
     "rcnn": "R-CNN",
     "fast_rcnn": "Fast R-CNN",
     "faster_rcnn": "Faster R-CNN",
     "faster_rcnn_four_steps": "Faster R-CNN, four steps",
+    "yolo": "YOLO",
+    "yolo_v1": "YOLO v1",
+    "ssd": "SSD",
+    "mask_rcnn": "Mask R-CNN",
 }
 
 IMAGES = 2000  # to train on, the same for all: R-CNN takes minutes with so many, the others learn a bit more from more
@@ -242,7 +246,7 @@ def read_numbers(path: Path) -> dict[str, Any]:
 
 def write_and_tell(rows: list[dict], dataset: Any, data: Path, split: str, out: Path, device: str) -> None:
     from minidet.data.files import write_atomic
-    from minidet.drawing import draw_comparison
+    from minidet.drawing import draw_comparison, draw_speed_and_accuracy
     from minidet.training.run import describe_environment, encode_png
 
     timed = min(TIMED, len(dataset))
@@ -257,6 +261,7 @@ def write_and_tell(rows: list[dict], dataset: Any, data: Path, split: str, out: 
     write_atomic(out / "compare.json", json.dumps(result, indent=2) + "\n")
     title = f"{len(dataset)} images of {data.resolve().name} ({split})"
     write_atomic(out / "compare.png", encode_png(draw_comparison(rows, title)))
+    write_atomic(out / "speed-accuracy.png", encode_png(draw_speed_and_accuracy(rows, title)))
     print(f"\n{len(dataset)} images of {data} ({split}); seconds on {timed} of them, one at a time")
     print(class_map(dataset) + "\n")
     print(table(rows))
@@ -264,7 +269,7 @@ def write_and_tell(rows: list[dict], dataset: Any, data: Path, split: str, out: 
         "(search: for proposals of all the run's images, at this speed; features: while R-CNN's last stages are fitted)"
     )
     print("\nto look at:")
-    for name in ("compare.png", "compare.json"):
+    for name in ("compare.png", "speed-accuracy.png", "compare.json"):
         print(f"  {out / name}")
 
 

@@ -28,6 +28,12 @@ EPILOG = """systems:
   fast_rcnn       the same regions, cut out of one feature map
   faster_rcnn     regions that a network proposes, on the same feature map
   faster_rcnn_four_steps  the same, trained in four steps, as the lecture draws it
+  yolo            no regions: boxes of every cell of a grid, by anchors
+  yolo_v1         the first YOLO, without anchors
+  ssd             boxes on maps of several sizes, the hardest background alone is learned
+  mask_rcnn       as faster_rcnn, and each object's pixels; needs masks (COCO)
+  keypoint_rcnn   as faster_rcnn, and each person's joints
+  openpose        the joints of everybody at once, and which belong together
 
 example:
   minidet train localizer --out runs/first

@@ -47,6 +47,36 @@ def draw_comparison(rows: Sequence[dict[str, Any]], title: str = "") -> np.ndarr
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def draw_speed_and_accuracy(rows: Sequence[dict[str, Any]], title: str = "") -> np.ndarray:
+    """compare.json's runs as (H, W, 3) uint8: AP against the milliseconds of an image. Better is up and to the left;
+    the line joins those for which no other is as fast and finds more."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    figure = Figure((7.5, 5.0), DOTS_PER_INCH, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    points = [(row["seconds"]["all"] * 1e3, max(row["metrics"]["map"], 0)) for row in rows]
+    front = [point for point in sorted(points) if all(t > point[0] or ap <= point[1] for t, ap in points)]
+    panel.plot(*zip(*front, strict=True), color=_color(STAGE_COLORS["rest"]), linewidth=2, zorder=1)
+    for number, (row, point) in enumerate(zip(rows, points, strict=True)):
+        panel.plot(*point, "o", color=_color(PALETTE[number % len(PALETTE)]), markersize=10, markeredgecolor="black")
+        panel.annotate(row["name"], point, xytext=(9, -4), textcoords="offset points", weight="bold")
+    panel.set_xscale("log")
+    milliseconds = [point[0] for point in points]
+    panel.set(xlim=(min(milliseconds) / 1.5, max(milliseconds) * 2.5), ylim=(0, 1))  # room for the last name
+    panel.set(xlabel="milliseconds an image, logarithmic", ylabel="AP", title=title)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.grid(alpha=0.3)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def _draw_seconds(panel: Any, rows: Sequence[dict[str, Any]]) -> None:
     """A dot a row, with its milliseconds and how many times those of the fastest they are."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator

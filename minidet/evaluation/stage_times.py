@@ -19,7 +19,8 @@ STAGES = ("proposals", "features", "heads", "rest")
 
 # The stage that a result ends: the time since the one before it, or since the image was given, counts there. What comes
 # after the last of them is rest; results that are not listed end nothing. Windows of a pyramid are proposals that cost
-# nothing but the pyramid; R-CNN's features include cutting the regions out, the heads of the others RoI pooling.
+# nothing but the pyramid, and single-shot detectors have none; R-CNN's features include cutting the regions out, the
+# heads of the others RoI pooling.
 ENDS = {
     "image_batch.images": "rest",
     "sliding_window.levels": "proposals",
@@ -31,6 +32,12 @@ ENDS = {
     "sliding_window.scores": "heads",
     "rcnn.judged": "heads",
     "roi.deltas": "heads",
+    "mask.logits": "heads",
+    "keypoint.logits": "heads",
+    "yolo.outputs": "heads",
+    "yolo.classes": "heads",
+    "ssd.deltas": "heads",
+    "openpose.fields": "heads",
 }
 
 

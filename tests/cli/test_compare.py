@@ -12,7 +12,7 @@ from minidet.cli import compare, main
 
 SETTINGS = ["size=48", "images=8", "val_images=4", "test_images=4", "epochs=1", "batch_size=4"]
 SET_OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
-NAMES = ["sliding_window", "rcnn", "fast_rcnn", "faster_rcnn"]
+NAMES = ["sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "yolo", "ssd", "mask_rcnn"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,9 @@ def read(path):
 def test_the_four_are_trained_on_the_same_images_and_measured(compared):
     result = read(compared / "compare.json")
     assert [row["system"] for row in result["runs"]] == NAMES
-    assert [row["name"] for row in result["runs"]] == ["sliding window", "R-CNN", "Fast R-CNN", "Faster R-CNN"]
+    assert [row["name"] for row in result["runs"]] == [
+        "sliding window", "R-CNN", "Fast R-CNN", "Faster R-CNN", "YOLO", "SSD", "Mask R-CNN"
+    ]  # fmt: skip
     assert (result["split"], result["images"], result["timed_images"]) == ("test", 4, 4)
     assert result["environment"]["device"] == "cpu"
     configs = [read(compared / name / "config.json") for name in NAMES]
@@ -38,7 +40,8 @@ def test_the_four_are_trained_on_the_same_images_and_measured(compared):
     assert {config["seed"] for config in configs} == {3}
     for row, name in zip(result["runs"], NAMES, strict=True):
         parts = [row["seconds"][stage] for stage in ("proposals", "features", "heads", "rest")]
-        assert all(part > 0 for part in parts)
+        assert (parts[0] > 0) == (name not in ("yolo", "ssd"))  # one look has no proposals
+        assert all(part > 0 for part in parts[1:])
         assert row["seconds"]["all"] == pytest.approx(sum(parts), rel=1e-9)
         own = read(compared / name / "metrics.json")
         assert row["train_seconds"] == own["train_seconds"] > 0
@@ -92,7 +95,10 @@ def test_runs_are_compared_on_the_last_ones_data_and_the_split_that_is_named(com
     assert "4 images of" in told
     assert "classes: 1 circle" in told
     assert "note" not in told
-    assert f"  {tmp_path / 'out/compare.png'}\n  {tmp_path / 'out/compare.json'}\n" in told
+    assert (
+        "".join(f"  {tmp_path / 'out' / name}\n" for name in ("compare.png", "speed-accuracy.png", "compare.json"))
+        in told
+    )
 
 
 def test_runs_that_saw_other_images_have_a_note():
@@ -176,7 +182,7 @@ def test_a_network_that_finds_one_object_is_no_detector(trained, tmp_path, capsy
         (["RUN", "--seed", "0"], "--seed: expected no such option with RUNs"),
         (["RUN", "--systems", "rcnn"], "--systems: expected no such option with RUNs"),
         (["RUN", "--split", "night"], "night"),
-        (["--systems", "rcnn,yolo"], "expected one of the systems localizer, .*, got 'yolo'"),
+        (["--systems", "rcnn,detr"], "expected one of the systems localizer, .*, got 'detr'"),
         (["--set", "anchor_sizes=3"], "--set: sliding_window has no setting 'anchor_sizes'"),
         (["--systems", "faster_rcnn,faster_rcnn_four_steps", "--set", "epochs=2"], "epochs: expected a multiple of 4"),
     ],

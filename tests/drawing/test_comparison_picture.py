@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minidet.drawing import draw_comparison
+from minidet.drawing import draw_comparison, draw_speed_and_accuracy
+from minidet.drawing.canvas import PALETTE
 from minidet.drawing.comparison import METRIC_COLORS, STAGE_COLORS
 
 
@@ -59,6 +60,18 @@ def test_ten_times_the_time_is_as_far_again():
     steps = np.diff([column for column, after in zip(columns, [*columns[1:], 1e9], strict=True) if after - column > 3])
     assert len(steps) == 2
     assert steps[0] == pytest.approx(steps[1], abs=3)
+
+
+def test_faster_is_to_the_left_and_more_is_up():
+    """Ten times the time is as far again, and AP is even; only dots have these colours."""
+    rows = [row("", (0, t, 0, 0), (ap, 0, 0)) for t, ap in ((0.001, 0.2), (0.01, 0.4), (0.1, 0.8))]
+    picture = draw_speed_and_accuracy(rows)
+    centers = [np.argwhere((picture == PALETTE[n]).all(axis=2)).mean(axis=0) for n in range(3)]
+    (first, second, third) = centers
+    assert second[1] - first[1] == pytest.approx(third[1] - second[1], abs=2)
+    assert second[1] > first[1] + 50
+    assert 2 * (first[0] - second[0]) == pytest.approx(second[0] - third[0], abs=2)
+    assert first[0] > second[0] + 20
 
 
 @pytest.mark.parametrize("count", [1, 4, 7])
