@@ -13,21 +13,19 @@ The pictures and the table of numbers are in --out. All numbers are of images th
 """
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.arguments import parse_arguments
+from common.training import QUICK, make_and_open, train_and_tell
 from minidet import no_grad, watch
 from minidet.boxes import base_anchors, box_iou, grid_anchors, match_boxes
-from minidet.data import make_dataset, open_dataset
 from minidet.data.loader import collate_list
 from minidet.drawing import draw_boxes, draw_recall, grid, save_png
 from minidet.evaluation import proposal_recall
 from minidet.proposals import selective_search
-from minidet.training.fit import fit
 from minidet.training.recipes import detection
 from minidet.training.recipes.faster_rcnn import SYSTEM, numbers
 from minidet.training.recipes.faster_rcnn_four_steps import SYSTEM as FOUR_STEPS
@@ -43,10 +41,8 @@ def main() -> None:
     arguments = parse_arguments(__doc__, "faster-rcnn-example")
     out, quick, seed = arguments.out, arguments.quick, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
-    counts = {"train": 60, "test": 20} if quick else {"train": SYSTEM.defaults["images"], "test": 300}
-    settings: dict[str, Any] = {"epochs": 1, "warmup": 2} if quick else {}
-    folder = make_dataset(out / "data", sum(counts.values()), "detection", seed=seed, splits=counts)
-    train, test = open_dataset(folder, "train", masks=False), open_dataset(folder, "test", masks=False)
+    settings: dict[str, Any] = QUICK if quick else {}
+    train, test = make_and_open(SYSTEM, out / "data", quick, seed)
     shown = range(min(PICTURES, len(test)))
 
     print("\n1. Anchors")
@@ -73,19 +69,6 @@ def main() -> None:
 
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nThe pictures are in {out}: 1-anchors.png to 3-recall.png; the numbers in results.json")
-
-
-def train_and_tell(name: str, system: Any, train: Any, test: Any, settings: dict, seed: int) -> tuple[Any, dict]:
-    """A trained model, and its line of the story."""
-    start = time.monotonic()
-    model = fit(system, train, settings, seed=seed, title=name)
-    seconds = time.monotonic() - start
-    metrics, _ = detection.evaluate(model, test)
-    print(
-        f"  {name:12s} AP {metrics['map']:.3f}  AP50 {metrics['map_50']:.3f}  AP75 {metrics['map_75']:.3f}  trained in "
-        f"{seconds:.0f} s"
-    )
-    return model, {name: metrics | {"seconds": seconds}}
 
 
 def proposals_of(model: Any, dataset: Any, batch_size: int = 8) -> list[np.ndarray]:
