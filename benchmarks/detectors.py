@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.engines import Row
 
-SYSTEMS = ("yolo", "ssd", "faster_rcnn", "mask_rcnn")
+SYSTEMS = {"yolo": "YOLO", "ssd": "SSD", "faster_rcnn": "Faster R-CNN", "mask_rcnn": "Mask R-CNN"}
 CLASSES = 7
 # Of the weights of the layers that say classes and boxes: as after training scores spread, and boxes move a little.
 SPREAD = {"outputs": 0.5, "classification_head": 0.1, "cls_score": 0.3, "cls_logits": 0.1, "mask_fcn_logits": 0.1}
@@ -57,7 +57,7 @@ def minidet() -> dict[str, Callable]:
         with no_grad():
             return model([shown])[0]["scores"]
 
-    return {name: partial(detect, model) for name, model in networks().items()}
+    return {row_of(name): partial(detect, model) for name, model in networks().items()}
 
 
 def torch(channels_last: bool) -> dict[str, Callable]:
@@ -94,10 +94,14 @@ def torch(channels_last: bool) -> dict[str, Callable]:
         if extra or any("num_batches" not in key for key in missing):
             raise AssertionError(f"{name}: {missing} {extra}")
         model.eval().to(memory_format=layout)
-    return {name: partial(detect, model) for name, model in models.items()}
+    return {row_of(name): partial(detect, model) for name, model in models.items()}
 
 
-ROWS = {name: Row("torch", 1.0, quick=True) for name in SYSTEMS}
+def row_of(name: str) -> str:
+    return f"small {SYSTEMS[name]}, one image of 128 x 128"
+
+
+ROWS = {row_of(name): Row("torch", 1.0, quick=True) for name in SYSTEMS}
 ENGINES = {
     "minidet": minidet,
     "torch": partial(torch, channels_last=True),

@@ -26,14 +26,14 @@ def crop(sample: Sample, left: int, top: int, right: int, bottom: int) -> Sample
     """The part of a sample within these edges, in pixels. Objects whose centre is outside are left out, the others'
     boxes are cut; proposals stay where a pixel each way is left of them; joints outside become not labelled."""
     edges = np.array([left, top, right, bottom], np.float64)
-    corner = edges[[0, 1, 0, 1]]
+    corner, far = edges[[0, 1, 0, 1]], edges[[2, 3, 2, 3]]
     kept = has_centers_inside(sample.boxes, edges)
     boxes = sample.boxes[kept]
-    cut = np.clip(boxes, edges[[0, 1, 0, 1]], edges[[2, 3, 2, 3]])
+    cut = np.clip(boxes, corner, far)
     left_over = (cut[:, 2:] - cut[:, :2]).prod(axis=1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     proposals = sample.proposals
     if proposals is not None:
-        proposals = np.clip(proposals, edges[[0, 1, 0, 1]], edges[[2, 3, 2, 3]]) - corner
+        proposals = np.clip(proposals, corner, far) - corner
         proposals = proposals[(proposals[:, 2:] - proposals[:, :2] >= 1).all(axis=1)]
     return replace(
         sample,

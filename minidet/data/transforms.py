@@ -196,13 +196,15 @@ class Compose:
 
 @dataclass
 class RandomFlip:
-    """Mirror with a probability. swap: see flip; pass the data set's flip_swap."""
+    """Mirror with a probability. swap: see flip; None: the sample's own flip_swap."""
 
     probability: float = 0.5
     swap: Sequence[int] | None = None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return flip(sample, self.swap) if rng.random() < self.probability else sample
+        if rng.random() >= self.probability:
+            return sample
+        return flip(sample, sample.flip_swap if self.swap is None else self.swap)
 
 
 @dataclass

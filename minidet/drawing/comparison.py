@@ -52,7 +52,6 @@ def draw_speed_and_accuracy(rows: Sequence[dict[str, Any]], title: str = "") -> 
     the line joins those for which no other is as fast and finds more."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
     figure = Figure((7.5, 5.0), DOTS_PER_INCH, layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -67,9 +66,7 @@ def draw_speed_and_accuracy(rows: Sequence[dict[str, Any]], title: str = "") -> 
     milliseconds = [point[0] for point in points]
     panel.set(xlim=(min(milliseconds) / 1.5, max(milliseconds) * 2.5), ylim=(0, 1))  # room for the last name
     panel.set(xlabel="milliseconds an image, logarithmic", ylabel="AP", title=title)
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    panel.xaxis.set_minor_locator(NullLocator())
+    _mark_milliseconds(panel, (1, 2, 5))
     panel.grid(alpha=0.3)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
@@ -79,8 +76,6 @@ def draw_speed_and_accuracy(rows: Sequence[dict[str, Any]], title: str = "") -> 
 
 def _draw_seconds(panel: Any, rows: Sequence[dict[str, Any]]) -> None:
     """A dot a row, with its milliseconds and how many times those of the fastest they are."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
-
     totals = [row["seconds"]["all"] * 1e3 for row in rows]
     fastest = min(totals)
     panel.set_xscale("log")
@@ -99,11 +94,17 @@ def _draw_seconds(panel: Any, rows: Sequence[dict[str, Any]]) -> None:
         )  # fmt: skip
     panel.set_title("time of an image", pad=TITLE_PAD)
     panel.set_xlabel("milliseconds, logarithmic")
-    subs = (1, 2, 5) if max(totals) < 100 * fastest else (1,)
-    panel.xaxis.set_major_locator(LogLocator(subs=subs))
+    _mark_milliseconds(panel, (1, 2, 5) if max(totals) < 100 * fastest else (1,))
+    panel.grid(axis="x", alpha=0.3)
+
+
+def _mark_milliseconds(panel: Any, digits: Sequence[int]) -> None:
+    """Numbers on a logarithmic axis: those that begin with one of these digits."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    panel.xaxis.set_major_locator(LogLocator(subs=digits))
     panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.grid(axis="x", alpha=0.3)
 
 
 def _draw_parts(panel: Any, rows: Sequence[dict[str, Any]]) -> None:

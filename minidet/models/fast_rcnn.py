@@ -210,6 +210,21 @@ class ChosenRegions(NamedTuple):
     deltas: np.ndarray
     objects: np.ndarray
 
+    @property
+    def shown(self) -> np.ndarray:
+        """Boxes (P, 4) of those that show an object."""
+        return self.boxes[: len(self.objects)]
+
+    @property
+    def shown_labels(self) -> np.ndarray:
+        """Their labels (P,)."""
+        return self.labels[: len(self.objects)]
+
+
+def by_image(values: np.ndarray, boxes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Values (R, ...) of the boxes (R_i, 4) of all images, one after the other -> (R_i, ...) of each image."""
+    return np.split(values, np.cumsum([len(of_image) for of_image in boxes])[:-1])
+
 
 def compressed(layer: nn.Linear, rank: int) -> nn.Sequential:
     """A fully connected layer as two smaller ones, by the best approximation of that rank (section 3.1).

@@ -162,6 +162,17 @@ def detection_targets(targets: Sequence[dict] | None, batch: ImageBatch, classes
     return prepared
 
 
+def with_keypoints(targets: list[dict], joints: int) -> list[dict]:
+    """The same targets; raises ValueError where one has no keypoints, or other ones."""
+    for position, target in enumerate(targets):
+        shape = target["keypoints"].shape if "keypoints" in target else "none"
+        if shape == "none" or shape[1] != joints:
+            raise ValueError(
+                f"expected keypoints (R, {joints}, 3) to train on, got {shape} in image {position} of a batch"
+            )
+    return targets
+
+
 def resized_masks(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Masks (R, H, W) -> (R, *size): each pixel is the one that its centre lies in."""
     sides = zip(size, masks.shape[1:], strict=True)

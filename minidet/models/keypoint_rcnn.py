@@ -16,8 +16,9 @@ from .. import functional as F
 from .. import nn, watch
 from ..boxes.keypoints import heatmaps_to_keypoints, keypoints_to_cells
 from ..device import to_numpy
-from .fast_rcnn import ChosenRegions, RoIHeads, Strides
+from .fast_rcnn import ChosenRegions, RoIHeads, Strides, by_image
 from .faster_rcnn import FasterRCNN, small_faster_rcnn
+from .image_batch import with_keypoints
 from .mask_rcnn import he_initialized
 from .roi_pooling import RoIPooling
 
@@ -68,7 +69,7 @@ class KeypointRoIHeads(RoIHeads):
         self, maps: Sequence[Any], strides: Strides, chosen: list[ChosenRegions], targets: list[dict]
     ) -> dict[str, Any]:
         losses = super().learn(maps, strides, chosen, targets)
-        boxes = [regions.boxes[: len(regions.objects)] for regions in chosen]
+        boxes = [regions.shown for regions in chosen]
         logits = self.point(maps, strides, boxes)
         keypoints = [
             target["keypoints"][regions.objects]
@@ -83,11 +84,8 @@ class KeypointRoIHeads(RoIHeads):
         boxes = [one["boxes"] for one in found]
         logits = to_numpy(self.point(maps, strides, boxes).data)
         keypoints, scores = heatmaps_to_keypoints(logits, np.concatenate(boxes))
-        ends = np.cumsum([len(of_image) for of_image in boxes])[:-1]
-        return [
-            one | {"keypoints": joints, "keypoints_scores": their_scores}
-            for one, joints, their_scores in zip(found, np.split(keypoints, ends), np.split(scores, ends), strict=True)
-        ]
+        of_images = zip(found, by_image(keypoints, boxes), by_image(scores, boxes), strict=True)
+        return [one | {"keypoints": joints, "keypoints_scores": heights} for one, joints, heights in of_images]
 
     def point(self, maps: Sequence[Any], strides: Strides, boxes: list[np.ndarray]) -> Any:
         """Logits (R, J, M, M) of the boxes of all images, one after the other."""
@@ -105,17 +103,6 @@ def keypoint_loss(logits: Any, keypoints: np.ndarray, boxes: np.ndarray) -> Any:
     people, joints = np.nonzero(valid)
     of_joints = logits.reshape(*logits.shape[:2], logits.shape[2] ** 2)[people, joints]  # (V, M M)
     return F.cross_entropy(of_joints, cells[people, joints], reduction="sum") / max(len(people), 1)
-
-
-def with_keypoints(targets: list[dict], joints: int) -> list[dict]:
-    """The same targets; raises ValueError where one has no keypoints, or other ones."""
-    for position, target in enumerate(targets):
-        shape = target["keypoints"].shape if "keypoints" in target else "none"
-        if shape == "none" or shape[1] != joints:
-            raise ValueError(
-                f"expected keypoints (R, {joints}, 3) to train on, got {shape} in image {position} of a batch"
-            )
-    return targets
 
 
 def small_keypoint_rcnn(

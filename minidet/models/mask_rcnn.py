@@ -20,7 +20,7 @@ from .. import functional as F
 from .. import nn, watch
 from ..boxes import paste_masks
 from ..device import on_device_of, to_numpy
-from .fast_rcnn import ChosenRegions, RoIHeads, Strides, TwoMLPHead
+from .fast_rcnn import ChosenRegions, RoIHeads, Strides, TwoMLPHead, by_image
 from .faster_rcnn import FasterRCNN, small_faster_rcnn
 from .image_batch import ImageBatch
 from .roi_pooling import RoIPooling
@@ -114,12 +114,11 @@ class MaskRoIHeads(RoIHeads):
         self, maps: Sequence[Any], strides: Strides, chosen: list[ChosenRegions], targets: list[dict]
     ) -> dict[str, Any]:
         losses = super().learn(maps, strides, chosen, targets)
-        boxes = [regions.boxes[: len(regions.objects)] for regions in chosen]
-        labels = np.concatenate([regions.labels[: len(regions.objects)] for regions in chosen])
-        logits = self.draw(maps, strides, boxes)
+        labels = np.concatenate([regions.shown_labels for regions in chosen])
+        logits = self.draw(maps, strides, [regions.shown for regions in chosen])
         goals = [
-            cut_out(target["masks"], regions.objects, its_boxes, logits.shape[2], self.aligned)
-            for target, regions, its_boxes in zip(with_masks(targets), chosen, boxes, strict=True)
+            cut_out(target["masks"], regions.objects, regions.shown, logits.shape[2], self.aligned)
+            for target, regions in zip(with_masks(targets), chosen, strict=True)
         ]
         return losses | {"loss_mask": self.mask_loss(logits, labels, np.concatenate(goals))}
 
@@ -128,12 +127,12 @@ class MaskRoIHeads(RoIHeads):
     ) -> list[dict]:
         """With masks (D, M, M), probabilities over their boxes."""
         found = super().find(maps, strides, proposals, sizes)
-        logits = to_numpy(self.draw(maps, strides, [one["boxes"] for one in found]).data)
+        boxes = [one["boxes"] for one in found]
+        logits = to_numpy(self.draw(maps, strides, boxes).data)
         labels = np.concatenate([one["labels"] for one in found])
         drawn = F.softmax(logits, dim=1) if self.competing else F.sigmoid(logits)
-        ends = np.cumsum([len(one["labels"]) for one in found])
-        of_images = np.split(drawn[np.arange(len(labels)), self.map_of(labels, logits)], ends[:-1])
-        return [one | {"masks": masks} for one, masks in zip(found, of_images, strict=True)]
+        own = drawn[np.arange(len(labels)), self.map_of(labels, logits)]
+        return [one | {"masks": masks} for one, masks in zip(found, by_image(own, boxes), strict=True)]
 
     def draw(self, maps: Sequence[Any], strides: Strides, boxes: list[np.ndarray]) -> Any:
         """Logits (R, maps, M, M) of the boxes of all images, one after the other."""

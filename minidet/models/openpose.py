@@ -19,7 +19,7 @@ from .. import nn, watch
 from ..backbones.tiny import centred
 from ..boxes.keypoints import cubic_weights
 from ..device import on_device_of, to_numpy
-from .image_batch import ImageBatch, batch_images, detection_targets
+from .image_batch import ImageBatch, batch_images, detection_targets, with_keypoints
 from .people import people_of, spanning_tree
 
 # In pixels of the batch. How far a peak reaches: its height is 1/e so far from the joint (equation 6). Smaller is more
@@ -109,6 +109,7 @@ class OpenPose(nn.Module):
         if not self.training:
             confidence, fields = (to_numpy(x.data) for x in said[self.read_stage])
             return batch.to_original(self.people(confidence, fields, batch))
+        truth = with_keypoints(truth, len(self.tree) + 1)
         goals = [np.stack(part) for part in zip(*(self.goals(one, maps.shape[2:]) for one in truth), strict=True)]
         return stage_losses(said, *goals)
 
@@ -124,7 +125,7 @@ class OpenPose(nn.Module):
 
     def goals(self, target: dict, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What a stage should say of one image: confidence (J, H, W), fields (2 L, H, W); and where, counts (H, W)."""
-        keypoints, stride = keypoints_of(target, len(self.tree) + 1), self.backbone.stride
+        keypoints, stride = target["keypoints"], self.backbone.stride
         labelled = (keypoints[..., 2] > 0).any(axis=1)
         cells = cell_centers(grid, stride)
         counts = np.ones(grid, np.float32)
@@ -133,14 +134,6 @@ class OpenPose(nn.Module):
             counts[inside & (cells[..., 1] >= y1 - 0.5) & (cells[..., 1] <= y2 - 0.5)] = 0
         confidence = confidence_maps(keypoints, cells, self.sigma)
         return confidence, affinity_fields(keypoints, self.tree, cells, self.limb_width), counts
-
-
-def keypoints_of(target: dict, joints: int) -> np.ndarray:
-    """(P, J, 3) of a target; raises ValueError where it has none, or other ones."""
-    shape = target["keypoints"].shape if "keypoints" in target else "none"
-    if shape == "none" or shape[1] != joints:
-        raise ValueError(f"expected keypoints (R, {joints}, 3) to train on, got {shape}")
-    return target["keypoints"]
 
 
 def cell_centers(grid: tuple[int, int], stride: int) -> np.ndarray:

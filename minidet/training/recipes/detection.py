@@ -56,12 +56,7 @@ def sizes(config: dict[str, Any]) -> dict[str, int]:
 
 def augmentation(config: dict[str, Any]) -> Callable[[Sample, np.random.Generator], Sample] | None:
     """Mirrored: the one change that leaves an image as likely as it was (Girshick 2015, section 2.3)."""
-    return mirrored if config["augment"] else None
-
-
-def mirrored(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Every other time; a right hand becomes a left one then, where the data set says so."""
-    return transforms.flip(sample, sample.flip_swap) if rng.random() < 0.5 else sample
+    return transforms.RandomFlip() if config["augment"] else None
 
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:

@@ -21,18 +21,18 @@ DEFAULTS = detection.DEFAULTS | {
 
 def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> FasterRCNN:
     """A Faster R-CNN on the backbone that comes with minidet, with the backbone's weights."""
+    backbone, anchors, options = parts(config)
+    return small_faster_rcnn(backbone, len(classes), anchors, **options)
+
+
+def parts(config: dict[str, Any]) -> tuple[TinyBackbone, np.ndarray, dict[str, Any]]:
+    """The backbone, the anchors, and small_faster_rcnn's other arguments: of each detector that is made of it."""
     anchors = base_anchors(*(numbers(config, key) for key in ("anchor_sizes", "anchor_ratios")))
     backbone = TinyBackbone.pretrained(config["stride"])
-    step = rpn_stride(config, backbone)
-    return small_faster_rcnn(backbone, len(classes), anchors, config["hidden"], step, **detection.sizes(config))
-
-
-def rpn_stride(config: dict[str, Any], backbone: TinyBackbone) -> int:
-    """Cells of the backbone's map from one that the RPN looks at to the next."""
     step, rest = divmod(config["rpn_stride"], backbone.stride)
     if rest or step < 1:
         raise ValueError(f"rpn_stride: expected a multiple of stride, {backbone.stride}, got {config['rpn_stride']}")
-    return step
+    return backbone, anchors, {"hidden": config["hidden"], "rpn_stride": step} | detection.sizes(config)
 
 
 def numbers(config: dict[str, Any], key: str) -> list[float]:

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from minidet.backbones import TinyBackbone
-from minidet.boxes import base_anchors
 from minidet.data.dataset import Dataset
 from minidet.models.faster_rcnn import FasterRCNN
 from minidet.models.keypoint_rcnn import small_keypoint_rcnn
@@ -27,19 +25,9 @@ DEFAULTS = (
 
 def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> FasterRCNN:
     """A Keypoint R-CNN on the backbone that comes with minidet, with the backbone's weights."""
-    anchors = base_anchors(*(faster_rcnn.numbers(config, key) for key in ("anchor_sizes", "anchor_ratios")))
-    backbone = TinyBackbone.pretrained(config["stride"])
-    return small_keypoint_rcnn(
-        backbone,
-        len(classes),
-        len(people.joints_of(config)[0]),
-        anchors,
-        config["keypoint_channels"],
-        config["keypoint_convolutions"],
-        hidden=config["hidden"],
-        rpn_stride=faster_rcnn.rpn_stride(config, backbone),
-        **detection.sizes(config),
-    )
+    backbone, anchors, options = faster_rcnn.parts(config)
+    head = config["keypoint_channels"], config["keypoint_convolutions"]
+    return small_keypoint_rcnn(backbone, len(classes), len(people.joints_of(config)[0]), anchors, *head, **options)
 
 
 def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from minidet.backbones import TinyBackbone
-from minidet.boxes import base_anchors
 from minidet.data.dataset import Dataset
 from minidet.evaluation import evaluate_coco, write_results
 from minidet.evaluation.overlaps import MASKS
@@ -27,19 +25,10 @@ DEFAULTS = faster_rcnn.DEFAULTS | {
 
 def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> FasterRCNN:
     """A Mask R-CNN on the backbone that comes with minidet, with the backbone's weights."""
-    anchors = base_anchors(*(faster_rcnn.numbers(config, key) for key in ("anchor_sizes", "anchor_ratios")))
-    backbone = TinyBackbone.pretrained(config["stride"])
-    options = {key: config[key] for key in ("mlp", "agnostic", "competing", "pooling", "hidden")}
-    return small_mask_rcnn(
-        backbone,
-        len(classes),
-        anchors,
-        config["mask_channels"],
-        config["mask_convolutions"],
-        rpn_stride=faster_rcnn.rpn_stride(config, backbone),
-        **options,
-        **detection.sizes(config),
-    )
+    backbone, anchors, options = faster_rcnn.parts(config)
+    options |= {key: config[key] for key in ("mlp", "agnostic", "competing", "pooling")}
+    head = config["mask_channels"], config["mask_convolutions"]
+    return small_mask_rcnn(backbone, len(classes), anchors, *head, **options)
 
 
 def check(dataset: Dataset, config: dict[str, Any]) -> None:

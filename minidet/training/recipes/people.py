@@ -28,12 +28,12 @@ def joints_of(config: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[int,
 
 def augmentation(config: dict[str, Any]) -> Callable[[Sample, np.random.Generator], Sample]:
     """As of all detectors."""
-    joints = len(joints_of(config)[0])
+    joints, change = len(joints_of(config)[0]), detection.augmentation(config)
 
     def transform(sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.keypoints is None:  # trying the settings: nothing is labelled
             sample = replace(sample, keypoints=np.zeros((len(sample.boxes), joints, 3)))
-        return detection.mirrored(sample, rng) if config["augment"] else sample
+        return sample if change is None else change(sample, rng)
 
     return transform
 

@@ -53,7 +53,7 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
 
 def augmentation(config: dict[str, Any]) -> transforms.Compose | None:
     """As of all detectors, and if wanted canvases, crops and colours (section 2.2)."""
-    steps = [detection.mirrored] if config["augment"] else []
+    steps = [transforms.RandomFlip()] if config["augment"] else []
     if config["crops"]:
         steps = [transforms.RandomColor(), crops.RandomExpand(), crops.RandomCrop(), *steps]
     return transforms.Compose(steps) if steps else None
