@@ -65,8 +65,9 @@ def test_the_same_losses_and_gradients(both):
 
 
 def test_the_same_detections(both):
-    model, other = (one.eval() for one in both)
-    images, _ = scenes()
+    """In float64: in float32 rounding decides which of two boxes that overlap by 0.7 or 0.5, nearly, stays."""
+    model, other = both[0].eval().to(np.float64), both[1].eval().double()
+    images = scenes()[0].astype(np.float64)
     with no_grad(), torch.no_grad():
         ours, theirs = model(minidet.Tensor(images)), other(torch.from_numpy(images))
     for found, expected in zip(ours, theirs, strict=True):
@@ -76,4 +77,4 @@ def test_the_same_detections(both):
         assert len(rows) == len(others) == 100
         # Where two scores are equal but for rounding, the order may be another.
         distances = np.abs(rows[:, None] - others).max(axis=2)
-        assert max(distances.min(axis=0).max(), distances.min(axis=1).max()) < 1e-2
+        assert max(distances.min(axis=0).max(), distances.min(axis=1).max()) < 1e-3
