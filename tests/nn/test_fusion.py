@@ -134,6 +134,16 @@ def test_it_is_taken_only_where_nobody_could_tell(monkeypatch):
             assert not fuses()
 
 
+def test_other_layers_that_somebody_puts_in_are_run_one_after_the_other():
+    """A batch norm that is taken out leaves nothing; the block's children are then in another order."""
+    conv, norm, relu = layers("batch norm", bias=False)
+    block = nn.ConvNormReLU(conv, norm, relu)
+    setattr(block, "1", nn.Sequential())
+    x = Tensor(np.random.default_rng(0).standard_normal((1, 16, 4, 4), np.float32))
+    with no_grad():
+        np.testing.assert_array_equal(block(x).data, relu(conv(x)).data)
+
+
 def test_a_hook_sees_what_it_saw_before():
     conv, norm, relu = layers("batch norm", bias=False)
     x, outputs = Tensor(np.random.default_rng(0).standard_normal((1, 16, 4, 4), np.float32)), []
