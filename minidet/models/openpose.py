@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn, watch
-from ..backbones.tiny import centred
+from ..backbones.tiny import ConvBlock, centred
 from ..boxes.keypoints import cubic_weights
 from ..device import on_device_of, to_numpy
 from .image_batch import ImageBatch, batch_images, detection_targets, with_keypoints
@@ -43,11 +43,8 @@ class OpenPoseStage(nn.Module):
 
 def branch(in_channels: int, channels: int, convolutions: int, outputs: int) -> nn.Sequential:
     """3 x 3 convolutions, then what they found is read at each pixel by a 1 x 1 convolution."""
-    parts: list[nn.Module] = []
-    for number in range(convolutions):
-        convolution = nn.Conv2d(channels if number else in_channels, channels, 3, padding=1, bias=False)
-        parts.append(nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU()))
-    return nn.Sequential(*parts, nn.Conv2d(channels, outputs, 1))
+    blocks = [ConvBlock(channels if number else in_channels, channels) for number in range(convolutions)]
+    return nn.Sequential(*blocks, nn.Conv2d(channels, outputs, 1))
 
 
 class OpenPose(nn.Module):
