@@ -130,8 +130,8 @@ class MaskRoIHeads(RoIHeads):
         boxes = [one["boxes"] for one in found]
         logits = to_numpy(self.draw(maps, strides, boxes).data)
         labels = np.concatenate([one["labels"] for one in found])
-        drawn = F.softmax(logits, dim=1) if self.competing else F.sigmoid(logits)
-        own = drawn[np.arange(len(labels)), self.map_of(labels, logits)]
+        mine = np.arange(len(labels)), self.map_of(labels, logits)
+        own = F.softmax(logits, dim=1)[mine] if self.competing else F.sigmoid(logits[mine])
         return [one | {"masks": masks} for one, masks in zip(found, by_image(own, boxes), strict=True)]
 
     def draw(self, maps: Sequence[Any], strides: Strides, boxes: list[np.ndarray]) -> Any:
