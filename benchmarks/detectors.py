@@ -15,10 +15,18 @@ import numpy as np
 
 from benchmarks.engines import Row
 
-SYSTEMS = {"yolo": "YOLO", "ssd": "SSD", "faster_rcnn": "Faster R-CNN", "mask_rcnn": "Mask R-CNN"}
+SYSTEMS = {
+    "yolo": "YOLO",
+    "yolo_v1": "YOLO v1",
+    "ssd": "SSD",
+    "faster_rcnn": "Faster R-CNN",
+    "mask_rcnn": "Mask R-CNN",
+    "keypoint_rcnn": "Keypoint R-CNN",
+}
 CLASSES = 7
 # Of the weights of the layers that say classes and boxes: as after training scores spread, and boxes move a little.
-SPREAD = {"outputs": 0.5, "classification_head": 0.1, "cls_score": 0.3, "cls_logits": 0.1, "mask_fcn_logits": 0.1}
+SPREAD = {"outputs": 0.5, "classification_head": 0.1, "cls_score": 0.3, "cls_logits": 0.1, "mask_fcn_logits": 0.1,
+          "head.4": 0.1}  # fmt: skip
 
 
 def networks() -> dict[str, Any]:
@@ -63,24 +71,35 @@ def minidet() -> dict[str, Callable]:
 def torch(channels_last: bool) -> dict[str, Callable]:
     import torch
 
-    from benchmarks.torch_detectors import TorchSmallMaskRCNN, TorchSSD, TorchYOLO
+    from benchmarks.torch_detectors import TorchSmallKeypointRCNN, TorchSmallMaskRCNN, TorchSSD, TorchYOLO, TorchYOLOv1
     from benchmarks.torch_faster_rcnn import TorchSmallFasterRCNN, nms
 
     nms(torch.zeros(1, 4), 0.5)  # compiles
     layout = torch.channels_last if channels_last else torch.contiguous_format
     ours = networks()
     shown = torch.from_numpy(image()[None]).contiguous(memory_format=layout)
-    yolo, ssd, two = ours["yolo"], ours["ssd"], ours["faster_rcnn"]
+    yolo, first, ssd, two, people = (ours[name] for name in ("yolo", "yolo_v1", "ssd", "faster_rcnn", "keypoint_rcnn"))
     maps = [np.zeros((1, 1, 128 // step, 128 // step)) for step in ssd.boxes.steps]
-    head = two.rpn.head
-    stages = two.rpn.base_anchors[0], CLASSES, two.roi_heads.box_head.fc7.weight.shape[0], 4, head.stride
+    stages, of_people = (
+        (model.rpn.base_anchors[0], CLASSES, model.roi_heads.box_head.fc7.weight.shape[0], 4, model.rpn.head.stride)
+        for model in (two, people)
+    )
+    joints = people.roi_heads.keypoint_predictor.kps_score_lowres.weight
+    channels_of_joints, number_of_joints = joints.shape[:2]
     channels = len(ours["mask_rcnn"].roi_heads.mask_predictor.conv5_mask.weight)
     models = {
         "yolo": TorchYOLO(yolo.anchors, CLASSES, yolo.outputs.weight.shape[1], yolo.backbone.stride),
+        "yolo_v1": TorchYOLOv1(CLASSES, first.size, first.predictors, first.head[1].weight.shape[0], 16),
         "ssd": TorchSSD(ssd.boxes.over(maps, 128), CLASSES, len(maps), ssd.boxes.counts()[0], 4),
         "faster_rcnn": TorchSmallFasterRCNN(*stages),
         "mask_rcnn": TorchSmallMaskRCNN(
             *stages, channels=channels, convolutions=len(ours["mask_rcnn"].roi_heads.mask_head)
+        ),
+        "keypoint_rcnn": TorchSmallKeypointRCNN(
+            *of_people,
+            joints=number_of_joints,
+            channels=channels_of_joints,
+            convolutions=len(people.roi_heads.keypoint_head) // 2,
         ),
     }
 

@@ -1,4 +1,4 @@
-"""The small YOLO, SSD and Mask R-CNN of the recipes in torch, for detection: rivals in speed.
+"""The small YOLOs, SSD, Mask R-CNN and Keypoint R-CNN of the recipes in torch, for detection: rivals in speed.
 
 The same layers with the same keys and the same rules, written from the papers with none of minidet's code; RoIAlign and
 suppression as in torch_faster_rcnn.py.
@@ -76,6 +76,40 @@ class TorchYOLO(nn.Module):
 def unit(before: int, after: int) -> nn.Sequential:
     convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
     return nn.Sequential(nn.Sequential(convolution, nn.BatchNorm2d(after)), nn.LeakyReLU(0.1, inplace=True))
+
+
+class TorchYOLOv1(nn.Module):
+    """images (N, 3, size, size) -> detections. predictors: boxes of a cell."""
+
+    def __init__(self, num_classes: int, size: int, predictors: int, hidden: int, stride: int) -> None:
+        super().__init__()
+        self.backbone, self.cells, self.predictors, self.size = Backbone(stride), size // stride, predictors, size
+        outputs = self.cells**2 * (5 * predictors + num_classes - 1)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(CHANNELS[-1] * self.cells**2, hidden),
+            nn.LeakyReLU(0.1),
+            nn.Dropout(0.5),
+            nn.Linear(hidden, outputs),
+        )
+
+    def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
+        before = tuple(images.shape[2:])
+        images = F.interpolate(images, (self.size, self.size), mode="bilinear")
+        outputs = self.head(self.backbone(images)).reshape(len(images), self.cells, self.cells, -1)
+        places = outputs[..., : 5 * self.predictors].unflatten(3, (self.predictors, 5))
+        y, x = torch.meshgrid(torch.arange(self.cells), torch.arange(self.cells), indexing="ij")
+        centers = (places[..., :2] + torch.stack([x, y], 2)[:, :, None]) * (self.size / self.cells)
+        halves = places[..., 2:4] ** 2 * (self.size / 2)
+        boxes = clip(torch.cat([centers - halves, centers + halves], 4).reshape(-1, 4), (self.size, self.size))
+        scores = places[..., 4:].clamp(0, 1) * outputs[..., None, 5 * self.predictors :].clamp(0, 1)
+        back = torch.tensor([before[1], before[0]] * 2) / self.size
+        found = []
+        for of_image, its_scores in zip(boxes.reshape(len(images), -1, 4), scores.flatten(1, 3), strict=True):
+            box, label = (its_scores > 0.05).nonzero().T
+            one = suppressed(of_image[box], its_scores[box, label], label, (self.size, self.size), 0.5, 100)
+            found.append(one | {"boxes": one["boxes"] * back})
+        return found
 
 
 class Pyramid(nn.Module):
@@ -172,3 +206,43 @@ def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
             weights.append((1 - (places[:, None] - torch.arange(side)).abs()).clamp(min=0))
         target[spans[0], spans[1]] = weights[0] @ mask @ weights[1].T > 0.5
     return pasted
+
+
+class TorchSmallKeypointRCNN(TorchSmallFasterRCNN):
+    """TorchSmallFasterRCNN whose detections have keypoints (D, joints, 3). channels, convolutions: of their head."""
+
+    def __init__(self, *arguments, joints: int, channels: int, convolutions: int) -> None:
+        super().__init__(*arguments)
+        layers = []
+        for number in range(convolutions):
+            before = channels if number else CHANNELS[-1]
+            layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU(inplace=True)]
+        self.roi_heads.keypoint_head = nn.Sequential(*layers)
+        self.roi_heads.keypoint_predictor = nn.Module()
+        self.roi_heads.keypoint_predictor.kps_score_lowres = nn.ConvTranspose2d(channels, joints, 4, 2, padding=1)
+
+    def forward(self, images: Tensor) -> list[dict]:
+        heard = []
+        hook = self.backbone.register_forward_hook(lambda _, __, features: heard.append(features))
+        found = super().forward(images)
+        hook.remove()
+        boxes = [torch.from_numpy(one["boxes"]) for one in found]
+        regions = roi_align(heard[0], boxes, self.stride, bins=14)
+        maps = self.roi_heads.keypoint_predictor.kps_score_lowres(self.roi_heads.keypoint_head(regions))
+        maps = F.interpolate(maps, scale_factor=2, mode="bilinear")
+        for one, its_maps, its_boxes in zip(found, maps.split([len(these) for these in boxes]), boxes, strict=True):
+            one["keypoints"] = read_joints(its_maps, its_boxes)
+        return found
+
+
+def read_joints(maps: Tensor, boxes: Tensor) -> Tensor:
+    """(D, joints, 3): where each map (D, joints, M, M), resized to its box's pixels, is highest."""
+    joints = torch.ones(len(maps), maps.shape[1], 3)
+    for person, of_person, (x1, y1, x2, y2) in zip(joints, maps, boxes.tolist(), strict=True):
+        width, height = max(x2 - x1, 1), max(y2 - y1, 1)
+        rows, columns = math.ceil(height), math.ceil(width)
+        fine = F.interpolate(of_person[None], (rows, columns), mode="bicubic")[0]
+        best = fine.flatten(1).argmax(1)
+        person[:, 0] = x1 + (best % columns + 0.5) * (width / columns)
+        person[:, 1] = y1 + (best // columns + 0.5) * (height / rows)
+    return joints

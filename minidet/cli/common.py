@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -104,20 +104,24 @@ def check_there(folder: Path) -> None:
         raise ValueError(f"{folder}: there is no such folder; `minidet data make` makes a data set")
 
 
-def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def open_splits(
+    folder: Path, system: Any, settings: Mapping[str, Any], classes: Sequence[str] | None = None
+) -> dict[str, Any]:
     """{"train": Dataset, "val": Dataset, and "test" where it is there}, every image and annotation looked at: what the
-    system cannot learn from ends the command now, and not in the middle of an epoch."""
-    from minidet.data import AnnotationError, find_splits, open_dataset
+    system cannot learn from ends the command now, and not in the middle of an epoch.
+
+    classes: only the objects of these, and for training only images that have any; by default all there are."""
+    from minidet.data import AnnotationError, find_split, find_splits, open_dataset
 
     check_there(folder)
-    found = find_splits(folder)
-    if not {"train", "val"} <= set(found):
+    there = [name for name in SPLITS if find_split(folder, name)]
+    if not {"train", "val"} <= set(there):
         raise ValueError(
-            f"{folder}: expected a data set with the splits train and val, found {', '.join(found) or 'none'}; "
-            "`minidet data make` shows what one looks like"
+            f"{folder}: expected a data set with the splits train and val, found "
+            f"{', '.join(find_splits(folder)) or 'none'}; `minidet data make` shows what one looks like"
         )
     try:
-        splits = {name: open_dataset(folder, name, masks=system.masks) for name in SPLITS if name in found}
+        splits = {name: open_dataset(folder, name, masks=system.masks, joints=system.joints) for name in there}
     except AnnotationError as error:
         error.add_note(
             f"`minidet data check {shlex.quote(str(folder))}` lists what else is wrong, and what may be the cause"
@@ -132,6 +136,8 @@ def open_splits(folder: Path, system: Any, settings: Mapping[str, Any]) -> dict[
                 f"train and {', '.join(split.classes[1:])} in {name}; list them all in {folder / 'classes.txt'}, one a "
                 "line, or in every COCO file"
             )
+    if classes and tuple(classes) != splits["train"].classes[1:]:
+        splits = {name: split.of_classes(classes, empty=name != "train") for name, split in splits.items()}
     for split in splits.values():
         split.verify()
         system.check(split, settings)
@@ -161,21 +167,24 @@ def load_trained(folder: Path, weights: str, device: str = "cpu"):
 
 def default_split(data: Path) -> str:
     """The split that is measured on where the user names none: test, or val if there is no test."""
-    from minidet.data import find_splits
+    from minidet.data import find_split
 
-    return "test" if "test" in find_splits(data) else "val"
+    return "test" if find_split(data, "test") else "val"
 
 
 def open_measured(system: Any, run: Any, data: Path, split: str) -> Any:
-    """The split of a data set that a run is measured on, every image and annotation looked at."""
+    """The split of a data set that a run is measured on, every image and annotation looked at. Of more classes than
+    the run was trained on, the objects of the others do not count."""
     from minidet.data import open_dataset
 
-    dataset = open_dataset(data, split, masks=system.masks)
+    dataset, classes = open_dataset(data, split, masks=system.masks, joints=system.joints), run.config["classes"]
     if len(dataset) == 0:
         raise ValueError(f"{data}: expected images to measure on, found none in the split {split}; add some")
-    if list(dataset.classes) != run.config["classes"]:
+    if set(classes) < set(dataset.classes):
+        dataset = dataset.of_classes(classes[1:])
+    if list(dataset.classes) != classes:
         raise ValueError(
-            f"{data}: expected the classes that {run.folder} was trained on, {', '.join(run.config['classes'][1:])}, "
+            f"{data}: expected the classes that {run.folder} was trained on, {', '.join(classes[1:])}, "
             f"got {', '.join(dataset.classes[1:])}"
         )
     dataset.verify()

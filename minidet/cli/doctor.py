@@ -94,7 +94,7 @@ def overfit(args: argparse.Namespace, device: str) -> int:
     if "augment" in system.defaults:
         overrides.append("augment=false")
     settings = system.configure([*overrides, *system.doctor, *args.set])
-    whole, causes = examine(args.data, args.split, system.masks)
+    whole, causes = examine(args.data, args.split, system)
     if causes:
         print(f"\nill: nothing can be learned from {args.data} as its split {args.split} is annotated now")
         print("\n".join(causes))
@@ -123,13 +123,13 @@ def overfit(args: argparse.Namespace, device: str) -> int:
     return verdict(system, losses, metrics)
 
 
-def examine(data: Path, split: str, masks: bool):
+def examine(data: Path, split: str, system):
     """(data set, what is probably wrong with all of its annotations). Raises the first error that is not explained."""
     from minidet.data import open_dataset
     from minidet.data.diagnose import diagnose
 
     errors: list[ValueError] = []
-    whole = open_dataset(data, split, masks=masks, on_problem=errors.append)
+    whole = open_dataset(data, split, masks=system.masks, joints=system.joints, on_problem=errors.append)
     causes = diagnose(data, split, whole, errors)
     if errors and not causes:
         raise errors[0]

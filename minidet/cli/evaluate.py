@@ -23,6 +23,7 @@ EPILOG = """example:
   minidet eval runs/first
   minidet eval runs/first --data other-scenes --split val --out runs/first-on-others
   minidet eval runs/first/eval-test/detections.json --data scenes
+  minidet eval runs/masks/eval-test/masks.json --kind masks --data scenes
 
 A detector's evaluation has precision-recall curves, confused classes, kinds of errors and the worst of them, and
 detections.json, in COCO's format for results."""
@@ -44,6 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="data set (default: the run's own)")
     parser.add_argument("--split", help="part of the data set (default: test, or val if there is no test)")
     parser.add_argument("--weights", choices=("best", "last"), default="best", help="which weights (default: best)")
+    parser.add_argument(
+        "--kind", choices=("boxes", "masks", "keypoints"), help="what is measured of RESULTS.json (default: boxes)"
+    )
     add_out_option(parser, "RUN/eval-SPLIT, with --data RUN/eval-DIR-SPLIT", "metrics and pictures")
     add_machine_options(parser)
 
@@ -56,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.run_folder.suffix == ".json":
         return evaluate_results(args)
+    if args.kind:
+        raise ValueError(f"--kind: of {args.run_folder}, a run, everything is measured that it detects; leave it out")
     system, trained, model = load_trained(args.run_folder, args.weights, device)
     data = args.data or trained.data
     split = args.split or default_split(data)
@@ -90,19 +96,20 @@ def evaluate_results(args: argparse.Namespace) -> int:
     if args.data is None:
         raise ValueError(f"{args.run_folder}: expected --data DIR, the data set whose objects were to be detected")
     split = args.split or default_split(args.data)
-    dataset = open_dataset(args.data, split, masks=False)
+    kind = args.kind or "boxes"
+    dataset = open_dataset(args.data, split, masks=kind == "masks", joints=kind == "keypoints")
     dataset.verify()
-    predictions = read_results(args.run_folder, dataset, kind="boxes")  # masks and joints may be there, too
+    predictions = read_results(args.run_folder, dataset, kind=kind)
     out = args.out or args.run_folder.with_name(f"{args.run_folder.stem}-eval-{split}")
     claim_folder(out, "eval")
-    metrics = detection.metrics_of(predictions, dataset)
+    metrics = detection.metrics_of(predictions, dataset, kind)
     result = metrics | {"data": str(args.data), "split": split, "images": len(dataset)}
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
-    plots = detection.report(dataset, predictions, dataset.classes, out)
+    plots = detection.report(dataset, predictions, dataset.classes, out) if kind == "boxes" else []
     print(f"{args.run_folder} on {len(dataset)} images of {args.data} ({split}):")
     print(class_map(dataset))
     print_table(metrics)
-    if metrics["map_50"] == 0 and any(len(found["boxes"]) for found in predictions):
+    if metrics.get("map_50") == 0 and any(len(found["boxes"]) for found in predictions):
         print(NOTHING_MATCHES)
     tell_paths(*plots, out / "metrics.json")
     return 0

@@ -41,6 +41,7 @@ example:
   minidet data make scenes --task localization --images 5000        data of your own look like these
   minidet train localizer --data scenes --set epochs=30 --set learning_rate=0.001 --out runs/longer
   minidet train faster_rcnn --data scenes --out runs/detector       COCO, VOC or YOLO folders, images of any size
+  minidet train ssd --data coco --classes "dog,traffic light"       COCO's own folder: annotations, train2017, val2017
   minidet train localizer --out runs/longer --resume        after Ctrl-C, a crash or a power cut
   minidet train localizer --device cuda --out runs/gpu      on a GPU; with --resume on either device"""
 
@@ -52,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, metavar="DIR",
         help="data set (default: generated scenes in OUT/data); with --resume where it lies now, if it was moved",
     )  # fmt: skip
+    parser.add_argument("--classes", metavar="A,B", help="learn these of the data set's classes alone (default: all)")
     add_set_option(parser)
     parser.add_argument("--resume", action="store_true", help="continue the run in OUT where it was stopped")
     add_out_option(parser, "runs/SYSTEM", "everything that is written")
@@ -68,10 +70,13 @@ def run(args: argparse.Namespace) -> int:
     if not args.resume:
         if args.data is not None:
             note_unused(args.set)
-        run, splits = start_run(system, out, args.data, args.seed or 0, args.set, device)
+        if args.classes is not None and args.data is None:
+            raise ValueError("--classes: expected --data DIR with it, the data set whose classes they are")
+        run, splits = start_run(system, out, args.data, args.seed or 0, args.set, device, names_in(args.classes))
         return train_and_tell(system, run, splits, resume=False, device=device)
     started = open_run(out)
     refuse_other_settings(args, system, started)
+    refuse_other_classes(args.classes, started)
     if started.finished:
         print(f"{out}: the run is finished, nothing to resume; `minidet eval {shlex.quote(str(out))}` measures it")
         return 0
@@ -87,8 +92,22 @@ def note_unused(overrides: list[str]) -> None:
             print(f"note: {key} says how many scenes are generated; with --data none are, and all of DIR is used")
 
 
-def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[str], device: str = "cpu"):
-    """(run, splits): a new run in `out`, on the data given or on generated ones. device: "cpu" or "cuda"."""
+def names_in(classes: str | None) -> list[str] | None:
+    """Those that --classes lists."""
+    return None if classes is None else [name.strip() for name in classes.split(",")]
+
+
+def start_run(
+    system,
+    out: Path,
+    data: Path | None,
+    seed: int,
+    overrides: list[str],
+    device: str = "cpu",
+    classes: list[str] | None = None,
+):
+    """(run, splits): a new run in `out`, on the data given or on generated ones. device: "cpu" or "cuda"; classes: as
+    in open_splits."""
     import minidet_kernels
     from minidet.training import create_run
     from minidet.training.run import check_free, claim_run_folder
@@ -101,7 +120,7 @@ def start_run(system, out: Path, data: Path | None, seed: int, overrides: list[s
     if data is None:
         claim_run_folder(out)
         data = make_training_data(out / "data", system, settings)
-    splits = open_splits(data, system, settings)
+    splits = open_splits(data, system, settings, classes)
     config = {
         "system": system.name,
         "data": place_of(data, out),
@@ -136,7 +155,7 @@ def reopen_splits(system, run, data: Path | None = None):
     data, digests = (data if moved else run.data), run.config.get("digests", {})
     if moved and not digests:
         raise ValueError(f"{run.folder}: the run trains on {run.data}, got --data {data}; leave it out")
-    splits = open_splits(data, system, run.config["settings"])
+    splits = open_splits(data, system, run.config["settings"], run.config["classes"][1:])
     for name, digest in digests.items():
         if name not in splits or splits[name].digest() != digest:
             raise ValueError(
@@ -170,6 +189,13 @@ def refuse_other_settings(args: argparse.Namespace, system, run) -> None:
                 f"{run.folder}: the run has {key}={settings.get(key)}, got {wanted[key]}; leave it out or start a new "
                 "run"
             )
+
+
+def refuse_other_classes(classes: str | None, run) -> None:
+    """A resumed run goes on with the classes that it began with."""
+    if classes is not None and names_in(classes) != run.config["classes"][1:]:
+        told = ",".join(run.config["classes"][1:])
+        raise ValueError(f"{run.folder}: the run has the classes {told}, got --classes {classes}; leave it out")
 
 
 def train_and_tell(system, run, splits, resume: bool, device: str) -> int:

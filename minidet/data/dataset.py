@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from minidet.data.formats.lsp import read_lsp
 from minidet.data.formats.mpii import SPLITS as MPII_SPLITS
 from minidet.data.formats.mpii import read_mpii
 from minidet.data.formats.record import (
+    BACKGROUND,
     Annotations,
     OnProblem,
     Record,
@@ -163,6 +165,30 @@ class Dataset:
         part.records = [self.records[int(index)] for index in indices]
         return part
 
+    def of_classes(self, names: Sequence[str], empty: bool = True) -> "Dataset":
+        """The objects of some classes, which have the labels 1, 2, ... in the given order, as a data set of its own;
+        the cache of images is shared.
+
+        empty: keep the images without any of them, too. A measurement needs them, because what is detected there is
+        wrong; a training on a few of COCO's 80 classes would see little else.
+        Raises ValueError for names that are no classes of the data set, or twice, and for none at all.
+        """
+        names, known = tuple(names), self.classes[1:]
+        if not names or len(set(names)) < len(names) or not set(names) <= set(known):
+            raise ValueError(f"expected some of the classes {', '.join(known)}, each once, got {', '.join(names)}")
+        old = np.array([self.classes.index(name) for name in names])
+        new = np.zeros(len(self.classes), np.int64)
+        new[old] = np.arange(1, len(names) + 1)
+        part = copy.copy(self)
+        part.classes = (BACKGROUND, *names)
+        part.category_ids = self.category_ids and tuple(self.category_ids[label - 1] for label in old)
+        part.records = [record.select(new[record.labels] > 0) for record in self.records]
+        for record in part.records:
+            record.labels = new[record.labels]
+        if not empty:
+            part.records = [record for record in part.records if len(record.labels)]
+        return part
+
     def digest(self) -> str:
         """SHA-256 over the classes, every annotation and every image file: equal for equal data, wherever they lie.
         Proposals do not count: they are made from the images."""
@@ -250,8 +276,12 @@ def open_dataset(
     on_problem: OnProblem = raise_problem,
     cache_bytes: int = CACHE_BYTES,
     max_pixels: int = MAX_PIXELS,
+    joints: bool = False,
 ) -> Dataset:
     """Open one split of a data set folder. Annotations are read and checked now, images when asked for.
+
+    split: its name. COCO's have a year behind it, which may be left out: "train" opens train2017 where there is no
+    train, of several years the latest.
 
     format: one of FORMATS, or None for the first whose files are there:
       coco            annotations/instances_SPLIT.json, images in images/SPLIT/ or SPLIT/
@@ -264,6 +294,7 @@ def open_dataset(
       cub             train_test_split.txt, images.txt, image_class_labels.txt, bounding_boxes.txt, classes.txt, images/
                       of CUB-200-2011 (splits train and test); segmentations/ if it is there
     masks: paint the annotated masks into every sample; False saves the time.
+    joints: where COCO has both, read person_keypoints and not instances, which know no joints.
     on_problem: called with every AnnotationError. It raises by default; if it returns, the faulty annotation is left
     out, so `on_problem=lambda e: print(e)` opens a data set with known faults.
     Raises FileNotFoundError naming what was looked for when nothing fits.
@@ -273,8 +304,9 @@ def open_dataset(
         raise ValueError(f"open_dataset: expected format {', '.join(FORMATS)} or None, got {format!r}")
     if not split or "/" in split or "\\" in split or split in (".", ".."):
         raise ValueError(f"open_dataset: expected the name of a split such as 'train', got {split!r}")
-    looked_for: list[str] = []
-    for name in FORMATS if format is None else (format,):
+    split, looked_for = find_split(folder, split) or split, []
+    formats = sorted(FORMATS, key=lambda name: name != "coco-keypoints") if joints else FORMATS
+    for name in formats if format is None else (format,):
         annotations = _READERS[name](folder, split, on_problem, looked_for)
         if annotations is not None:
             swap = None if _sides_are_colored(folder) else SWAPS.get(annotations.joint_names)
@@ -301,6 +333,13 @@ def find_splits(folder: Path | str) -> list[str]:
         names |= CUB_SPLITS.keys()
     order = {"train": 0, "val": 1, "test": 2}
     return sorted(names, key=lambda name: (order.get(name, 3), name))
+
+
+def find_split(folder: Path | str, name: str) -> str | None:
+    """The split of that name; where there is none, the latest of that name and a year, as COCO's train2017; or None."""
+    found = find_splits(folder)
+    years = [split for split in found if re.fullmatch(rf"{re.escape(name)}\d{{4}}", split)]
+    return name if name in found else max(years, default=None)
 
 
 def list_images(folder: Path) -> list[Path]:

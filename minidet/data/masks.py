@@ -1,6 +1,8 @@
 """Masks as COCO stores them: run lengths down the columns, as numbers or packed into text, and polygons."""
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ def mask_to_counts(mask: np.ndarray) -> list[int]:
     return np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
 
 
-def counts_to_mask(counts: list[int], height: int, width: int) -> np.ndarray:
+def counts_to_mask(counts: Sequence[int], height: int, width: int) -> np.ndarray:
     """The inverse of mask_to_counts: (height, width) bool. The counts must add up to height * width."""
     lengths = np.asarray(counts, dtype=np.int64)
     if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != height * width:
@@ -57,6 +59,36 @@ def pack_counts(counts: Sequence[int]) -> str:
             characters.append(chr(48 + bits + 32))
         characters.append(chr(48 + bits))
     return "".join(characters)
+
+
+class RunLengths:
+    """The N masks of an image, (N, H, W) bool, kept as run lengths: of things, a hundredth of what their pixels take.
+
+    `np.asarray` paints them all; an index paints one; booleans or a slice give a RunLengths of some.
+    """
+
+    def __init__(self, masks: np.ndarray) -> None:
+        self.counts, self.size = [np.array(mask_to_counts(mask), np.int32) for mask in masks], masks.shape[1:]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.counts), *self.size
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, which: Any) -> Any:
+        if isinstance(which, int | np.integer):
+            return counts_to_mask(self.counts[which], *self.size)
+        some = copy.copy(self)
+        some.counts = [self.counts[place] for place in np.arange(len(self))[which]]
+        return some
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        masks = np.zeros(self.shape, bool if dtype is None else dtype)
+        for mask, counts in zip(masks, self.counts, strict=True):
+            mask[:] = counts_to_mask(counts, *self.size)
+        return masks
 
 
 def polygons_to_mask(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The detections and the true objects of many images in one row, those of one class and image beside each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ def group(
     scores = found.column("scores")
     found.refuse(np.isnan(scores), "scores", "numbers", scores)
     if kind == MASKS:
-        _check_masks(found["masks"], true["masks"])
+        _check_masks(found.arrays("masks"), true.arrays("masks"))
     keys, true_keys = found.keys(by_label), true.keys(by_label)
     order, true_order = np.lexsort((-scores, keys)), np.argsort(true_keys, kind="stable")
     keys, true_keys = keys[order], true_keys[true_order]
@@ -153,9 +153,9 @@ class Columns:
         self.refuse(outside, "labels", f"whole numbers from 1 to num_classes = {classes}", labels)
         self.labels = labels.astype(np.int64) - 1
 
-    def __getitem__(self, key: str) -> list[np.ndarray]:
-        """One array an image, as they were given. Those of no rows may have any shape."""
-        arrays = []
+    def arrays(self, key: str) -> Iterator[np.ndarray]:
+        """One array an image, as they were given. Those of no rows may have any shape. One after the other: masks that
+        are kept as run lengths have to be painted, and all together would fill the memory."""
         for number, (image, count) in enumerate(zip(self._images, self._counts, strict=True)):
             if key not in image:
                 raise ValueError(f"expected {key!r} in {self.name}[{number}], got {', '.join(image)}")
@@ -164,8 +164,7 @@ class Columns:
                 raise ValueError(
                     f"expected {count} {key} in {self.name}[{number}], as many as labels, got {array.shape}"
                 )
-            arrays.append(array)
-        return arrays
+            yield array
 
     def column(
         self, key: str, shape: tuple[int, ...] = (), dtype: type = np.float64, default: np.ndarray | None = None
@@ -173,7 +172,7 @@ class Columns:
         """(n, *shape) of all images; `default` where no image has the key."""
         if default is not None and not any(key in image for image in self._images):
             return default
-        arrays = self[key]
+        arrays = list(self.arrays(key))
         for number, array in enumerate(arrays):
             if len(array) and array.shape[1:] != shape:
                 expected = (len(array), *shape)
@@ -205,9 +204,9 @@ class Columns:
 def _shapes(columns: Columns, kind: str) -> Shapes:
     if kind == BOXES:
         return columns.boxes()
-    arrays = columns[kind]
     if kind == MASKS:
-        return [mask for array in arrays if len(array) for mask in packed(array)]
+        return [mask for array in columns.arrays(kind) if len(array) for mask in packed(array)]
+    arrays = list(columns.arrays(kind))
     numbers = 3 if columns.name == "targets" else 2  # nobody asks for the visibility of detected joints
     joints = next((array.shape[1] for array in arrays if array.ndim == 3), 0)
     for number, array in enumerate(arrays):
@@ -221,7 +220,7 @@ def _shapes(columns: Columns, kind: str) -> Shapes:
     return keypoints
 
 
-def _check_masks(predicted: list[np.ndarray], true: list[np.ndarray]) -> None:
+def _check_masks(predicted: Iterator[np.ndarray], true: Iterator[np.ndarray]) -> None:
     """Of bool, and of one size in each image."""
     for number, (masks, others) in enumerate(zip(predicted, true, strict=True)):
         for array in (masks, others):

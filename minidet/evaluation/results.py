@@ -152,7 +152,7 @@ def _field(entry: Any, key: str, where: str) -> Any:
     if not isinstance(entry, dict):
         raise AnnotationError(f"{where}: expected a JSON object, got {_short(entry)}")
     if key not in entry:
-        raise AnnotationError(f"{where}.{key}: expected this field, as in the other entries, but it is missing")
+        raise AnnotationError(f"{where}.{key}: expected this field, got none; are they results of another kind?")
     return entry[key]
 
 

@@ -92,6 +92,7 @@ class System:
                                                writes plots of an evaluation into the folder -> their paths
     predict_note: what `minidet predict` says first, where pictures have to be prepared
     masks: whether the model looks at the data set's masks; painting them takes time
+    joints: whether it looks at people's joints, which COCO has in files of their own
     score_drawn: what a detection must score to be drawn, and told of by `minidet predict`; metrics and files take all
     metric: the one of evaluate's metrics by which the best weights are chosen; larger is better
     metrics_note: what their names do not say, printed under them
@@ -116,6 +117,7 @@ class System:
     task: str = "localization"
     predict_note: str = ""
     masks: bool = False
+    joints: bool = False
     score_drawn: float = 0.0
     metric: str = "mean_iou"
     metrics_note: str = ""

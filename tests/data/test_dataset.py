@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from minidet.data.check import check_dataset
-from minidet.data.dataset import Dataset, find_splits, open_dataset
+from minidet.data.dataset import Dataset, find_split, find_splits, open_dataset
 from minidet.data.files import AnnotationError
 from minidet.data.formats.voc import write_voc
 from minidet.data.formats.yolo import write_yolo
@@ -115,6 +115,14 @@ def test_the_layout_of_coco_2017_opens(tmp_path, coco_tables):
     assert dataset.category_ids == (0, 18, 90)
     assert dataset[1].labels.tolist() == [3, 2]
     assert find_splits(tmp_path) == ["train2017"]
+    assert open_dataset(tmp_path, "train").records[0].path == tmp_path / "train2017" / "000000.png"
+    (tmp_path / "annotations" / "instances_train2014.json").write_text(json.dumps(coco_tables))
+    (tmp_path / "annotations" / "instances_train20177.json").write_text(json.dumps(coco_tables))
+    assert find_split(tmp_path, "train") == "train2017"
+    assert find_split(tmp_path, "train2014") == "train2014"
+    assert find_split(tmp_path, "val") is None
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(coco_tables))
+    assert find_split(tmp_path, "train") == "train"
 
 
 def test_the_layout_of_voc_opens(tmp_path, records):
@@ -218,6 +226,40 @@ def test_a_subset_holds_the_chosen_samples_in_their_order(tmp_path, coco_tables,
     assert [part[0].name, part[1].name] == [dataset[1].name, dataset[0].name]
     assert len(dataset.subset(np.array([1]))) == 1
     assert part.classes == dataset.classes
+
+
+def test_some_classes_have_new_labels_and_all_that_is_said_of_their_objects(tmp_path, coco_tables, write_coco_tables):
+    coco_tables["annotations"][2]["segmentation"] = [[10, 10, 15, 10, 15, 15]]
+    write_coco_tables(coco_tables)
+    whole = open_dataset(tmp_path, "train")  # 1 thing, 2 dog, 3 toothbrush; a crowd of things; a toothbrush and a dog
+    part = whole.of_classes(["dog", "thing"])
+    assert part.classes == ("__background__", "dog", "thing")
+    assert part.category_ids == (18, 0)
+    crowd, dog = part[0], part[1]
+    assert crowd.labels.tolist() == [2]
+    assert crowd.iscrowd.tolist() == [True]
+    assert crowd.areas.tolist() == [9]
+    assert dog.labels.tolist() == [1]
+    assert dog.boxes.tolist() == [[10, 10, 15, 15]]
+    assert dog.masks.sum() == whole[1].masks[1].sum() > 0
+    assert whole[1].labels.tolist() == [3, 2]  # as before
+    brushes = whole.of_classes(["toothbrush"])
+    assert [len(sample.boxes) for sample in brushes] == [0, 1]
+    assert brushes[1].masks is None
+    assert [sample.name for sample in whole.of_classes(["toothbrush"], empty=False)] == ["000001.png"]
+
+
+@pytest.mark.parametrize("names", [[], ["dog", "dog"], ["cat"], ["__background__"]])
+def test_classes_that_cannot_be_chosen_are_refused(names, tmp_path, coco_tables, write_coco_tables):
+    write_coco_tables(coco_tables)
+    with pytest.raises(ValueError, match="expected some of the classes thing, dog, toothbrush, each once, got"):
+        open_dataset(tmp_path, "train").of_classes(names)
+
+
+def test_people_that_are_chosen_keep_their_joints(pose):
+    whole = open_dataset(pose, "train")
+    part = whole.of_classes(["person"])
+    np.testing.assert_array_equal(part[0].keypoints, whole[0].keypoints)
 
 
 def test_a_subset_shares_the_room_of_its_data_sets_cache(detection, monkeypatch):

@@ -18,7 +18,7 @@ from minidet.data.formats.record import Annotations
 from minidet.data.formats.voc import read_voc, write_voc
 from minidet.data.formats.yolo import read_classes, read_yolo, write_yolo
 from minidet.data.joints import LSP_JOINTS
-from minidet.data.masks import counts_to_mask, mask_to_counts, polygons_to_mask, unpack_counts
+from minidet.data.masks import RunLengths, counts_to_mask, mask_to_counts, polygons_to_mask, unpack_counts
 
 # pycocotools 2.0 converts its masks in a way that NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -92,6 +92,22 @@ def test_run_lengths_are_pycocotools_run_lengths(mask):
         coco_mask.decode(coco_mask.frPyObjects({"size": list(mask.shape), "counts": counts}, *mask.shape)), mask
     )
     np.testing.assert_array_equal(counts_to_mask(counts, *mask.shape), mask)
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(0, 4), st.integers(1, 12), st.integers(1, 12))), st.data())
+def test_masks_kept_as_run_lengths_are_the_masks(masks, data):
+    kept = RunLengths(masks)
+    assert kept.shape == masks.shape
+    assert len(kept) == len(masks)
+    np.testing.assert_array_equal(np.asarray(kept), masks)
+    assert np.asarray(kept).dtype == bool
+    assert np.asarray(kept, np.uint8).dtype == np.uint8
+    some = data.draw(hnp.arrays(bool, len(masks)))
+    for which in (some, slice(1, None), np.flatnonzero(some)[::-1]):
+        np.testing.assert_array_equal(np.asarray(kept[which]), masks[which])
+    assert len(list(kept)) == len(masks)
+    for mask, painted in zip(masks, kept, strict=True):
+        np.testing.assert_array_equal(painted, mask)
 
 
 def test_long_and_shrinking_run_lengths_are_unpacked():

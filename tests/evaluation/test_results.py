@@ -172,7 +172,7 @@ BOX, MASK = [1, 2, 3, 4], {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
         ({"bbox": [1, 2, 3, float("inf")]}, r"entry 1.bbox: expected a finite number, got inf"),
         ({"bbox": [1, 2, 3, 10**400]}, r"entry 1.bbox: expected a finite number, got 1000"),
         ({"bbox": {"x": 1}}, r"entry 1.bbox: expected x, y, width, height, got \{'x': 1\}"),
-        ({}, r"entry 1.bbox: expected this field, as in the other entries, but it is missing"),
+        ({}, r"entry 1.bbox: expected this field, got none; are they results of another kind\?"),
         ({"segmentation": MASK | {"size": [WIDTH, HEIGHT]}}, r"segmentation.size: .*\[20, 30\], got \[30, 20\]"),
         ({"segmentation": MASK | {"counts": [5]}}, r"entry 1.segmentation.counts: .*add up to 20 x 30 = 600"),
         ({"segmentation": MASK | {"counts": [-1, 601]}}, r"entry 1.segmentation.counts: .*whole numbers >= 0"),

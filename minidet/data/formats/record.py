@@ -1,7 +1,9 @@
 """What every reader returns for one image, and the checks that all readers share."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,16 @@ class Record:
     proposals: np.ndarray | None = None
     segmentations: list | None = None
     image_id: int | str | None = None
+
+    def select(self, kept: np.ndarray) -> "Record":
+        """A record of some of the objects. kept: (R,) bool."""
+        part = copy.copy(self)
+        for name in ("boxes", "labels", "iscrowd", "difficult", "areas", "keypoints", "head_boxes"):
+            array = getattr(self, name)
+            setattr(part, name, None if array is None else array[kept])
+        if self.segmentations is not None:
+            part.segmentations = list(compress(self.segmentations, kept))
+        return part
 
 
 @dataclass

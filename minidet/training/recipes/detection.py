@@ -11,6 +11,7 @@ from minidet import no_grad
 from minidet.data import transforms
 from minidet.data.dataset import Dataset, Sample
 from minidet.data.loader import collate_list
+from minidet.data.masks import RunLengths
 from minidet.drawing import (
     draw_boxes,
     draw_confusion,
@@ -30,6 +31,7 @@ from minidet.evaluation import (
     worst_errors,
     write_results,
 )
+from minidet.evaluation.overlaps import BOXES, KEYPOINTS, MASKS
 from minidet.evaluation.results import ids_of
 from minidet.training.step import as_tensors
 from minidet.training.system import System
@@ -70,8 +72,9 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
 
 
 def predict(model: Any, samples: Sequence[Sample], batch_size: int = 8) -> list[dict]:
-    """boxes (D, 4) in the sample's pixels, labels (D,) and scores (D,), best first, of each sample. The model is
-    given the images, and their proposals where there are any; it is left in evaluation mode."""
+    """boxes (D, 4) in the sample's pixels, labels (D,) and scores (D,), best first, of each sample, and masks as
+    RunLengths from a model that draws them. The model is given the images, and their proposals where there are any; it
+    is left in evaluation mode."""
     model.eval()
     predictions = []
     for start in range(0, len(samples), batch_size):
@@ -80,22 +83,32 @@ def predict(model: Any, samples: Sequence[Sample], batch_size: int = 8) -> list[
         images = collate_list(these, np.array(indices)).images
         proposals = [{} if sample.proposals is None else {"proposals": sample.proposals} for sample in these]
         with no_grad():
-            predictions += model(as_tensors(images, model.device), proposals)
+            found = model(as_tensors(images, model.device), proposals)
+        predictions += [one | {"masks": RunLengths(one["masks"])} if "masks" in one else one for one in found]
     return predictions
 
 
-def metrics_of(predictions: list[dict], dataset: Dataset) -> dict[str, float]:
-    """COCO's metrics of predictions for a data set, -1 where there is nothing to measure."""
-    measured = evaluate_coco(predictions, targets_of(dataset), len(dataset.classes) - 1)
-    return {name: measured[name] for name in METRICS}
+def metrics_of(predictions: list[dict], dataset: Dataset, kind: str = BOXES) -> dict[str, float]:
+    """COCO's metrics of predictions for a data set, -1 where there is nothing to measure. Those of masks and keypoints
+    say so in their names, and are fewer."""
+    measured = evaluate_coco(predictions, targets_of(dataset, kind), len(dataset.classes) - 1, kind)
+    if kind == BOXES:
+        return {name: measured[name] for name in METRICS}
+    return {f"{kind.removesuffix('s')}_{name}": measured[name] for name in ("map", "map_50", "map_75")}
 
 
-def targets_of(dataset: Dataset) -> list[dict]:
+def targets_of(dataset: Dataset, kind: str = BOXES) -> list[dict]:
     """The truth as evaluate_coco wants it."""
-    return [
+    targets = [
         {"boxes": record.boxes, "labels": record.labels, "iscrowd": record.iscrowd, "areas": record.areas}
         for record in dataset.records
     ]
+    for index, target in enumerate(targets):
+        if kind == MASKS:
+            target["masks"] = RunLengths(dataset[index].masks)
+        elif kind == KEYPOINTS:
+            target["keypoints"] = dataset.records[index].keypoints
+    return targets
 
 
 def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from minidet.data.dataset import Dataset
+from minidet.evaluation.overlaps import KEYPOINTS
 from minidet.models.faster_rcnn import FasterRCNN
 from minidet.models.keypoint_rcnn import small_keypoint_rcnn
 from minidet.training.recipes import detection, faster_rcnn, people
@@ -33,7 +34,7 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
 def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
     """COCO's metrics of boxes and keypoints, and the predictions."""
     metrics, predictions = detection.evaluate(model, dataset, batch_size)
-    return metrics | people.metrics_of(predictions, dataset), predictions
+    return metrics | detection.metrics_of(predictions, dataset, KEYPOINTS), predictions
 
 
 def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
@@ -51,6 +52,7 @@ SYSTEM = detection.detector(
     draw=people.draw,
     report=report,
     task="people",
+    joints=True,
     metric="keypoint_map",
     metrics_note=people.METRICS_NOTE,
     doctor=("epochs=300", "learning_rate=0.002"),

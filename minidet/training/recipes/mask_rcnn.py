@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minidet.data.dataset import Dataset
-from minidet.evaluation import evaluate_coco, write_results
+from minidet.evaluation import write_results
 from minidet.evaluation.overlaps import MASKS
 from minidet.evaluation.results import ids_of
 from minidet.models.faster_rcnn import FasterRCNN
@@ -46,9 +46,7 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
 def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
     """COCO's metrics of boxes and masks, and the predictions."""
     metrics, predictions = detection.evaluate(model, dataset, batch_size)
-    targets = [target | {"masks": dataset[i].masks} for i, target in enumerate(detection.targets_of(dataset))]
-    of_masks = evaluate_coco(predictions, targets, len(dataset.classes) - 1, kind=MASKS)
-    return metrics | {f"mask_{name}": of_masks[name] for name in ("map", "map_50", "map_75")}, predictions
+    return metrics | detection.metrics_of(predictions, dataset, MASKS), predictions
 
 
 def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from minidet.backbones import TinyBackbone
 from minidet.data.dataset import Dataset
+from minidet.evaluation.overlaps import KEYPOINTS
 from minidet.models.openpose import LIMB_WIDTH, SIGMA, OpenPose
 from minidet.training.recipes import detection, people
 
@@ -39,7 +40,7 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
 def evaluate(model: OpenPose, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
     """COCO's metrics of keypoints, and the predictions."""
     predictions = detection.predict(model, dataset, batch_size)
-    return people.metrics_of(predictions, dataset), predictions
+    return detection.metrics_of(predictions, dataset, KEYPOINTS), predictions
 
 
 SYSTEM = detection.detector(
@@ -51,6 +52,7 @@ SYSTEM = detection.detector(
     draw=people.draw,
     report=people.write_keypoints,
     task="people",
+    joints=True,
     metric="keypoint_map",
     metrics_note=people.METRICS_NOTE,
     doctor=("epochs=300", "learning_rate=0.002"),

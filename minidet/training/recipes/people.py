@@ -10,7 +10,7 @@ import numpy as np
 from minidet.data.dataset import Dataset, Sample
 from minidet.data.joints import JOINTS, NOT_LABELLED, VISIBLE
 from minidet.drawing import draw_skeleton, grid
-from minidet.evaluation import evaluate_coco, write_results
+from minidet.evaluation import write_results
 from minidet.evaluation.overlaps import KEYPOINTS
 from minidet.evaluation.results import ids_of
 from minidet.training.recipes import detection
@@ -52,16 +52,6 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
             )
     if not any((record.keypoints[..., 2] > NOT_LABELLED).any() for record in dataset.records):
         raise ValueError(f"{dataset.records[0].path.parent}: expected labelled joints, got none in any image")
-
-
-def metrics_of(predictions: list[dict], dataset: Dataset) -> dict[str, float]:
-    """COCO's metrics of keypoints, by object keypoint similarity."""
-    targets = [
-        target | {"keypoints": record.keypoints}
-        for target, record in zip(detection.targets_of(dataset), dataset.records, strict=True)
-    ]
-    measured = evaluate_coco(predictions, targets, len(dataset.classes) - 1, kind=KEYPOINTS)
-    return {f"keypoint_{name}": measured[name] for name in ("map", "map_50", "map_75")}
 
 
 def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:

@@ -298,6 +298,7 @@ SYSTEM = System(
     predict=predict,
     start=start,
     task="pose",
+    joints=True,
     predict_note="DeepPose finds no people: the whole picture is taken as a person's box, so cut it to one person",
     metric="pdj_20",  # PCKh@0.5 hardly moves in the last epochs, while joints are still hit closer
     metrics_note="mean_error is in pixels of the network's input, which has input_size a side, 64 by default",

@@ -12,6 +12,8 @@ from minidet.models.yolo import YOLO
 from minidet.random import generator
 from minidet.training.recipes import detection
 
+MOST_SIZES = 50_000  # boxes that anchors are made of, drawn by chance from more: COCO's 860,000 would take minutes
+
 DEFAULTS = detection.DEFAULTS | {
     "epochs": 5,
     "stride": 4,  # pixels a cell; with 8 there are a quarter as many, small objects are one cell and share it
@@ -42,6 +44,8 @@ def start(model: YOLO, config: dict[str, Any], dataset: Any) -> None:
         boxes = record.boxes[~record.iscrowd]
         sizes.append(((boxes[:, 2:] - boxes[:, :2]) * ratio).astype(np.float32))
     sizes = np.concatenate(sizes)
+    if len(sizes) > MOST_SIZES:
+        sizes = generator().choice(sizes, MOST_SIZES, replace=False)
     count = min(len(model.anchors), len(np.unique(sizes, axis=0)))
     if count:  # too few different sizes: some anchors come twice, and the second is never chosen
         found = kmeans_anchors(sizes, count, generator())
