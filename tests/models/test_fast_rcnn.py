@@ -9,7 +9,7 @@ from detector_helpers import TwoConvolutions, larger_heads, scene
 import minidet
 from minidet import nn, no_grad, watch
 from minidet.boxes import inside_crowds
-from minidet.models.fast_rcnn import BOX_WEIGHTS, FastRCNN, RoIHeads, compressed
+from minidet.models.fast_rcnn import BOX_WEIGHTS, FastRCNN, RoIHeads, compressed, in_parts
 from minidet.models.roi_pooling import RoIPooling
 from minidet.random import manual_seed
 
@@ -152,6 +152,39 @@ def test_regions_of_images_that_have_none_are_proposed():
         model([image])
     np.testing.assert_array_equal(shown[0], pixels)
     np.testing.assert_array_equal(heard["roi.boxes"][0], [[4, 4, 30, 30]])
+
+
+@pytest.mark.parametrize("counts", [[7, 0, 5, 1], [0], [0, 0], [4]])
+@pytest.mark.parametrize("most", [1, 4, 100])
+def test_regions_are_looked_at_in_parts(counts, most):
+    rng = np.random.default_rng(0)
+    boxes = [rng.random((count, 4)) for count in counts]
+    parts = list(in_parts(boxes, most))
+    assert len(parts) == max(1, math.ceil(sum(counts) / most))
+    assert all(len(part) == len(counts) and sum(map(len, part)) <= most for part in parts)
+    np.testing.assert_array_equal(np.concatenate([box for part in parts for box in part]), np.concatenate(boxes))
+    for number, of_image in enumerate(boxes):
+        np.testing.assert_array_equal(np.concatenate([part[number] for part in parts]), of_image)
+
+
+def test_the_size_of_the_parts_does_not_change_what_is_found(monkeypatch):
+    rng = np.random.default_rng(0)
+    images = [scene(rng, 40, 40, 0)[0] for _ in range(3)]
+    corners = rng.uniform(0, 28, (3, 20, 2))
+    regions = np.concatenate([corners, corners + rng.uniform(4, 12, (3, 20, 2))], axis=2).astype(np.float32)
+    proposals = [{"proposals": regions[0]}, {"proposals": regions[1, :0]}, {"proposals": regions[2]}]
+    model, found = small_fast_rcnn().eval(), []
+    for most, times in ((100, 1), (7, 6)):
+        monkeypatch.setattr("minidet.models.fast_rcnn.AT_ONCE", most)
+        seen = []
+        with no_grad(), watch.listen(lambda event, seen=seen: seen.append(event.name)):
+            found.append(model(images, proposals))
+        assert seen.count("roi.regions") == times
+    assert len(found[0][0]["boxes"]) > 0
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one["labels"], other["labels"])
+        np.testing.assert_allclose(one["scores"], other["scores"], rtol=1e-5)
+        np.testing.assert_allclose(one["boxes"], other["boxes"], atol=1e-3)
 
 
 @pytest.mark.parametrize("targets", [None, [{}], [{}, {}, {}]])
