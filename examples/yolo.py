@@ -22,7 +22,7 @@ from common.training import QUICK, make_and_open, train_and_tell
 from minidet import Tensor, no_grad, watch
 from minidet.boxes import kmeans_anchors, shape_iou
 from minidet.data.loader import collate_list
-from minidet.drawing import draw_beliefs, draw_boxes, draw_cells, grid, save_png
+from minidet.drawing import draw_boxes, draw_cells, draw_confidences, grid, save_png
 from minidet.evaluation import detection_errors, mean_stage_seconds
 from minidet.training.recipes import detection, faster_rcnn, yolo, yolo_v1
 
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def draw_grids(model: Any, samples: list[Any], classes: tuple[str, ...]) -> np.ndarray:
-    """For each image a row: its grid with each cell's class, all boxes as strong as they are believed in, and the
+    """For each image a row: its grid with each cell's class, all boxes as strong as they are confident, and the
     detections."""
     pictures, heard = [], {}
     images = collate_list(samples, np.arange(len(samples))).images
@@ -78,16 +78,16 @@ def draw_grids(model: Any, samples: list[Any], classes: tuple[str, ...]) -> np.n
     classes_said, predicted = heard["yolo.classes"].data, heard["yolo.predicted"].data
     for n, (sample, one) in enumerate(zip(samples, found, strict=True)):
         labels = classes_said[n].argmax(axis=1) + 1
-        beliefs, boxes = predicted[n, :, :, 4], heard["yolo.boxes"][n] * sample.image.shape[0] / model.size
+        confidences, boxes = predicted[n, :, :, 4], heard["yolo.boxes"][n] * sample.image.shape[0] / model.size
         shown = one["scores"] > detection.SCORE_DRAWN
         pictures += [
-            draw_cells(sample.image, (model.cells, model.cells), labels, beliefs.max(axis=1)),
-            draw_beliefs(
-                sample.image, boxes.reshape(-1, 4), beliefs.reshape(-1), labels.repeat(model.predictors).tolist()
+            draw_cells(sample.image, (model.cells, model.cells), labels, confidences.max(axis=1)),
+            draw_confidences(
+                sample.image, boxes.reshape(-1, 4), confidences.reshape(-1), labels.repeat(model.predictors).tolist()
             ),
             draw_boxes(sample.image, *(one[key][shown] for key in ("boxes", "labels", "scores")), names=classes),
         ]
-    captions = ["each cell's class, as strong as its belief", "all boxes", "detections"] * len(samples)
+    captions = ["each cell's class, as strong as its confidence", "all boxes", "detections"] * len(samples)
     return grid(pictures, columns=3, captions=captions, least_side=360)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SPLITS = ("train", "val", "test")
+MOST_FLAT = 1e-3  # of all boxes may be without an area, and are left out; more are no slips
 DATA_SEED = 0  # of the data set that is made where none is given: published, so that results can be compared
 
 
@@ -43,6 +44,11 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="change a setting; a wrong key lists them all with their defaults",
     )
+
+
+def names_in(classes: str | None) -> list[str] | None:
+    """Those that --classes lists."""
+    return None if classes is None else [name.strip() for name in classes.split(",")]
 
 
 def add_out_option(parser: argparse.ArgumentParser, default: str, what: str) -> None:
@@ -111,17 +117,18 @@ def open_splits(
     system cannot learn from ends the command now, and not in the middle of an epoch.
 
     classes: only the objects of these, and for training only images that have any; by default all there are."""
-    from minidet.data import AnnotationError, find_split, find_splits, open_dataset
+    from minidet.data import AnnotationError, find_split, find_splits
 
     check_there(folder)
     there = [name for name in SPLITS if find_split(folder, name)]
+    refuse_years({find_split(folder, name).removeprefix(name) for name in there}, folder)
     if not {"train", "val"} <= set(there):
         raise ValueError(
             f"{folder}: expected a data set with the splits train and val, found "
             f"{', '.join(find_splits(folder)) or 'none'}; `minidet data make` shows what one looks like"
         )
     try:
-        splits = {name: open_dataset(folder, name, masks=system.masks, joints=system.joints) for name in there}
+        splits = {name: open_split(folder, name, system) for name in there}
     except AnnotationError as error:
         error.add_note(
             f"`minidet data check {shlex.quote(str(folder))}` lists what else is wrong, and what may be the cause"
@@ -136,7 +143,7 @@ def open_splits(
                 f"train and {', '.join(split.classes[1:])} in {name}; list them all in {folder / 'classes.txt'}, one a "
                 "line, or in every COCO file"
             )
-    if classes and tuple(classes) != splits["train"].classes[1:]:
+    if classes:
         splits = {name: split.of_classes(classes, empty=name != "train") for name, split in splits.items()}
     for split in splits.values():
         split.verify()
@@ -147,6 +154,36 @@ def open_splits(
             f"`minidet data check {shlex.quote(str(folder))}` shows what was read"
         )
     return splits
+
+
+def open_split(folder: Path, name: str, system: Any) -> Any:
+    """One split as the system looks at it. A few boxes without an area, of which COCO's own files have two, are left
+    out and told of; more of them, and all else that is wrong, are errors."""
+    from minidet.data import open_dataset
+    from minidet.data.formats.record import BoxError
+
+    flat: list[BoxError] = []
+
+    def keep_flat_boxes(error: ValueError) -> None:
+        if not (isinstance(error, BoxError) and error.flat):
+            raise error
+        flat.append(error)
+
+    dataset = open_dataset(folder, name, masks=system.masks, joints=system.joints, on_problem=keep_flat_boxes)
+    if len(flat) > MOST_FLAT * sum(len(record.boxes) for record in dataset.records):
+        raise flat[0]
+    if flat:
+        print(f"note: boxes without an area are left out, {len(flat)} in {name}; the first is {flat[0]}")
+    return dataset
+
+
+def refuse_years(years: set[str], folder: Path) -> None:
+    """COCO's splits of one year overlap with those of another: what is learned must not be measured."""
+    if len(years) > 1:
+        raise ValueError(
+            f"{folder}: expected splits of one year, got {', '.join(sorted(year or 'none' for year in years))}, which "
+            "may have images in common; put those of one year into a folder of their own"
+        )
 
 
 def load_trained(folder: Path, weights: str, device: str = "cpu"):
@@ -175,18 +212,16 @@ def default_split(data: Path) -> str:
 def open_measured(system: Any, run: Any, data: Path, split: str) -> Any:
     """The split of a data set that a run is measured on, every image and annotation looked at. Of more classes than
     the run was trained on, the objects of the others do not count."""
-    from minidet.data import open_dataset
-
-    dataset, classes = open_dataset(data, split, masks=system.masks, joints=system.joints), run.config["classes"]
+    dataset, classes = open_split(data, split, system), run.config["classes"]
     if len(dataset) == 0:
         raise ValueError(f"{data}: expected images to measure on, found none in the split {split}; add some")
-    if set(classes) < set(dataset.classes):
-        dataset = dataset.of_classes(classes[1:])
-    if list(dataset.classes) != classes:
+    if not set(classes) <= set(dataset.classes):
         raise ValueError(
             f"{data}: expected the classes that {run.folder} was trained on, {', '.join(classes[1:])}, "
             f"got {', '.join(dataset.classes[1:])}"
         )
+    if classes != list(dataset.classes):
+        dataset = dataset.of_classes(classes[1:])
     dataset.verify()
     system.check(dataset, run.config["settings"])
     return dataset

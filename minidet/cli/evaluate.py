@@ -14,6 +14,7 @@ from minidet.cli.common import (
     class_map,
     default_split,
     load_trained,
+    names_in,
     open_measured,
     print_table,
     use_machine,
@@ -32,8 +33,8 @@ SAMPLES_DRAWN = 36
 
 
 NOTHING_MATCHES = (
-    "  (no detection overlaps with an object of its class by half: are the results those of these images, is their\n"
-    "  bbox x, y, width, height in pixels, and are their category_ids the data set's?)"
+    "  (no detection overlaps with an object of its class by half: are the results those of these images, are their\n"
+    "  places in pixels, a bbox x, y, width, height, and are their category_ids the data set's?)"
 )
 
 
@@ -44,10 +45,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="data set (default: the run's own)")
     parser.add_argument("--split", help="part of the data set (default: test, or val if there is no test)")
-    parser.add_argument("--weights", choices=("best", "last"), default="best", help="which weights (default: best)")
+    parser.add_argument("--weights", choices=("best", "last"), help="which weights (default: best)")
     parser.add_argument(
         "--kind", choices=("boxes", "masks", "keypoints"), help="what is measured of RESULTS.json (default: boxes)"
     )
+    parser.add_argument("--classes", metavar="A,B", help="what was looked for in RESULTS.json (default: all classes)")
     add_out_option(parser, "RUN/eval-SPLIT, with --data RUN/eval-DIR-SPLIT", "metrics and pictures")
     add_machine_options(parser)
 
@@ -60,20 +62,22 @@ def run(args: argparse.Namespace) -> int:
 
     if args.run_folder.suffix == ".json":
         return evaluate_results(args)
-    if args.kind:
-        raise ValueError(f"--kind: of {args.run_folder}, a run, everything is measured that it detects; leave it out")
-    system, trained, model = load_trained(args.run_folder, args.weights, device)
+    for option, value in (("--kind", args.kind), ("--classes", args.classes)):
+        if value is not None:
+            raise ValueError(f"{option}: of {args.run_folder}, a run, all that it detects is measured; leave it out")
+    weights = args.weights or "best"
+    system, trained, model = load_trained(args.run_folder, weights, device)
     data = args.data or trained.data
     split = args.split or default_split(data)
     dataset, settings = open_measured(system, trained, data, split), trained.config["settings"]
     others = f"-{data.resolve().name}" if args.data else ""  # so that the run's own evaluation is kept
-    others += "-last" if args.weights == "last" else ""
+    others += "-last" if weights == "last" else ""
     out = args.out or trained.path(f"eval{others}-{split}")
     claim_folder(out, "eval")
     if system.prepare is not None:
         system.prepare(dataset, settings, trained.folder, split)
     metrics, predictions = evaluate(system, model, dataset, settings["batch_size"])
-    result = metrics | {"data": str(data), "split": split, "images": len(dataset), "weights": args.weights}
+    result = metrics | {"data": str(data), "split": split, "images": len(dataset), "weights": weights}
     samples = dataset.subset(range(min(SAMPLES_DRAWN, len(dataset))))
     picture = system.draw(samples, predictions[: len(samples)], dataset.classes)
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
@@ -95,10 +99,15 @@ def evaluate_results(args: argparse.Namespace) -> int:
 
     if args.data is None:
         raise ValueError(f"{args.run_folder}: expected --data DIR, the data set whose objects were to be detected")
+    if args.weights is not None:
+        raise ValueError("--weights: expected a run with it, results have none; leave it out")
     split = args.split or default_split(args.data)
     kind = args.kind or "boxes"
     dataset = open_dataset(args.data, split, masks=kind == "masks", joints=kind == "keypoints")
+    if args.classes is not None:
+        dataset = dataset.of_classes(names_in(args.classes))
     dataset.verify()
+    detection.check_kind(dataset, kind)
     predictions = read_results(args.run_folder, dataset, kind=kind)
     out = args.out or args.run_folder.with_name(f"{args.run_folder.stem}-eval-{split}")
     claim_folder(out, "eval")
@@ -108,8 +117,9 @@ def evaluate_results(args: argparse.Namespace) -> int:
     plots = detection.report(dataset, predictions, dataset.classes, out) if kind == "boxes" else []
     print(f"{args.run_folder} on {len(dataset)} images of {args.data} ({split}):")
     print(class_map(dataset))
-    print_table(metrics)
-    if metrics.get("map_50") == 0 and any(len(found["boxes"]) for found in predictions):
+    print_table(metrics, detection.METRICS_NOTE)
+    (overall,) = (value for name, value in metrics.items() if name.endswith("map_50"))
+    if overall == 0 and any(len(found["labels"]) for found in predictions):
         print(NOTHING_MATCHES)
     tell_paths(*plots, out / "metrics.json")
     return 0

@@ -13,6 +13,7 @@ from minidet.cli.common import (
     check_there,
     class_map,
     make_training_data,
+    names_in,
     open_splits,
     print_table,
     use_machine,
@@ -92,11 +93,6 @@ def note_unused(overrides: list[str]) -> None:
             print(f"note: {key} says how many scenes are generated; with --data none are, and all of DIR is used")
 
 
-def names_in(classes: str | None) -> list[str] | None:
-    """Those that --classes lists."""
-    return None if classes is None else [name.strip() for name in classes.split(",")]
-
-
 def start_run(
     system,
     out: Path,
@@ -128,6 +124,7 @@ def start_run(
         "kernels": minidet_kernels.current(),
         "seed": seed,
         "classes": list(splits["train"].classes),
+        "chosen_classes": classes,
         "settings": settings,
     }
     return create_run(out, config, device), splits
@@ -155,7 +152,7 @@ def reopen_splits(system, run, data: Path | None = None):
     data, digests = (data if moved else run.data), run.config.get("digests", {})
     if moved and not digests:
         raise ValueError(f"{run.folder}: the run trains on {run.data}, got --data {data}; leave it out")
-    splits = open_splits(data, system, run.config["settings"], run.config["classes"][1:])
+    splits = open_splits(data, system, run.config["settings"], run.config.get("chosen_classes"))
     for name, digest in digests.items():
         if name not in splits or splits[name].digest() != digest:
             raise ValueError(

@@ -1,7 +1,8 @@
 """SSD's augmentation (Liu et al. 2016, section 2.2 and the authors' code): parts of the image, and the image as a part.
 
 A crop makes objects larger and cuts some, an expansion makes them smaller; resized to the network's square, both change
-their shape, too. As torchvision's RandomIoUCrop and RandomZoomOut. Coordinates: see transforms.
+their shape, too. Much as torchvision's RandomIoUCrop and RandomZoomOut; the first of these asks for an overlap with an
+object that stays, the authors with any. Coordinates: see transforms.
 """
 
 from dataclasses import dataclass, replace
@@ -24,12 +25,14 @@ MOST_EXPANSION = 4.0  # a canvas's side, in the image's; larger makes smaller ob
 
 def crop(sample: Sample, left: int, top: int, right: int, bottom: int) -> Sample:
     """The part of a sample within these edges, in pixels. Objects whose centre is outside are left out, the others'
-    boxes are cut; proposals stay where a pixel each way is left of them; joints outside become not labelled."""
+    boxes are cut; of crowds and proposals all stay of which a pixel each way is left: what is seen of a crowd is no
+    background. Joints outside become not labelled."""
     edges = np.array([left, top, right, bottom], np.float64)
     corner, far = edges[[0, 1, 0, 1]], edges[[2, 3, 2, 3]]
-    kept = has_centers_inside(sample.boxes, edges)
-    boxes = sample.boxes[kept]
-    cut = np.clip(boxes, corner, far)
+    cut = np.clip(sample.boxes, corner, far)
+    seen = (cut[:, 2:] - cut[:, :2] >= 1).all(axis=1)
+    kept = has_centers_inside(sample.boxes, edges) | (sample.iscrowd & seen)
+    boxes, cut = sample.boxes[kept], cut[kept]
     left_over = (cut[:, 2:] - cut[:, :2]).prod(axis=1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     proposals = sample.proposals
     if proposals is not None:
@@ -90,7 +93,8 @@ class RandomCrop:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         height, width = sample.image.shape[:2]
-        for _ in range(ROUNDS if len(sample.boxes) else 0):
+        objects = sample.boxes[~sample.iscrowd]
+        for _ in range(ROUNDS if len(objects) else 0):
             least = LEAST_IOUS[rng.integers(len(LEAST_IOUS))]
             if least is None:
                 return sample
@@ -101,9 +105,9 @@ class RandomCrop:
                 left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
                 edges = np.array([left, top, left + across, top + down], np.float64)
                 # Of any object, not of all: with several objects none would ever be shown larger.
-                if not has_centers_inside(sample.boxes, edges).any():
+                if not has_centers_inside(objects, edges).any():
                     continue
-                if box_iou(edges[None], sample.boxes).max() >= least:
+                if box_iou(edges[None], objects).max() >= least:
                     return crop(sample, left, top, left + across, top + down)
         return sample
 

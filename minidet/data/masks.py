@@ -11,8 +11,8 @@ FINER = 5  # times, the grid on which outlines are drawn (pycocotools); odd, so 
 
 def mask_to_counts(mask: np.ndarray) -> list[int]:
     """Run lengths of an (H, W) bool mask, column by column: how many 0, how many 1, how many 0, ..."""
-    values = np.concatenate([[False], mask.ravel(order="F"), [True]])  # starts with 0, ends with a change
-    changes = np.flatnonzero(values[1:-1] != values[:-2])
+    values = np.concatenate([[False], mask.ravel(order="F")])  # the first length is one of 0
+    changes = np.flatnonzero(values[1:] != values[:-1])
     return np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
 
 

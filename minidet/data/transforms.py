@@ -18,7 +18,7 @@ from minidet.data.joints import NOT_LABELLED
 
 # A box that is cut by the border stays if this fraction of its area, and LEAST_SIDE pixels each way, are left inside.
 # Higher forgets objects which can still be recognised; lower teaches the network to find slivers. A proposal, which
-# need not show anything, stays by its sides alone.
+# need not show anything, stays by its sides alone; so does a crowd, which is not to be found, but is no background.
 MIN_VISIBLE = 0.3
 LEAST_SIDE = 1.0
 
@@ -146,7 +146,7 @@ def _moved(
     moved, boxes = _moved_boxes(sample.boxes, (height, width), factor, shift)
     sides, sides_before = boxes[:, 2:] - boxes[:, :2], moved[:, 2:] - moved[:, :2]
     left_over = sides.prod(axis=1) / sides_before.prod(axis=1)
-    keep = (left_over >= MIN_VISIBLE) & (sides >= LEAST_SIDE).all(axis=1)
+    keep = ((left_over >= MIN_VISIBLE) | sample.iscrowd) & (sides >= LEAST_SIDE).all(axis=1)
     proposals = sample.proposals
     if proposals is not None:
         _, proposals = _moved_boxes(proposals, (height, width), factor, shift)

@@ -1,7 +1,7 @@
 """Pictures for people: boxes, masks, skeletons and heat maps on images, and many of them on one sheet."""
 
 from minidet.drawing.boxes import draw_boxes, draw_masks, save_png, with_crowds
-from minidet.drawing.cells import draw_beliefs, draw_cells
+from minidet.drawing.cells import draw_cells, draw_confidences
 from minidet.drawing.comparison import draw_comparison, draw_speed_and_accuracy
 from minidet.drawing.detections import draw_confusion, draw_error_counts, draw_precision_recall, draw_worst_errors
 from minidet.drawing.fields import draw_field
@@ -13,10 +13,10 @@ from minidet.drawing.skeletons import draw_pose_errors, draw_skeleton, error_leg
 
 __all__ = [
     "compare_heatmaps",
-    "draw_beliefs",
     "draw_boxes",
     "draw_cells",
     "draw_comparison",
+    "draw_confidences",
     "draw_confusion",
     "draw_error_counts",
     "draw_field",

@@ -1,4 +1,4 @@
-"""A detector's grid on its image: which class each cell says, and what it believes."""
+"""A detector's grid on its image: which class each cell says, and how confident it is."""
 
 from collections.abc import Sequence
 
@@ -46,19 +46,19 @@ def draw_cells(
     return np.array(drawn)
 
 
-def draw_beliefs(
-    image: np.ndarray, boxes: np.ndarray, beliefs: np.ndarray, labels: Sequence[int], factor: float | None = None
+def draw_confidences(
+    image: np.ndarray, boxes: np.ndarray, confidences: np.ndarray, labels: Sequence[int], factor: float | None = None
 ) -> np.ndarray:
-    """All boxes of a grid at once, the thicker the more they are believed in (Redmon et al. 2016, figure 2).
+    """All boxes of a grid at once, the thicker the more confident (Redmon et al. 2016, figure 2).
 
-    boxes (R, 4) in pixels of the image, beliefs (R,) in [0, 1], labels (R,): their colours. Boxes whose lines would be
-    thinner than half a pixel are left out. Returns (factor * H, factor * W, 3) uint8.
+    boxes (R, 4) in pixels of the image, confidences (R,) in [0, 1], labels (R,): their colours. Boxes whose lines would
+    be thinner than half a pixel are left out. Returns (factor * H, factor * W, 3) uint8.
     """
     factor = factor or enlargement(*image.shape[:2])
     picture = enlarge(image, factor)
     draw = ImageDraw.Draw(picture)
-    widths = np.rint(np.clip(beliefs, 0, 1) * THICKEST).astype(int)
-    for index in np.argsort(beliefs, kind="stable"):
+    widths = np.rint(np.clip(confidences, 0, 1) * THICKEST).astype(int)
+    for index in np.argsort(confidences, kind="stable"):
         if widths[index]:
             color = PALETTE[int(labels[index]) % len(PALETTE)]
             draw_rectangle(draw, np.asarray(boxes[index]) * factor, color, width=int(widths[index]))

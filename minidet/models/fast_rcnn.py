@@ -44,9 +44,9 @@ from .roi_pooling import RoIPooling
 # as much as the class loss (section 2.3's normalization, with the numbers that Faster R-CNN's code has for all data).
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
-# Regions that are cut out together in evaluation. Their grids are the largest arrays of all, 50 kB each with 256
-# channels, of which there are some copies on the way. Faster R-CNN's 300 proposals are one part; more would be no
-# faster, and 1000 took 70 MB more in a picture of 600 x 800. Of fewer, each reads all fully connected weights again.
+# Regions that are cut out together in evaluation. Their grids are the largest arrays of all: with 256 channels 50 kB
+# each for a box, 800 kB for a mask, and some copies on the way. Faster R-CNN's 300 proposals are one part; more would
+# be no faster, and 1000 took 70 MB more in a picture of 600 x 800. Each part reads all fully connected weights again.
 AT_ONCE = 300
 
 Strides = Sequence[tuple[int, int]]  # pixels from one cell of each map to the next, down and across

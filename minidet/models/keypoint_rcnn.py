@@ -16,7 +16,7 @@ from .. import functional as F
 from .. import nn, watch
 from ..boxes.keypoints import heatmaps_to_keypoints, keypoints_to_cells
 from ..device import to_numpy
-from .fast_rcnn import ChosenRegions, RoIHeads, Strides, by_image
+from .fast_rcnn import AT_ONCE, ChosenRegions, RoIHeads, Strides, by_image, in_parts
 from .faster_rcnn import FasterRCNN, small_faster_rcnn
 from .image_batch import with_keypoints
 from .mask_rcnn import he_initialized
@@ -82,7 +82,8 @@ class KeypointRoIHeads(RoIHeads):
     ) -> list[dict]:
         found = super().find(maps, strides, proposals, sizes)
         boxes = [one["boxes"] for one in found]
-        logits = to_numpy(self.point(maps, strides, boxes).data)
+        parts = in_parts(boxes, AT_ONCE)
+        logits = np.concatenate([to_numpy(self.point(maps, strides, part).data) for part in parts])
         keypoints, scores = heatmaps_to_keypoints(logits, np.concatenate(boxes))
         of_images = zip(found, by_image(keypoints, boxes), by_image(scores, boxes), strict=True)
         return [one | {"keypoints": joints, "keypoints_scores": heights} for one, joints, heights in of_images]

@@ -20,7 +20,7 @@ from .. import functional as F
 from .. import nn, watch
 from ..boxes import paste_masks
 from ..device import on_device_of, to_numpy
-from .fast_rcnn import ChosenRegions, RoIHeads, Strides, TwoMLPHead, by_image
+from .fast_rcnn import AT_ONCE, ChosenRegions, RoIHeads, Strides, TwoMLPHead, by_image, in_parts
 from .faster_rcnn import FasterRCNN, small_faster_rcnn
 from .image_batch import ImageBatch
 from .roi_pooling import RoIPooling
@@ -128,7 +128,8 @@ class MaskRoIHeads(RoIHeads):
         """With masks (D, M, M), probabilities over their boxes."""
         found = super().find(maps, strides, proposals, sizes)
         boxes = [one["boxes"] for one in found]
-        logits = to_numpy(self.draw(maps, strides, boxes).data)
+        parts = in_parts(boxes, AT_ONCE)
+        logits = np.concatenate([to_numpy(self.draw(maps, strides, part).data) for part in parts])
         labels = np.concatenate([one["labels"] for one in found])
         mine = np.arange(len(labels)), self.map_of(labels, logits)
         own = F.softmax(logits, dim=1)[mine] if self.competing else F.sigmoid(logits[mine])

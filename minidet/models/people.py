@@ -17,7 +17,7 @@ import numpy as np
 # The authors' code: a joint is seen where its map is at least so high; lower finds more joints, and more that are none.
 PEAK = 0.1
 # A line between two joints is looked at in so many places, at each of which the field has to point along it by at least
-# AGREEMENT, at this part of them: the limb may be hidden in between, but not mostly.
+# AGREEMENT, at more than this part of them: the limb may be hidden in between, but not mostly.
 SAMPLES, AGREEMENT, AGREEING = 10, 0.05, 0.8
 # Fewer joints, or a lower mean of what speaks for them, are no person.
 LEAST_JOINTS, LEAST_SCORE = 4, 0.4
@@ -62,7 +62,7 @@ def score_pairs(field: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.
     columns, rows = np.rint(first[:, None] + steps * between).astype(np.int64).transpose(3, 0, 1, 2)  # (s, a, b) each
     along = (field[:, rows, columns] * directions.transpose(2, 0, 1)[:, None]).sum(axis=0)  # (s, a, b)
     scores = along.mean(axis=0) + np.minimum(field.shape[1] / (2 * np.maximum(lengths, 1e-9)) - 1, 0)
-    agreeing = (along > AGREEMENT).mean(axis=0) >= AGREEING
+    agreeing = (along > AGREEMENT).mean(axis=0) > AGREEING
     return np.where(agreeing & (scores > 0) & (lengths > 0), scores, -np.inf)
 
 

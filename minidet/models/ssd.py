@@ -20,6 +20,7 @@ from .. import nn, watch
 from ..backbones.tiny import centred
 from ..boxes import (
     BELOW,
+    BETWEEN,
     batched_nms,
     best_first,
     box_iou,
@@ -34,12 +35,11 @@ from ..boxes import (
 from ..device import on_device_of, to_numpy
 from .image_batch import ImageBatch, batch_images, detection_targets
 
-IGNORED = -3  # in place of an object's index: neither an object nor background
 # The authors' code, "variances": one over (0.1, 0.1, 0.2, 0.2).
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 MATCHED_IOU = 0.5  # a default box is an object's from this IoU on (section 2.2); lower: more boxes learn, less exact
 # How likely an object is before training with the focal loss (Lin et al. 2017, section 4.1).
-BELIEF = 0.01
+PRIOR = 0.01
 NEGATIVES = 3  # background boxes for each box with an object (section 2.2, "hard negative mining")
 
 
@@ -119,6 +119,8 @@ class SSD(nn.Module):
         detections_per_image: int = 200,
     ) -> None:
         super().__init__()
+        if focal is not None and 0 < focal < 1:
+            raise ValueError(f"SSD: expected focal 0 or from 1 on, got {focal}: the gradient of a sure box is infinite")
         self.num_classes, self.size, self.boxes = num_classes, size, boxes
         self.bipartite, self.mining, self.focal = bipartite, mining, focal
         self.normalize = normalize
@@ -129,7 +131,7 @@ class SSD(nn.Module):
         self.head.classification_head = LevelHeads(backbone.out_channels, boxes.counts(), num_classes)
         self.head.regression_head = LevelHeads(backbone.out_channels, boxes.counts(), 4)
         if focal is not None:  # without mining the many that are background would drown all others at first
-            background = math.log((num_classes - 1) * (1 - BELIEF) / BELIEF)
+            background = math.log((num_classes - 1) * (1 - PRIOR) / PRIOR)
             for convolution in self.head.classification_head.module_list:
                 convolution.bias.data.reshape(-1, num_classes)[:, 0] = background
 
@@ -152,13 +154,13 @@ class SSD(nn.Module):
     # ---- training
 
     def match(self, boxes: np.ndarray, target: dict) -> np.ndarray:
-        """The object of each default box, BELOW for background, IGNORED for background that lies in a crowd: (A,)."""
+        """The object of each default box, BELOW for background, BETWEEN for background that lies in a crowd: (A,)."""
         iou = box_iou(target["boxes"], boxes)  # (R, A)
         matched = match_boxes(iou, MATCHED_IOU, MATCHED_IOU)
         own = match_bipartite(iou) if self.bipartite else np.where(iou.max(axis=1) > 0, iou.argmax(axis=1), BELOW)
         (found,) = np.nonzero(own != BELOW)
         matched[own[found]] = found
-        matched[(matched == BELOW) & inside_crowds(boxes, target["crowds"])] = IGNORED
+        matched[(matched == BELOW) & inside_crowds(boxes, target["crowds"])] = BETWEEN
         return matched
 
     def losses(

@@ -8,12 +8,12 @@ sides pw, ph, in the cell with the corner cx, cy, the numbers tx, ty, tw, th, to
 
     x = (sigmoid(tx) + cx) stride     y = (sigmoid(ty) + cy) stride     w = pw exp(tw)     h = ph exp(th)
 
-whose centre cannot leave its cell, and sigmoid(to), how much it is believed to overlap with an object. A softmax over
+whose centre cannot leave its cell, and sigmoid(to), its confidence: how much it overlaps with an object. A softmax over
 the other C says of which class. The first YOLO, without anchors, is in yolo_v1.py.
 
 An object is found by one anchor of one cell: that which its centre lies in, and of these the one of the most similar
-shape. That one is trained on the object's place and class, and to believe as much as it overlaps; all others are
-trained to believe nothing, unless they happen to overlap with an object by more than 0.6.
+shape. That one is trained on the object's place and class, and to be as confident as it overlaps; all others are
+trained to a confidence of 0, unless they happen to overlap with an object by more than 0.6.
 """
 
 import math
@@ -32,27 +32,27 @@ from ..random import generator
 from .image_batch import ImageBatch, batch_images, detection_targets
 
 # The authors' configuration (darknet, yolo-voc.cfg). Objects are few, and all other boxes are to say that there is
-# none: so the belief of an object's box counts five times. The other terms count once.
+# none: so the confidence of an object's box counts five times. The other terms count once.
 OBJECT_SCALE = 5.0
-# Boxes that overlap with an object by more are nobody's, but not wrong: they are not trained to believe nothing.
+# Boxes that overlap with an object by more are nobody's, but not wrong: their confidence is not trained.
 IGNORED_IOU = 0.6
-# What boxes believe before training, about as many as are right: at 0.5 the thousands that are wrong would be all that
-# the first steps see (Lin et al. 2017, "Focal Loss", section 4.1).
-BELIEF = 0.01
+# The confidence before training, about the part of the boxes that have an object: at 0.5 the thousands of negatives
+# would rule the first steps (Lin et al. 2017, "Focal Loss", section 4.1).
+PRIOR = 0.01
 SLOPE = 0.1  # of leaky ReLUs below 0 (Redmon et al. 2016, equation 2)
 
 
 class Assigned(NamedTuple):
-    """What one image teaches: indices (P,) of the boxes that find its objects, with the places (P, 4) that they should
-    say, tx and ty after the sigmoid, their labels (P,), what they should believe (P,), and how much their places matter
-    (P,); and indices (Q,) of boxes that should believe nothing."""
+    """What one image teaches: indices (P,) of the boxes that find its objects, with the targets (P, 4) of tx, ty, tw
+    and th, the first two after the sigmoid, their labels (P,), their confidences (P,), and how much their places matter
+    (P,); and indices (Q,) of boxes whose confidence should be 0."""
 
-    found: np.ndarray
-    places: np.ndarray
+    positives: np.ndarray
+    targets: np.ndarray
     labels: np.ndarray
-    overlaps: np.ndarray
+    confidences: np.ndarray
     scales: np.ndarray
-    nothing: np.ndarray
+    negatives: np.ndarray
 
 
 class YOLO(nn.Module):
@@ -97,11 +97,15 @@ class YOLO(nn.Module):
         self.outputs = nn.Conv2d(channels, len(self.anchors) * (4 + num_classes), 1)
         nn.init.normal_(self.outputs.weight, std=0.01)
         nn.init.zeros_(self.outputs.bias)
-        self.outputs.bias.data.reshape(len(self.anchors), -1)[:, 4] = -math.log((1 - BELIEF) / BELIEF)
+        self.outputs.bias.data.reshape(len(self.anchors), -1)[:, 4] = -math.log((1 - PRIOR) / PRIOR)
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
-        min_size = int(generator().choice(self.sizes)) if self.training and self.sizes else self.min_size
-        batch = batch_images(images, self.normalize, min_size, self.max_size, self.backbone.stride)
+        min_size, max_size = self.min_size, self.max_size
+        if self.training and self.sizes:
+            min_size = int(generator().choice(self.sizes))
+            if self.min_size and max_size:  # in proportion: of wide images it is the longer side that decides
+                max_size = round(max_size * min_size / self.min_size)
+        batch = batch_images(images, self.normalize, min_size, max_size, self.backbone.stride)
         truth = detection_targets(targets, batch, self.num_classes - 1) if self.training else []
         maps = self.backbone(batch.tensor)
         watch.emit("backbone.maps", maps)
@@ -134,8 +138,8 @@ class YOLO(nn.Module):
         return np.concatenate([centers - half_sides, centers + half_sides], axis=-1)
 
     def detections(self, outputs: np.ndarray, boxes: np.ndarray, batch: ImageBatch) -> list[dict]:
-        """Of each image boxes (D, 4) in its own pixels, labels (D,) and scores (D,), best first. A score is the belief
-        times the class's probability."""
+        """Of each image boxes (D, 4) in its own pixels, labels (D,) and scores (D,), best first. A score is the
+        confidence times the class's probability."""
         scores = F.sigmoid(outputs[..., 4:5]) * F.softmax(outputs[..., 5:], dim=2)
         found = []
         for image, (of_image, its_scores) in enumerate(zip(boxes, scores, strict=True)):
@@ -153,20 +157,19 @@ class YOLO(nn.Module):
         centers, sides = (truth[:, :2] + truth[:, 2:]) / (2 * stride), truth[:, 2:] - truth[:, :2]  # centres in cells
         cells = np.clip(np.floor(centers), 0, np.array(grid[::-1]) - 1).astype(np.int64)
         anchor = shape_iou(sides, anchors).argmax(axis=1)
-        found, first = np.unique((cells[:, 1] * grid[1] + cells[:, 0]) * len(anchors) + anchor, return_index=True)
-        iou = box_iou(truth, boxes)  # (R, S S B)
-        best = iou.max(axis=0, initial=0)
-        nothing = (best <= IGNORED_IOU) & ~inside_crowds(boxes, target["crowds"])
-        nothing[found] = False
-        places = np.concatenate([centers - cells, np.log(sides / anchors[anchor])], axis=1)[first]
+        positives, first = np.unique((cells[:, 1] * grid[1] + cells[:, 0]) * len(anchors) + anchor, return_index=True)
+        iou = box_iou(truth, boxes.astype(truth.dtype, copy=False))  # (R, S S B)
+        negative = (iou.max(axis=0, initial=0) <= IGNORED_IOU) & ~inside_crowds(boxes, target["crowds"])
+        negative[positives] = False
+        targets = np.concatenate([centers - cells, np.log(sides / anchors[anchor])], axis=1)[first]
         area = sides.prod(axis=1)[first] / (size[0] * size[1])
         return Assigned(
-            found,
-            places.astype(np.float32),
+            positives,
+            targets.astype(np.float32),
             target["labels"][first],
-            iou[first, found],
+            iou[first, positives],
             (2 - area).astype(np.float32),  # the same error matters more on a small box (darknet's region layer)
-            np.flatnonzero(nothing),
+            np.flatnonzero(negative),
         )
 
 
@@ -177,25 +180,25 @@ def unit(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def yolo_losses(outputs: Any, assigned: Sequence[Assigned]) -> dict[str, Any]:
-    """Five sums of squares, and of cross-entropy, an image. outputs (N, A, 5 + C)."""
+    """Four sums of squared errors and one of cross-entropies, over the number of images. outputs (N, A, 5 + C)."""
     images, boxes, numbers = outputs.shape
-    found, nothing = (
+    positives, negatives = (
         np.concatenate([boxes * n + getattr(one, name) for n, one in enumerate(assigned)])
-        for name in ("found", "nothing")
+        for name in ("positives", "negatives")
     )
     outputs = outputs.reshape(-1, numbers)
-    mine = outputs[found]  # (P, 5 + C)
-    places, overlaps, scales = (
+    found = outputs[positives]  # (P, 5 + C)
+    targets, confidences, scales = (
         on_device_of(np.concatenate([getattr(one, name) for one in assigned]), outputs.data)
-        for name in ("places", "overlaps", "scales")
+        for name in ("targets", "confidences", "scales")
     )
     labels = np.concatenate([one.labels for one in assigned]) - 1
-    center_errors = (F.sigmoid(mine[:, :2]) - places[:, :2]) ** 2
-    side_errors = (mine[:, 2:4] - places[:, 2:]) ** 2
+    center_errors = (F.sigmoid(found[:, :2]) - targets[:, :2]) ** 2
+    side_errors = (found[:, 2:4] - targets[:, 2:]) ** 2
     return {
         "loss_xy": (center_errors.sum(axis=1) * scales).sum() / images,
         "loss_wh": (side_errors.sum(axis=1) * scales).sum() / images,
-        "loss_objectness": ((F.sigmoid(mine[:, 4]) - overlaps) ** 2).sum() * (OBJECT_SCALE / images),
-        "loss_noobj": (F.sigmoid(outputs[nothing, 4]) ** 2).sum() / images,
-        "loss_classifier": F.cross_entropy(mine[:, 5:], labels, reduction="sum") / images,
+        "loss_objectness": ((F.sigmoid(found[:, 4]) - confidences) ** 2).sum() * (OBJECT_SCALE / images),
+        "loss_noobj": (F.sigmoid(outputs[negatives, 4]) ** 2).sum() / images,
+        "loss_classifier": F.cross_entropy(found[:, 5:], labels, reduction="sum") / images,
     }

@@ -2,13 +2,13 @@
 
     image, resized to a square -> backbone -> S x S cells -> two fully connected layers -> S x S x (5 B + C)
 
-There are no anchors. In each cell B predictors say where a box is and how much they believe in it, and all of them
-share one vector of C class probabilities. Of cell (row, column) the numbers x, y, u, v, p of a predictor mean the box
+There are no anchors. In each cell B predictors say where a box is and how confident they are, and all of them share one
+vector of C class probabilities. Of cell (row, column) the numbers x, y, u, v, p of a predictor mean the box
 
     centre ((column + x) / S, (row + y) / S)     width u^2     height v^2                    parts of the image's sides
 
-so that u and v are the roots that the loss compares, and no negative number is ever under a root; and p is its belief:
-how much the box overlaps with an object, if there is one.
+so that u and v are the roots that the loss compares, and no negative number is ever under a root; and p is its
+confidence: how much the box overlaps with an object, if there is one.
 
 An object belongs to the cell that its centre lies in. Of that cell's predictors one is responsible: whose box overlaps
 with the object most. With 1_obj for those, 1_cell for cells with an object, 1_noobj for all other predictors, and IoU
@@ -28,26 +28,28 @@ import numpy as np
 
 from .. import nn, watch
 from ..backbones.tiny import centred
-from ..boxes import LEAST_SIDE, box_convert, clip_boxes_to_image, filter_detections, paired_iou
+from ..boxes import LEAST_SIDE, box_convert, clip_boxes_to_image, filter_detections, inside_crowds, paired_iou
 from ..device import on_device_of, to_numpy
 from .image_batch import ImageBatch, batch_images, detection_targets
 from .yolo import SLOPE
 
 # Section 2.2. COORD: an error of place counts more than one of class. NOOBJ: most cells have no object; if they counted
-# as much, they would push all beliefs to 0 and training could diverge.
+# as much, they would push all confidences to 0 and training could diverge.
 COORD, NOOBJ = 5.0, 0.5
 DROPOUT = 0.5  # between the fully connected layers (section 2.2)
 
 
 class Responsible(NamedTuple):
     """What one image teaches, for each of its P cells with an object: the cell's index, that of its responsible
-    predictor, the place (P, 4) to say as x, y, u, v, what it should believe, and the label."""
+    predictor, the targets (P, 4) of x, y, u, v, its confidence, and the label; and which boxes (S S, B) lie in a crowd,
+    which teach nothing."""
 
     cells: np.ndarray
     predictors: np.ndarray
-    places: np.ndarray
-    overlaps: np.ndarray
+    targets: np.ndarray
+    confidences: np.ndarray
     labels: np.ndarray
+    ignored: np.ndarray
 
 
 class YOLOv1(nn.Module):
@@ -128,12 +130,12 @@ class YOLOv1(nn.Module):
     def detections(
         self, predicted: np.ndarray, classes: np.ndarray, boxes: np.ndarray, batch: ImageBatch
     ) -> list[dict]:
-        """Of each image boxes (D, 4) in its own pixels, labels (D,) and scores (D,), best first. A score is the belief
-        times the class's probability (equation 1); both may leave [0, 1], and are held in it."""
+        """Of each image boxes (D, 4) in its own pixels, labels (D,) and scores (D,), best first. A score is the
+        confidence times the class's probability (equation 1); both may leave [0, 1], and are held in it."""
         scores = predicted[..., 4:].clip(0, 1) * classes[:, :, None].clip(0, 1)  # (N, S S, B, C)
         found = []
         for image, (of_image, its_scores) in enumerate(zip(boxes, scores, strict=True)):
-            clipped = clip_boxes_to_image(of_image.reshape(-1, 4), batch.sizes[image])
+            clipped = clip_boxes_to_image(of_image.reshape(-1, 4), batch.sizes[image]).astype(scores.dtype, copy=False)
             limits = self.score_threshold, self.nms_threshold, self.detections_per_image
             found.append(filter_detections(clipped, its_scores.reshape(len(clipped), -1), *limits, LEAST_SIDE))
         return batch.to_original(found)
@@ -160,6 +162,7 @@ class YOLOv1(nn.Module):
             np.concatenate([(centers - corners)[first], roots], axis=1).astype(np.float32),
             iou[np.arange(len(cells)), predictors].astype(np.float32),
             target["labels"][first],
+            inside_crowds(boxes.reshape(-1, 4), target["crowds"]).reshape(boxes.shape[:2]),
         )
 
 
@@ -167,18 +170,19 @@ def yolo_v1_losses(predicted: Any, classes: Any, responsible: Sequence[Responsib
     """Equation 3, the mean over the images. predicted (N, S S, B, 5), classes (N, S S, C)."""
     images, _, _, _ = predicted.shape
     of_image = np.concatenate([np.full(len(one.cells), n) for n, one in enumerate(responsible)])
-    cells, predictors, places, overlaps, labels = (np.concatenate(parts) for parts in zip(*responsible, strict=True))
-    mine = predicted[of_image, cells, predictors]  # (P, 5)
-    places, overlaps = on_device_of(places, predicted.data), on_device_of(overlaps, predicted.data)
-    others = np.ones(predicted.shape[:3], bool)
+    *parts, ignored = zip(*responsible, strict=True)
+    cells, predictors, targets, confidences, labels = (np.concatenate(part) for part in parts)
+    found = predicted[of_image, cells, predictors]  # (P, 5)
+    targets, confidences = on_device_of(targets, predicted.data), on_device_of(confidences, predicted.data)
+    others = ~np.stack(ignored)
     others[of_image, cells, predictors] = False
     wanted = np.zeros((len(labels), classes.shape[2]), np.float32)
     wanted[np.arange(len(labels)), labels - 1] = 1
-    squares = (mine[:, :4] - places) ** 2
+    squares = (found[:, :4] - targets) ** 2
     return {
         "loss_xy": squares[:, :2].sum() * (COORD / images),
         "loss_wh": squares[:, 2:].sum() * (COORD / images),
-        "loss_objectness": ((mine[:, 4] - overlaps) ** 2).sum() / images,
+        "loss_objectness": ((found[:, 4] - confidences) ** 2).sum() / images,
         "loss_noobj": (predicted[..., 4][np.nonzero(others)] ** 2).sum() * (NOOBJ / images),
         "loss_classifier": ((classes[of_image, cells] - on_device_of(wanted, classes.data)) ** 2).sum() / images,
     }

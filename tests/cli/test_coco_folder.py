@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from minidet.cli import main
-from minidet.data import make_dataset, open_dataset
+from minidet.cli.common import open_split, open_splits
+from minidet.data import AnnotationError, make_dataset, open_dataset
+from minidet.training import load_system
 
 SETTINGS = ("size=64", "epochs=1", "batch_size=4", "stride=8", "hidden=8", "mask_channels=4", "mask_convolutions=1")
 SET_OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
@@ -68,7 +70,7 @@ def test_masks_in_a_file_of_results_are_measured(run, coco, capsys):
     assert main(["eval", str(results), "--data", str(coco)]) == 2
     assert "entry 0.bbox: expected this field, got none; are they results of another kind?" in capsys.readouterr().err
     assert main(["eval", str(run), "--kind", "masks"]) == 2
-    assert "everything is measured that it detects; leave it out" in capsys.readouterr().err
+    assert f"--kind: of {run}, a run, all that it detects is measured; leave it out" in capsys.readouterr().err
 
 
 def test_perfect_masks_have_an_average_precision_of_1(coco, tmp_path):
@@ -105,6 +107,86 @@ def test_classes_need_data_and_are_not_changed_by_a_resumed_run(run, tmp_path, c
     assert "--classes: expected --data DIR with it" in capsys.readouterr().err
     assert main(["train", "mask_rcnn", "--out", str(run), "--resume", "--classes", "star"]) == 2
     assert "the run has the classes star,circle, got --classes star; leave it out" in capsys.readouterr().err
+
+
+def test_a_run_of_all_classes_in_another_order_is_measured_on_its_data(coco, tmp_path):
+    """And learns from images with objects alone, as it was asked for classes."""
+    names = "cross,ring,star,triangle,square,circle"
+    command = ["train", "ssd", "--data", str(coco), "--classes", names, "--out", str(tmp_path), "--set", "size=64"]
+    assert main([*command, "--set", "epochs=1", "--set", "batch_size=8"]) == 0
+    assert main(["eval", str(tmp_path)]) == 0
+    measured = json.loads((tmp_path / "eval-val/metrics.json").read_text())
+    assert measured["map"] == json.loads((tmp_path / "metrics.json").read_text())["map"]
+    settings = load_system("ssd").configure(["size=64"])
+    whole, some = (open_splits(coco, load_system("ssd"), settings, classes) for classes in (None, names.split(",")))
+    assert any(len(record.boxes) == 0 for record in whole["train"].records)
+    assert all(len(record.boxes) for record in some["train"].records)
+    assert len(some["val"]) == len(whole["val"])
+
+
+def test_results_are_measured_on_the_classes_that_were_looked_for(coco, tmp_path, capsys):
+    truth = json.loads((coco / "annotations/instances_val2017.json").read_text())
+    star = next(category["id"] for category in truth["categories"] if category["name"] == "star")
+    entries = [
+        {key: entry[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.5}
+        for entry in truth["annotations"]
+        if not entry["iscrowd"] and entry["category_id"] == star
+    ]
+    (tmp_path / "stars.json").write_text(json.dumps(entries))
+    command = ["eval", str(tmp_path / "stars.json"), "--data", str(coco)]
+    for options, right in (([], False), (["--classes", "star"], True)):
+        assert main([*command, *options]) == 0
+        assert (json.loads((tmp_path / "stars-eval-val/metrics.json").read_text())["map"] == 1) is right
+    assert "-1: there are no such objects" in capsys.readouterr().out
+    assert main([*command, "--classes", "ring"]) == 2
+    assert "expected the id of a class of the data set" in capsys.readouterr().err
+    assert main([*command, "--weights", "last"]) == 2
+    assert "--weights: expected a run with it, results have none; leave it out" in capsys.readouterr().err
+
+
+def test_masks_and_joints_are_not_measured_where_there_are_none(coco, tmp_path, capsys):
+    folder = tmp_path / "coco"
+    shutil.copytree(coco, folder)
+    path = folder / "annotations/instances_val2017.json"
+    tables = json.loads(path.read_text())
+    for entry in tables["annotations"]:
+        entry.pop("segmentation")
+    path.write_text(json.dumps(tables))
+    (tmp_path / "none.json").write_text("[]")
+    for kind, message in (("masks", "expected a mask for each object"), ("keypoints", "expected people's joints")):
+        assert main(["eval", str(tmp_path / "none.json"), "--data", str(folder), "--kind", kind]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_box_without_an_area_among_thousands_is_left_out(coco, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "coco"
+    shutil.copytree(coco, folder)
+    path = folder / "annotations/instances_val2017.json"
+    tables = json.loads(path.read_text())
+    tables["annotations"][0]["bbox"][3] = 0.0
+    path.write_text(json.dumps(tables))
+    before, system = open_dataset(coco, "val"), load_system("ssd")
+    with pytest.raises(AnnotationError, match=r"annotations\[0\].bbox: expected height > 0, got 0"):
+        open_split(folder, "val", system)
+    monkeypatch.setattr("minidet.cli.common.MOST_FLAT", 0.1)
+    split = open_split(folder, "val", system)
+    assert sum(len(r.boxes) for r in split.records) == sum(len(r.boxes) for r in before.records) - 1
+    assert (
+        "note: boxes without an area are left out, 1 in val; the first is instances_val2017" in capsys.readouterr().out
+    )
+    tables["annotations"][0]["bbox"][3] = -1.0
+    path.write_text(json.dumps(tables))
+    with pytest.raises(AnnotationError, match="expected height > 0, got -1"):
+        open_split(folder, "val", system)
+
+
+def test_splits_of_two_years_are_refused(coco, tmp_path, capsys):
+    folder = tmp_path / "coco"
+    shutil.copytree(coco, folder)
+    (folder / "annotations/instances_val2017.json").rename(folder / "annotations/instances_val2014.json")
+    (folder / "val2017").rename(folder / "val2014")
+    assert main(["train", "ssd", "--data", str(folder), "--out", str(tmp_path / "run")]) == 2
+    assert "expected splits of one year, got 2014, 2017, which may have images in common" in capsys.readouterr().err
 
 
 def test_joints_are_read_where_coco_has_them(tmp_path, capsys):

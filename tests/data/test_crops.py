@@ -45,6 +45,26 @@ def test_a_crop_keeps_objects_by_their_centres():
     assert found.proposals.tolist() == [[0, 0, 15, 12], [0, 0, 4, 3]]
 
 
+def test_what_is_seen_of_a_crowd_stays():
+    """The crowd's centre is 26, 15; of the second object nothing is left but its edge."""
+    found = crops.crop(sample(), 20, 4, 25, 12)
+    assert found.labels.tolist() == [3]
+    assert found.iscrowd.tolist() == [True]
+    assert found.boxes.tolist() == [[2, 6, 5, 8]]
+    assert len(crops.crop(sample(), 20, 0, 22, 20).boxes) == 0
+
+
+def test_a_crop_is_not_taken_for_a_crowd():
+    crowd = sample()
+    crowd.iscrowd[:] = True
+    assert crops.RandomCrop()(crowd, np.random.default_rng(0)) is crowd
+    one = sample()
+    one.iscrowd[1:] = True
+    for seed in range(20):
+        found = crops.RandomCrop()(one, np.random.default_rng(seed))
+        assert 1 in found.labels
+
+
 def test_a_centre_on_the_edge_is_outside():
     assert crops.crop(sample(), 0, 0, 15, 20).labels.tolist() == [1]
 

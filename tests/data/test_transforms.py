@@ -116,6 +116,13 @@ def test_a_cut_box_is_clipped_and_a_sliver_is_dropped():
     assert len(T.scale(box_sample((10, 20, 12, 22)), 0.4).boxes) == 0  # narrower than a pixel
 
 
+def test_what_is_left_of_a_crowd_stays():
+    crowd = box_sample()
+    crowd.iscrowd[:] = True
+    assert T.translate(crowd, -25, 0).boxes.tolist() == [[0, 20, 5, 44]]
+    assert len(T.translate(crowd, -40, 0).boxes) == 0
+
+
 def test_joints_that_leave_the_picture_become_not_labelled():
     moved = T.translate(dot_sample(3, 30), -10, 0)
     assert moved.keypoints[0, 0].tolist() == [0, 0, 0]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minidet.drawing import draw_beliefs, draw_cells
+from minidet.drawing import draw_cells, draw_confidences
 from minidet.drawing.canvas import PALETTE, WHITE
 from minidet.drawing.cells import OPACITY
 
@@ -32,9 +32,9 @@ def test_without_probabilities_every_cell_is_sure() -> None:
     np.testing.assert_allclose(picture[3, 3], 100 + OPACITY * (np.array(PALETTE[2], float) - 100), atol=1)
 
 
-def test_the_more_a_box_is_believed_in_the_thicker_its_lines() -> None:
+def test_the_more_confident_a_box_the_thicker_its_lines() -> None:
     boxes = np.array([[2, 2, 12, 18], [16, 2, 28, 18], [5, 5, 9, 9]])
-    picture = draw_beliefs(GREY, boxes, np.array([1.0, 0.4, 0.05]), [1, 2, 3], factor=4)
+    picture = draw_confidences(GREY, boxes, np.array([1.0, 0.4, 0.05]), [1, 2, 3], factor=4)
     counts = [int((picture == PALETTE[label]).all(axis=2).sum()) for label in (1, 2, 3)]
     assert counts[0] > 1.5 * counts[1] > 0
     assert counts[2] == 0

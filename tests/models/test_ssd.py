@@ -8,8 +8,8 @@ from detector_helpers import TwoConvolutions, scene
 
 import minidet
 from minidet import nn, no_grad, watch
-from minidet.boxes import BELOW, encode_boxes
-from minidet.models.ssd import BOX_WEIGHTS, IGNORED, SSD, DefaultBoxes, LevelHeads, focal_loss
+from minidet.boxes import BELOW, BETWEEN, encode_boxes
+from minidet.models.ssd import BOX_WEIGHTS, SSD, DefaultBoxes, LevelHeads, focal_loss
 from minidet.random import manual_seed
 
 LOSSES = ["bbox_regression", "classification"]
@@ -81,14 +81,14 @@ def test_objects_that_are_nearest_to_the_same_box(bipartite, expected):
 
 def test_boxes_inside_a_crowd_are_neither():
     matched = small_ssd().match(BOXES, target_of([], [], [[18, 18, 32, 32]]))
-    assert matched.tolist() == [BELOW, BELOW, BELOW, IGNORED, BELOW]
+    assert matched.tolist() == [BELOW, BELOW, BELOW, BETWEEN, BELOW]
 
 
 def hand_made(rng):
     """Two images of five boxes: logits, deltas, matches and targets; two boxes of the first have an object."""
     logits, deltas = rng.normal(size=(2, 5, 4)), rng.normal(size=(2, 5, 4))
     truth = [target_of([[1, 1, 9, 12], [19, 22, 31, 30]], [3, 1]), target_of([], [])]
-    matched = [np.array([0, BELOW, IGNORED, 1, BELOW]), np.full(5, BELOW)]
+    matched = [np.array([0, BELOW, BETWEEN, 1, BELOW]), np.full(5, BELOW)]
     return logits, deltas, matched, truth
 
 
@@ -128,10 +128,16 @@ def test_three_hard_background_boxes_for_each_with_an_object_image_by_image():
     labels = np.zeros((2, 8), int)
     labels[0, 7] = 1
     matched = np.full((2, 8), BELOW)
-    matched[0, 7], matched[1, 0] = 0, IGNORED
+    matched[0, 7], matched[1, 0] = 0, BETWEEN
     counted = small_ssd().counted(minidet.Tensor(logits), labels, matched)
     assert np.flatnonzero(counted[0]).tolist() == [1, 3, 5, 7]
     assert not counted[1].any()
+
+
+def test_an_exponent_below_1_is_refused():
+    small_ssd(focal=0.0)
+    with pytest.raises(ValueError, match=r"expected focal 0 or from 1 on, got 0\.5"):
+        small_ssd(focal=0.5)
 
 
 def test_the_focal_loss_by_a_loop():

@@ -71,43 +71,43 @@ def test_an_object_belongs_to_its_centres_cell_and_the_anchor_of_its_shape():
         nothing_predicted(), target_of([[3, 7, 9, 11], [6, -1, 22, 5]], [3, 1]), (16, 16), (4, 4)
     )
     small, wide = (2 * 4 + 1) * 2, 3 * 2 + 1
-    assert found.found.tolist() == [wide, small]
+    assert found.positives.tolist() == [wide, small]
     assert found.labels.tolist() == [1, 3]
-    np.testing.assert_allclose(found.places[1], [0.5, 0.25, math.log(6 / 6), math.log(4 / 6)], atol=1e-6)
-    np.testing.assert_allclose(found.places[0], [0.5, 0.5, math.log(16 / 16), math.log(6 / 8)], atol=1e-6)
+    np.testing.assert_allclose(found.targets[1], [0.5, 0.25, math.log(6 / 6), math.log(4 / 6)], atol=1e-6)
+    np.testing.assert_allclose(found.targets[0], [0.5, 0.5, math.log(16 / 16), math.log(6 / 8)], atol=1e-6)
     np.testing.assert_allclose(found.scales, [2 - 16 * 6 / 256, 2 - 6 * 4 / 256], rtol=1e-6)
-    np.testing.assert_array_equal(found.overlaps, [0, 0])
-    assert found.nothing.tolist() == [index for index in range(32) if index not in (wide, small)]
+    np.testing.assert_array_equal(found.confidences, [0, 0])
+    assert found.negatives.tolist() == [index for index in range(32) if index not in (wide, small)]
 
 
-def test_what_is_believed_is_the_overlap_in_pixels_and_not_1():
+def test_the_confidence_to_learn_is_the_overlap_in_pixels_and_not_1():
     """The box that is responsible covers half of the object; one elsewhere covers it by 0.7, and is let alone."""
     boxes, true = nothing_predicted(), [[0, 0, 4, 4]]
     boxes[0], boxes[20], boxes[21] = [0, 0, 4, 2], [0, 0, 4, 2.8], [0, 0, 4, 2.2]
     found = small_yolo().assign(boxes, target_of(true, [2]), (16, 16), (4, 4))
-    assert found.found.tolist() == [0]
-    np.testing.assert_allclose(found.overlaps, [0.5])
-    assert 20 not in found.nothing
-    assert 21 in found.nothing  # 0.55
+    assert found.positives.tolist() == [0]
+    np.testing.assert_allclose(found.confidences, [0.5])
+    assert 20 not in found.negatives
+    assert 21 in found.negatives  # 0.55
 
 
 def test_of_two_objects_with_one_cell_and_shape_the_first_is_learned():
     found = small_yolo().assign(nothing_predicted(), target_of([[3, 3, 9, 9], [4, 3, 10, 9]], [3, 1]), (16, 16), (4, 4))
     assert found.labels.tolist() == [3]
-    assert found.places[0, 0] == 0.5
+    assert found.targets[0, 0] == 0.5
 
 
 def test_a_centre_on_the_border_is_in_the_last_cell():
     found = small_yolo().assign(nothing_predicted(), target_of([[13, 13, 19, 19]], [1]), (16, 16), (4, 4))
-    assert found.found.tolist() == [(3 * 4 + 3) * 2]
-    np.testing.assert_allclose(found.places[0, :2], [1, 1])
+    assert found.positives.tolist() == [(3 * 4 + 3) * 2]
+    np.testing.assert_allclose(found.targets[0, :2], [1, 1])
 
 
 def test_boxes_inside_a_crowd_are_not_told_that_there_is_nothing():
     boxes = nothing_predicted()
     boxes[5], boxes[6] = [1, 1, 5, 5], [9, 9, 12, 12]
     found = small_yolo().assign(boxes, target_of([], [], [[0, 0, 8, 8]]), (16, 16), (4, 4))
-    assert found.nothing.tolist() == [index for index in range(32) if index != 5]
+    assert found.negatives.tolist() == [index for index in range(32) if index != 5]
 
 
 def test_the_losses_by_a_loop():
@@ -121,15 +121,15 @@ def test_the_losses_by_a_loop():
     ]
     expected = dict.fromkeys(LOSSES, 0.0)
     for n, one in enumerate(assigned):
-        for p, index in enumerate(one.found):
+        for p, index in enumerate(one.positives):
             t = outputs[n, index]
             for i in (0, 1):
-                expected["loss_xy"] += (sigmoid(t[i]) - one.places[p, i]) ** 2 * one.scales[p]
+                expected["loss_xy"] += (sigmoid(t[i]) - one.targets[p, i]) ** 2 * one.scales[p]
             for i in (2, 3):
-                expected["loss_wh"] += (t[i] - one.places[p, i]) ** 2 * one.scales[p]
-            expected["loss_objectness"] += 5 * (sigmoid(t[4]) - one.overlaps[p]) ** 2
+                expected["loss_wh"] += (t[i] - one.targets[p, i]) ** 2 * one.scales[p]
+            expected["loss_objectness"] += 5 * (sigmoid(t[4]) - one.confidences[p]) ** 2
             expected["loss_classifier"] += math.log(sum(math.exp(x) for x in t[5:])) - t[5 + one.labels[p] - 1]
-        for index in one.nothing:
+        for index in one.negatives:
             expected["loss_noobj"] += sigmoid(outputs[n, index, 4]) ** 2
     losses = yolo_losses(minidet.Tensor(outputs), assigned)
     assert list(losses) == LOSSES
@@ -170,7 +170,7 @@ def test_detections_come_back_in_the_pixels_of_the_image():
     assert (np.diff(found["scores"]) <= 0).all()
 
 
-def test_a_score_is_the_belief_times_the_classs_probability():
+def test_a_score_is_the_confidence_times_the_classs_probability():
     model = small_yolo(score_threshold=0.0, nms_threshold=1.0, detections_per_image=1000).eval()
     heard = {}
     with no_grad(), watch.listen(lambda event: heard.setdefault(event.name, event.value)):
@@ -180,6 +180,27 @@ def test_a_score_is_the_belief_times_the_classs_probability():
         total = math.exp(first) + math.exp(second) + math.exp(third)
         expected += [sigmoid(to) * math.exp(x) / total for x in (first, second, third)]
     np.testing.assert_allclose(found["scores"], sorted(expected, reverse=True)[: len(found["scores"])], rtol=1e-4)
+
+
+def test_a_wide_image_grows_with_the_size_that_is_drawn():
+    """Its longer side, 32 for a shorter one of at most 16, is what decides."""
+    model, shapes = small_yolo(min_size=16, max_size=32, sizes=(8, 16, 24)), set()
+    image, target = scene(np.random.default_rng(0), 12, 48, 1)
+    with watch.listen(lambda event: event.name == "image_batch.images" and shapes.add(event.value.shape[2:])):
+        for _ in range(30):
+            model([image], [target])
+    assert shapes == {(4, 16), (8, 32), (12, 48)}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_in_double_precision(training):
+    image, target = scene(np.random.default_rng(0), 16, 16, 2)
+    model = small_yolo().to(np.float64).train(training)
+    found = model([minidet.Tensor(image.data.astype(np.float64))], [target] if training else None)
+    if training:
+        assert all(loss.dtype == np.float64 for loss in found.values())
+    else:
+        assert np.isfinite(found[0]["boxes"]).all()
 
 
 def test_in_training_every_batch_gets_one_of_the_sizes():

@@ -20,8 +20,9 @@ def small_yolo(**options) -> YOLOv1:
     return YOLOv1(TwoConvolutions(), 4, size=12, predictors=2, hidden=16, **options)
 
 
-def target_of(boxes, labels) -> dict:
-    return {"boxes": np.float32(boxes).reshape(-1, 4), "labels": np.array(labels, np.int64)}
+def target_of(boxes, labels, crowds=()) -> dict:
+    boxes, crowds = (np.float32(these).reshape(-1, 4) for these in (boxes, crowds))
+    return {"boxes": boxes, "labels": np.array(labels, np.int64), "crowds": crowds}
 
 
 def test_numbers_become_boxes_and_no_root_is_ever_taken():
@@ -47,8 +48,8 @@ def test_the_predictor_that_overlaps_most_is_responsible_in_pixels():
     found = small_yolo().assign(boxes, target_of([[5, 0, 9, 4]], [3]))
     assert found.cells.tolist() == [1]
     assert found.predictors.tolist() == [1]
-    np.testing.assert_allclose(found.overlaps, [9 / 23], rtol=1e-6)  # and not 1
-    np.testing.assert_allclose(found.places, [[0.75, 0.5, math.sqrt(4 / 12), math.sqrt(4 / 12)]], atol=1e-6)
+    np.testing.assert_allclose(found.confidences, [9 / 23], rtol=1e-6)  # and not 1
+    np.testing.assert_allclose(found.targets, [[0.75, 0.5, math.sqrt(4 / 12), math.sqrt(4 / 12)]], atol=1e-6)
     assert found.labels.tolist() == [3]
 
 
@@ -64,7 +65,7 @@ def test_where_none_overlaps_centre_and_sides_decide():
 def test_where_none_overlaps_the_nearest_is_responsible():
     found = small_yolo().assign(far_away(), target_of([[5, 0, 9, 4]], [3]))
     assert found.predictors.tolist() == [1]
-    assert found.overlaps.tolist() == [0]
+    assert found.confidences.tolist() == [0]
 
 
 def test_a_cell_has_one_object():
@@ -73,11 +74,36 @@ def test_a_cell_has_one_object():
     assert found.labels.tolist() == [2, 3]
 
 
+def test_boxes_inside_a_crowd_are_not_told_that_there_is_nothing():
+    """Of the two that lie in it one is responsible for an object, which counts."""
+    boxes = far_away()
+    boxes[0, 0], boxes[8, 1] = [1, 1, 3, 3], [9, 9, 11, 11]
+    found = small_yolo().assign(boxes, target_of([[9, 9, 11, 11]], [1], [[0, 0, 12, 12]]))
+    assert np.argwhere(found.ignored).tolist() == [[0, 0], [8, 1]]
+    predicted = np.zeros((1, 9, 2, 5))
+    predicted[..., 4] = 2.0
+    losses = yolo_v1_losses(minidet.Tensor(predicted), minidet.Tensor(np.zeros((1, 9, 3))), [found])
+    assert losses["loss_noobj"].item() == 0.5 * 2**2 * (18 - 2)
+    assert losses["loss_objectness"].item() == pytest.approx((2 - 1) ** 2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_in_double_precision(training):
+    image, target = scene(np.random.default_rng(0), 24, 24, 2)
+    model = small_yolo().to(np.float64).train(training)
+    found = model([minidet.Tensor(image.data.astype(np.float64))], [target] if training else None)
+    if training:
+        assert all(loss.dtype == np.float64 for loss in found.values())
+    else:
+        assert np.isfinite(found[0]["boxes"]).all()
+
+
 def test_equation_3_by_a_loop():
     rng = np.random.default_rng(0)
     predicted, classes = rng.normal(size=(2, 9, 2, 5)), rng.normal(size=(2, 9, 3))
-    some = Responsible(np.array([4, 7]), np.array([1, 0]), rng.random((2, 4)), rng.random(2), np.array([3, 1]))
-    none = Responsible(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    whole = np.zeros((9, 2), bool)
+    some = Responsible(np.array([4, 7]), np.array([1, 0]), rng.random((2, 4)), rng.random(2), np.array([3, 1]), whole)
+    none = Responsible(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), whole)
     expected = dict.fromkeys(LOSSES, 0.0)
     for n, one in enumerate((some, none)):
         for cell, b in np.ndindex(9, 2):
@@ -86,10 +112,10 @@ def test_equation_3_by_a_loop():
                 expected["loss_noobj"] += 0.5 * predicted[n, cell, b, 4] ** 2
                 continue
             (p,) = which
-            difference = predicted[n, cell, b, :4] - one.places[p]
+            difference = predicted[n, cell, b, :4] - one.targets[p]
             expected["loss_xy"] += 5 * (difference[0] ** 2 + difference[1] ** 2)
             expected["loss_wh"] += 5 * (difference[2] ** 2 + difference[3] ** 2)
-            expected["loss_objectness"] += (predicted[n, cell, b, 4] - one.overlaps[p]) ** 2
+            expected["loss_objectness"] += (predicted[n, cell, b, 4] - one.confidences[p]) ** 2
             for c in range(3):
                 expected["loss_classifier"] += (classes[n, cell, c] - (c + 1 == one.labels[p])) ** 2
     losses = yolo_v1_losses(minidet.Tensor(predicted), minidet.Tensor(classes), [some, none])
@@ -126,10 +152,10 @@ def test_detections_come_back_in_the_pixels_of_an_image_of_any_shape():
     for cell, b, c in np.ndindex(9, 2, 3):
         x1, y1, x2, y2 = heard["yolo.boxes"][0, cell, b].clip(0, 12).tolist()
         if min(x2 - x1, y2 - y1) >= 0.01:
-            belief, of_class = heard["yolo.predicted"].data[0, cell, b, 4], heard["yolo.classes"].data[0, cell, c]
-            if min(belief, of_class) <= 0:  # two that are below 0 make no detection
+            confidence, of_class = heard["yolo.predicted"].data[0, cell, b, 4], heard["yolo.classes"].data[0, cell, c]
+            if min(confidence, of_class) <= 0:  # two that are below 0 make no detection
                 continue
-            score = min(belief, 1) * min(of_class, 1)
+            score = min(confidence, 1) * min(of_class, 1)
             expected.append((-score, c + 1, [x1 * 5, y1 * 2, x2 * 5, y2 * 2]))
     expected.sort(key=lambda one: one[0])
     np.testing.assert_allclose(found["scores"], [-score for score, _, _ in expected], rtol=1e-5)

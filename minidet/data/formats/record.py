@@ -32,6 +32,12 @@ class BoxError(AnnotationError):
         super().__init__(message)
         self.box, self.size = box, size
 
+    @property
+    def flat(self) -> bool:
+        """It has no area, and is not inside out."""
+        x1, y1, x2, y2 = self.box
+        return min(x2 - x1, y2 - y1) == 0
+
 
 class LabelError(AnnotationError):
     """A label that is no class's. label: the number, or the name, as the file has it."""

@@ -111,10 +111,31 @@ def targets_of(dataset: Dataset, kind: str = BOXES) -> list[dict]:
     return targets
 
 
-def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
-    """COCO's metrics and the predictions."""
-    predictions = predict(model, dataset, batch_size)
-    return metrics_of(predictions, dataset), predictions
+def check_kind(dataset: Dataset, kind: str) -> None:
+    """Every object has what is to be measured. Raises ValueError with the image's file."""
+    for record in dataset.records:
+        if kind == MASKS:
+            drawn = np.array([s is not None for s in record.segmentations or [None] * len(record.boxes)], bool)
+            if not (drawn | record.iscrowd).all() or (len(drawn) and not drawn.any()):
+                raise ValueError(
+                    f"{record.path}: expected a mask for each object, got one without; COCO's annotations have them as "
+                    "\"segmentation\", VOC's and YOLO's boxes do not: minidet train faster_rcnn does without"
+                )
+        if kind == KEYPOINTS and record.keypoints is None:
+            raise ValueError(
+                f"{record.path}: expected people's joints, got none in its data set; COCO's have them in "
+                "annotations/person_keypoints_SPLIT.json"
+            )
+
+
+def evaluate(
+    model: Any, dataset: Dataset, batch_size: int = 8, kinds: Sequence[str] = (BOXES,)
+) -> tuple[dict[str, float], list[dict]]:
+    """COCO's metrics of boxes, masks or keypoints, or of several of them, and the predictions."""
+    predictions, metrics = predict(model, dataset, batch_size), {}
+    for kind in kinds:
+        metrics |= metrics_of(predictions, dataset, kind)
+    return metrics, predictions
 
 
 def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
@@ -149,9 +170,14 @@ def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], 
             pictures[name] = draw_worst_errors(images, errors, classes)
     for name, picture in pictures.items():
         save_png(folder / name, picture)
-    category_ids = dataset.category_ids or range(1, len(classes))
-    write_results(folder / "detections.json", predictions, ids_of(dataset), category_ids)
+    write(dataset, predictions, folder / "detections.json")
     return [folder / name for name in (*pictures, "detections.json")]
+
+
+def write(dataset: Dataset, predictions: list[dict], path: Path, kind: str = BOXES) -> Path:
+    """What was detected, of one kind, in COCO's format for results -> path."""
+    write_results(path, predictions, ids_of(dataset), dataset.category_ids or range(1, len(dataset.classes)), kind)
+    return path
 
 
 # A System with all of that; a recipe adds its name, its model and its settings.

@@ -1,12 +1,13 @@
 """How Keypoint R-CNN is trained: as Faster R-CNN, jointly, with people's joints."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minidet.data.dataset import Dataset
-from minidet.evaluation.overlaps import KEYPOINTS
+from minidet.evaluation.overlaps import BOXES, KEYPOINTS
 from minidet.models.faster_rcnn import FasterRCNN
 from minidet.models.keypoint_rcnn import small_keypoint_rcnn
 from minidet.training.recipes import detection, faster_rcnn, people
@@ -31,16 +32,10 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
     return small_keypoint_rcnn(backbone, len(classes), len(people.joints_of(config)[0]), anchors, *head, **options)
 
 
-def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
-    """COCO's metrics of boxes and keypoints, and the predictions."""
-    metrics, predictions = detection.evaluate(model, dataset, batch_size)
-    return metrics | detection.metrics_of(predictions, dataset, KEYPOINTS), predictions
-
-
 def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
     """What detection.report draws of the boxes, and the joints in COCO's format."""
     paths = detection.report(dataset, predictions, classes, folder)
-    return paths + people.write_keypoints(dataset, predictions, classes, folder)
+    return paths + people.report(dataset, predictions, classes, folder)
 
 
 SYSTEM = detection.detector(
@@ -48,7 +43,7 @@ SYSTEM = detection.detector(
     build=build,
     transform=people.augmentation,
     check=people.check,
-    evaluate=evaluate,
+    evaluate=partial(detection.evaluate, kinds=(BOXES, KEYPOINTS)),
     draw=people.draw,
     report=report,
     task="people",

@@ -1,14 +1,13 @@
 """How Mask R-CNN is trained: as Faster R-CNN, jointly, with masks."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minidet.data.dataset import Dataset
-from minidet.evaluation import write_results
-from minidet.evaluation.overlaps import MASKS
-from minidet.evaluation.results import ids_of
+from minidet.evaluation.overlaps import BOXES, MASKS
 from minidet.models.faster_rcnn import FasterRCNN
 from minidet.models.mask_rcnn import small_mask_rcnn
 from minidet.training.recipes import detection, faster_rcnn
@@ -34,34 +33,20 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
 def check(dataset: Dataset, config: dict[str, Any]) -> None:
     """There is something to find, and every object has a mask."""
     detection.check(dataset, config)
-    for record in dataset.records:
-        drawn = np.array([s is not None for s in record.segmentations or [None] * len(record.boxes)], bool)
-        if not (drawn | record.iscrowd).all() or (len(drawn) and not drawn.any()):
-            raise ValueError(
-                f"{record.path}: expected a mask for each object, got one without; COCO's annotations have them as "
-                "\"segmentation\", VOC's and YOLO's boxes do not: minidet train faster_rcnn does without"
-            )
-
-
-def evaluate(model: Any, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
-    """COCO's metrics of boxes and masks, and the predictions."""
-    metrics, predictions = detection.evaluate(model, dataset, batch_size)
-    return metrics | detection.metrics_of(predictions, dataset, MASKS), predictions
+    detection.check_kind(dataset, MASKS)
 
 
 def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
     """What detection.report draws of the boxes, and the masks in COCO's format."""
     paths = detection.report(dataset, predictions, classes, folder)
-    category_ids = dataset.category_ids or range(1, len(classes))
-    write_results(folder / "masks.json", predictions, ids_of(dataset), category_ids, kind=MASKS)
-    return [*paths, folder / "masks.json"]
+    return [*paths, detection.write(dataset, predictions, folder / "masks.json", MASKS)]
 
 
 SYSTEM = detection.detector(
     name="mask_rcnn",
     build=build,
     check=check,
-    evaluate=evaluate,
+    evaluate=partial(detection.evaluate, kinds=(BOXES, MASKS)),
     report=report,
     masks=True,
     metric="mask_map",

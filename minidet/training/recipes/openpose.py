@@ -1,5 +1,6 @@
 """How OpenPose is trained: all stages at once, on pictures of several people."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,20 +38,14 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
         raise ValueError(f"OpenPose: expected people as the only class, got {', '.join(dataset.classes[1:])}")
 
 
-def evaluate(model: OpenPose, dataset: Dataset, batch_size: int = 8) -> tuple[dict[str, float], list[dict]]:
-    """COCO's metrics of keypoints, and the predictions."""
-    predictions = detection.predict(model, dataset, batch_size)
-    return detection.metrics_of(predictions, dataset, KEYPOINTS), predictions
-
-
 SYSTEM = detection.detector(
     name="openpose",
     build=build,
     transform=people.augmentation,
     check=check,
-    evaluate=evaluate,
+    evaluate=partial(detection.evaluate, kinds=(KEYPOINTS,)),
     draw=people.draw,
-    report=people.write_keypoints,
+    report=people.report,
     task="people",
     joints=True,
     metric="keypoint_map",

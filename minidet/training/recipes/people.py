@@ -10,9 +10,7 @@ import numpy as np
 from minidet.data.dataset import Dataset, Sample
 from minidet.data.joints import JOINTS, NOT_LABELLED, VISIBLE
 from minidet.drawing import draw_skeleton, grid
-from minidet.evaluation import write_results
 from minidet.evaluation.overlaps import KEYPOINTS
-from minidet.evaluation.results import ids_of
 from minidet.training.recipes import detection
 
 DEFAULTS = detection.DEFAULTS | {"joints": "lsp"}  # which joints the data have: lsp, mpii or coco
@@ -65,8 +63,6 @@ def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str,
     return grid(pictures)
 
 
-def write_keypoints(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
-    """The people in COCO's format, for other programs."""
-    category_ids = dataset.category_ids or range(1, len(classes))
-    write_results(folder / "keypoints.json", predictions, ids_of(dataset), category_ids, kind=KEYPOINTS)
-    return [folder / "keypoints.json"]
+def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
+    """The people's joints in COCO's format, for other programs."""
+    return [detection.write(dataset, predictions, folder / "keypoints.json", KEYPOINTS)]
