@@ -144,7 +144,7 @@ def open_splits(
                 "line, or in every COCO file"
             )
     if classes:
-        splits = {name: split.of_classes(classes, empty=name != "train") for name, split in splits.items()}
+        splits = {name: only_classes(split, classes, name) for name, split in splits.items()}
     for split in splits.values():
         split.verify()
         system.check(split, settings)
@@ -154,6 +154,14 @@ def open_splits(
             f"`minidet data check {shlex.quote(str(folder))}` shows what was read"
         )
     return splits
+
+
+def only_classes(split: Any, classes: Sequence[str], name: str) -> Any:
+    """The objects of these classes; of the split train only images that have any."""
+    some = split.of_classes(classes, empty=name != "train")
+    if not any(len(record.boxes) for record in some.records):
+        raise ValueError(f"--classes: expected objects of {', '.join(classes)}, found none in the split {name}")
+    return some
 
 
 def open_split(folder: Path, name: str, system: Any) -> Any:

@@ -181,7 +181,8 @@ class Dataset:
         new[old] = np.arange(1, len(names) + 1)
         part = copy.copy(self)
         part.classes = (BACKGROUND, *names)
-        part.category_ids = self.category_ids and tuple(self.category_ids[label - 1] for label in old)
+        ids = self.category_ids or range(1, len(self.classes))  # so that files of results say whose labels they have
+        part.category_ids = tuple(ids[label - 1] for label in old.tolist())
         part.records = [record.select(new[record.labels] > 0) for record in self.records]
         for record in part.records:
             record.labels = new[record.labels]
@@ -336,9 +337,11 @@ def find_splits(folder: Path | str) -> list[str]:
 
 
 def find_split(folder: Path | str, name: str) -> str | None:
-    """The split of that name; where there is none, the latest of that name and a year, as COCO's train2017; or None."""
+    """The split of that name; where there is none, the latest of that name and a year, as COCO's train2017, whose
+    images are there; or None."""
     found = find_splits(folder)
     years = [split for split in found if re.fullmatch(rf"{re.escape(name)}\d{{4}}", split)]
+    years = [split for split in years if _image_folder(Path(folder), split)]
     return name if name in found else max(years, default=None)
 
 

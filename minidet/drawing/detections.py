@@ -174,7 +174,8 @@ def _draw_error(image: np.ndarray, error: "Error", classes: Sequence[str]) -> np
     """(CELL, CELL, 3): a square of the image around the error's boxes."""
     is_missed = error.kind == "missed"
     truth, truth_label = (error.box, error.label) if is_missed else (error.truth_box, error.truth_label)
-    boxes = np.array([box for box in (error.box, truth) if box is not None], float)
+    sides = np.tile(image.shape[1::-1], 2)
+    boxes = np.array([box for box in (error.box, truth) if box is not None], float).clip(-sides, 2 * sides)
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     needed = max(1, int(np.ceil(CONTEXT * (high - low).max())))
     factor = CELL // needed if needed <= CELL else 1 / -(-needed // CELL)

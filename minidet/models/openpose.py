@@ -27,6 +27,7 @@ from .people import people_of, spanning_tree
 SIGMA = 4.0
 # Half the width of the band around a limb in which the field points along it (equation 8).
 LIMB_WIDTH = 3.0
+LEAST_WIDTH, MOST_WIDTH = 0.1, 1e4  # of both: nothing is seen of less, and the squares of much more are infinite
 
 
 class OpenPoseStage(nn.Module):
@@ -80,8 +81,9 @@ class OpenPose(nn.Module):
         max_size: int | None = None,
     ) -> None:
         super().__init__()
-        if sigma <= 0 or limb_width <= 0:
-            raise ValueError(f"OpenPose: expected sigma and limb_width above 0, got {sigma} and {limb_width}")
+        if not (LEAST_WIDTH <= sigma <= MOST_WIDTH and LEAST_WIDTH <= limb_width <= MOST_WIDTH):
+            limits = f"from {LEAST_WIDTH} to {MOST_WIDTH:.0f} pixels"
+            raise ValueError(f"OpenPose: expected sigma and limb_width {limits}, got {sigma} and {limb_width}")
         self.tree = spanning_tree(limbs, joints)
         self.sigma, self.limb_width = sigma, limb_width
         self.normalize, self.min_size, self.max_size = normalize, min_size, max_size

@@ -158,7 +158,8 @@ class YOLO(nn.Module):
         cells = np.clip(np.floor(centers), 0, np.array(grid[::-1]) - 1).astype(np.int64)
         anchor = shape_iou(sides, anchors).argmax(axis=1)
         positives, first = np.unique((cells[:, 1] * grid[1] + cells[:, 0]) * len(anchors) + anchor, return_index=True)
-        iou = box_iou(truth, boxes.astype(truth.dtype, copy=False))  # (R, S S B)
+        # What is not finite overlaps with nothing here; the losses are not finite either, and the step is refused.
+        iou = box_iou(truth, np.where(np.isfinite(boxes), boxes, 0).astype(truth.dtype, copy=False))  # (R, S S B)
         negative = (iou.max(axis=0, initial=0) <= IGNORED_IOU) & ~inside_crowds(boxes, target["crowds"])
         negative[positives] = False
         targets = np.concatenate([centers - cells, np.log(sides / anchors[anchor])], axis=1)[first]

@@ -8,7 +8,7 @@ import pytest
 
 from minidet.cli import main
 from minidet.cli.common import open_split, open_splits
-from minidet.data import AnnotationError, make_dataset, open_dataset
+from minidet.data import AnnotationError, make_dataset, open_dataset, read_image
 from minidet.training import load_system
 
 SETTINGS = ("size=64", "epochs=1", "batch_size=4", "stride=8", "hidden=8", "mask_channels=4", "mask_convolutions=1")
@@ -178,6 +178,27 @@ def test_a_box_without_an_area_among_thousands_is_left_out(coco, tmp_path, capsy
     path.write_text(json.dumps(tables))
     with pytest.raises(AnnotationError, match="expected height > 0, got -1"):
         open_split(folder, "val", system)
+
+
+def test_a_class_that_a_split_does_not_show_is_named(coco, tmp_path, capsys):
+    folder = tmp_path / "coco"
+    shutil.copytree(coco, folder)
+    for split in ("train", "val"):
+        path = folder / f"annotations/instances_{split}2017.json"
+        tables = json.loads(path.read_text())
+        tables["categories"].append({"id": 77, "name": "unicorn"})
+        path.write_text(json.dumps(tables))
+    assert main(["train", "ssd", "--data", str(folder), "--classes", "unicorn", "--out", str(tmp_path / "run")]) == 2
+    assert "--classes: expected objects of unicorn, found none in the split train" in capsys.readouterr().err
+
+
+def test_a_detection_far_outside_is_drawn_in_a_picture_of_some_size(coco, tmp_path):
+    image = open_dataset(coco, "val").records[0].image_id
+    boxes = [0, 0, 1e5, 10], [-1e8, -1e8, 1e9, 1e9]
+    entries = [{"image_id": image, "category_id": 1, "score": 0.9, "bbox": box} for box in boxes]
+    (tmp_path / "far.json").write_text(json.dumps(entries))
+    assert main(["eval", str(tmp_path / "far.json"), "--data", str(coco)]) == 0
+    assert read_image(tmp_path / "far-eval-val/worst-detections.png").size < 10_000_000
 
 
 def test_splits_of_two_years_are_refused(coco, tmp_path, capsys):

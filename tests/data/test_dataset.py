@@ -117,6 +117,7 @@ def test_the_layout_of_coco_2017_opens(tmp_path, coco_tables):
     assert find_splits(tmp_path) == ["train2017"]
     assert open_dataset(tmp_path, "train").records[0].path == tmp_path / "train2017" / "000000.png"
     (tmp_path / "annotations" / "instances_train2014.json").write_text(json.dumps(coco_tables))
+    (tmp_path / "annotations" / "instances_train2018.json").write_text(json.dumps(coco_tables))  # without its images
     (tmp_path / "annotations" / "instances_train20177.json").write_text(json.dumps(coco_tables))
     assert find_split(tmp_path, "train") == "train2017"
     assert find_split(tmp_path, "train2014") == "train2014"
@@ -254,6 +255,13 @@ def test_classes_that_cannot_be_chosen_are_refused(names, tmp_path, coco_tables,
     write_coco_tables(coco_tables)
     with pytest.raises(ValueError, match="expected some of the classes thing, dog, toothbrush, each once, got"):
         open_dataset(tmp_path, "train").of_classes(names)
+
+
+def test_chosen_classes_have_the_labels_of_the_whole_as_ids_where_there_are_no_others(detection):
+    """So that results of some classes are read as those of the same classes."""
+    whole = open_dataset(detection, "train", format="yolo")
+    assert whole.category_ids is None
+    assert whole.of_classes(["ring", "star"]).category_ids == (5, 4)
 
 
 def test_people_that_are_chosen_keep_their_joints(pose):

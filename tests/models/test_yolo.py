@@ -192,6 +192,14 @@ def test_a_wide_image_grows_with_the_size_that_is_drawn():
     assert shapes == {(4, 16), (8, 32), (12, 48)}
 
 
+def test_outputs_that_are_not_finite_reach_the_losses():
+    """Where the step is refused, with a report; assigning does not mind."""
+    model = small_yolo()
+    model.outputs.bias.data[...] = np.nan
+    losses = model(*zip(*(scene(np.random.default_rng(0), 16, 16, n) for n in (1, 0)), strict=True))
+    assert all(np.isnan(loss.item()) for loss in losses.values())
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_in_double_precision(training):
     image, target = scene(np.random.default_rng(0), 16, 16, 2)

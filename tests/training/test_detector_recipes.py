@@ -151,15 +151,19 @@ def test_of_the_annotations_a_model_that_detects_sees_proposals_alone(few):
 
 def test_data_without_any_object_are_refused(few):
     empty = few.subset([])
-    with pytest.raises(ValueError, match="expected objects to find, got none but crowds in any of 0 images"):
+    with pytest.raises(ValueError, match="expected objects to find, got none, or crowds alone, in any of 0 images"):
         detection.check(empty, {})
     none = few.subset([0])
     boxes = none.records[0].boxes
     none.records = [replace(none.records[0], iscrowd=np.ones(len(boxes), bool))]
-    with pytest.raises(ValueError, match=r"train: expected objects to find, got none but crowds in any of 1 images"):
+    with pytest.raises(
+        ValueError, match=r"train: expected objects to find, got none, or crowds alone, in any of 1 images"
+    ):
         detection.check(none, {})
     none.records = [replace(none.records[0], boxes=boxes[:0], iscrowd=np.zeros(0, bool))]
-    with pytest.raises(ValueError, match=r"train: expected objects to find, got none but crowds in any of 1 images"):
+    with pytest.raises(
+        ValueError, match=r"train: expected objects to find, got none, or crowds alone, in any of 1 images"
+    ):
         detection.check(none, {})
     detection.check(few, {})
 

@@ -66,8 +66,8 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
     if all(record.iscrowd.all() for record in dataset.records):
         where = dataset.records[0].path.parent if len(dataset) else "the data set"
         raise ValueError(
-            f"{where}: expected objects to find, got none but crowds in any of {len(dataset)} images; `minidet data "
-            "check` shows what the annotations say"
+            f"{where}: expected objects to find, got none, or crowds alone, in any of {len(dataset)} images; `minidet "
+            "data check` shows what the annotations say"
         )
 
 

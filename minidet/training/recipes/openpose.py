@@ -35,7 +35,10 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
     """People, and nothing else, with the joints that the run is for."""
     people.check(dataset, config)
     if len(dataset.classes) != 2:
-        raise ValueError(f"OpenPose: expected people as the only class, got {', '.join(dataset.classes[1:])}")
+        raise ValueError(
+            f"{dataset.records[0].path.parent}: expected people as the only class, got "
+            f"{', '.join(dataset.classes[1:])}; --classes chooses one"
+        )
 
 
 SYSTEM = detection.detector(
