@@ -45,7 +45,7 @@ def main() -> None:
     save_png(out / "3-maps.png", draw_maps(model, samples[0], people.joints_of(openpose.DEFAULTS)[0]))
     for stage in range(len(model.stages)):
         model.read_stage = stage
-        metrics, _ = openpose.evaluate(model, test)
+        metrics, _ = openpose.SYSTEM.evaluate(model, test)
         results[f"stage {stage + 1}"] = metrics
         print(f"  read from stage {stage + 1}: joints' AP {metrics['keypoint_map']:.3f}")
 
