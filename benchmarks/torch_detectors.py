@@ -162,6 +162,16 @@ class TorchSSD(nn.Module):
         return found
 
 
+def closer_look(model: TorchSmallFasterRCNN, images: Tensor) -> tuple[list[dict], list[Tensor], Tensor]:
+    """What is detected, its boxes (D, 4) of each image, and these cut out of the feature map, 14 x 14 cells each."""
+    heard = []
+    hook = model.backbone.register_forward_hook(lambda _, __, features: heard.append(features))
+    found = TorchSmallFasterRCNN.forward(model, images)
+    hook.remove()
+    boxes = [torch.from_numpy(one["boxes"]) for one in found]
+    return found, boxes, roi_align(heard[0], boxes, model.stride, bins=14)
+
+
 class TorchSmallMaskRCNN(TorchSmallFasterRCNN):
     """TorchSmallFasterRCNN whose detections have masks (D, H, W). channels, convolutions: of the mask's head."""
 
@@ -178,13 +188,8 @@ class TorchSmallMaskRCNN(TorchSmallFasterRCNN):
         self.roi_heads.mask_predictor.mask_fcn_logits = nn.Conv2d(channels, self.num_classes, 1)
 
     def forward(self, images: Tensor) -> list[dict]:
-        heard = []
-        hook = self.backbone.register_forward_hook(lambda _, __, features: heard.append(features))
-        found = super().forward(images)
-        hook.remove()
-        boxes = [torch.from_numpy(one["boxes"]) for one in found]
+        found, boxes, regions = closer_look(self, images)
         predictor = self.roi_heads.mask_predictor
-        regions = roi_align(heard[0], boxes, self.stride, bins=14)
         logits = predictor.mask_fcn_logits(F.relu(predictor.conv5_mask(self.roi_heads.mask_head(regions))))
         labels = torch.cat([torch.from_numpy(one["labels"]) for one in found])
         masks = logits[torch.arange(len(labels)), labels].sigmoid().split([len(these) for these in boxes])
@@ -222,12 +227,7 @@ class TorchSmallKeypointRCNN(TorchSmallFasterRCNN):
         self.roi_heads.keypoint_predictor.kps_score_lowres = nn.ConvTranspose2d(channels, joints, 4, 2, padding=1)
 
     def forward(self, images: Tensor) -> list[dict]:
-        heard = []
-        hook = self.backbone.register_forward_hook(lambda _, __, features: heard.append(features))
-        found = super().forward(images)
-        hook.remove()
-        boxes = [torch.from_numpy(one["boxes"]) for one in found]
-        regions = roi_align(heard[0], boxes, self.stride, bins=14)
+        found, boxes, regions = closer_look(self, images)
         maps = self.roi_heads.keypoint_predictor.kps_score_lowres(self.roi_heads.keypoint_head(regions))
         maps = F.interpolate(maps, scale_factor=2, mode="bilinear")
         for one, its_maps, its_boxes in zip(found, maps.split([len(these) for these in boxes]), boxes, strict=True):

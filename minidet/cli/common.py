@@ -120,9 +120,9 @@ def open_splits(
     from minidet.data import AnnotationError, find_split, find_splits
 
     check_there(folder)
-    there = [name for name in SPLITS if find_split(folder, name)]
-    refuse_years({find_split(folder, name).removeprefix(name) for name in there}, folder)
-    if not {"train", "val"} <= set(there):
+    there = {name: split for name in SPLITS if (split := find_split(folder, name))}
+    refuse_years({split.removeprefix(name) for name, split in there.items()}, folder)
+    if not {"train", "val"} <= there.keys():
         raise ValueError(
             f"{folder}: expected a data set with the splits train and val, found "
             f"{', '.join(find_splits(folder)) or 'none'}; `minidet data make` shows what one looks like"

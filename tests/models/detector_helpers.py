@@ -47,3 +47,15 @@ def scene(rng: np.random.Generator, height: int, width: int, objects: int, class
         "iscrowd": np.zeros(objects, bool),
     }
     return minidet.Tensor(rng.random((3, height, width), np.float32)), target
+
+
+def assert_runs_in_double(model: nn.Module, size: int, training: bool) -> None:
+    """The losses of an image of size x size pixels are float64, or its boxes finite."""
+    image, target = scene(np.random.default_rng(0), size, size, 2)
+    found = model.to(np.float64).train(training)(
+        [minidet.Tensor(image.data.astype(np.float64))], [target] if training else None
+    )
+    if training:
+        assert all(loss.dtype == np.float64 for loss in found.values())
+    else:
+        assert np.isfinite(found[0]["boxes"]).all()

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from detector_helpers import TwoConvolutions, larger_heads, scene
+from detector_helpers import TwoConvolutions, assert_runs_in_double, larger_heads, scene
 
 import minidet
 from minidet import no_grad, watch
@@ -202,13 +202,7 @@ def test_outputs_that_are_not_finite_reach_the_losses():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_in_double_precision(training):
-    image, target = scene(np.random.default_rng(0), 16, 16, 2)
-    model = small_yolo().to(np.float64).train(training)
-    found = model([minidet.Tensor(image.data.astype(np.float64))], [target] if training else None)
-    if training:
-        assert all(loss.dtype == np.float64 for loss in found.values())
-    else:
-        assert np.isfinite(found[0]["boxes"]).all()
+    assert_runs_in_double(small_yolo(), 16, training)
 
 
 def test_in_training_every_batch_gets_one_of_the_sizes():

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from detector_helpers import TwoConvolutions, scene
+from detector_helpers import TwoConvolutions, assert_runs_in_double, scene
 
 import minidet
 from minidet import no_grad, watch
@@ -89,13 +89,7 @@ def test_boxes_inside_a_crowd_are_not_told_that_there_is_nothing():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_in_double_precision(training):
-    image, target = scene(np.random.default_rng(0), 24, 24, 2)
-    model = small_yolo().to(np.float64).train(training)
-    found = model([minidet.Tensor(image.data.astype(np.float64))], [target] if training else None)
-    if training:
-        assert all(loss.dtype == np.float64 for loss in found.values())
-    else:
-        assert np.isfinite(found[0]["boxes"]).all()
+    assert_runs_in_double(small_yolo(), 24, training)
 
 
 def test_equation_3_by_a_loop():
