@@ -73,6 +73,8 @@ def check_number(operation: str, positive: bool = False, **numbers_by_name: floa
 def check_count(operation: str, **counts: int) -> None:
     """Each an integer >= 1, of 64 bits."""
     for name, value in counts.items():
+        if value.__class__ is int and 1 <= value <= LARGEST_INTEGER:  # the usual case, without the slow questions
+            continue
         if not (isinstance(value, numbers.Integral) and 1 <= value <= LARGEST_INTEGER):
             raise ValueError(f"{operation}: expected an integer {name} >= 1, got {value!r}; 64 bits must hold it")
 
@@ -107,10 +109,12 @@ def check_floats(operation: str, **arrays: Any) -> None:
 def check_shape(operation: str, name: str, array: Any, letters: str, expected: tuple[int | None, ...]) -> None:
     """`array` has the shape `expected`, where None stands for any size; `letters` names the axes in the message."""
     check_array(operation, name, array)
-    if len(array.shape) == len(expected) and all(
-        e is None or e == got for e, got in zip(expected, array.shape, strict=True)
-    ):
-        return
+    if len(array.shape) == len(expected):
+        for e, got in zip(expected, array.shape, strict=True):
+            if e is not None and e != got:
+                break
+        else:
+            return
     sizes = ", ".join(letter if e is None else str(e) for letter, e in zip(letters.split(), expected, strict=True))
     raise ValueError(
         f"{operation}: expected {name} ({', '.join(letters.split())}) = ({sizes}), "

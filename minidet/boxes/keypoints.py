@@ -7,6 +7,8 @@ there, joints are not moved by the half pixel between their centres and the boxe
 as what was trained, and so right; only of joints within half a pixel of the edge some are left out.
 """
 
+import functools
+
 import numpy as np
 
 CUBIC = -0.75  # the slope of the kernel at distance 1, as in torch and OpenCV; -0.5 overshoots less at edges
@@ -42,9 +44,11 @@ def heatmaps_to_keypoints(heatmaps: np.ndarray, boxes: np.ndarray) -> tuple[np.n
     return keypoints, scores
 
 
+@functools.lru_cache(maxsize=256)  # boxes of hundreds of people have few different sides
 def cubic_weights(size: int, new: int) -> np.ndarray:
     """(new, size) float32: a row of `size` numbers resized to `new` ones is this matrix times it. Cubic convolution of
-    the four around each place, the outermost repeated beyond the border (Keys 1981)."""
+    the four around each place, the outermost repeated beyond the border (Keys 1981). Read-only: the next
+    call gets the same array."""
     places = (np.arange(new) + 0.5) * (size / new) - 0.5
     first = np.floor(places).astype(np.int64)
     weights = np.zeros((new, size))
@@ -53,4 +57,6 @@ def cubic_weights(size: int, new: int) -> np.ndarray:
         near = (CUBIC + 2) * distance**3 - (CUBIC + 3) * distance**2 + 1  # up to 1
         far = CUBIC * (distance**3 - 5 * distance**2 + 8 * distance - 4)  # from 1 to 2
         np.add.at(weights, (np.arange(new), np.clip(first + offset, 0, size - 1)), np.where(distance <= 1, near, far))
-    return weights.astype(np.float32)
+    weights = weights.astype(np.float32)
+    weights.flags.writeable = False
+    return weights

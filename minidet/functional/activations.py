@@ -84,7 +84,8 @@ class Softmax(Function):
 
     def forward(self, x, *, axis):
         self.axis = axis
-        y = np.exp(x - x.max(axis, keepdims=True))
+        y = x - x.max(axis, keepdims=True)
+        np.exp(y, out=y)
         y /= y.sum(axis, keepdims=True)
         self.save(y)
         return y

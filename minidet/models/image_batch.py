@@ -103,8 +103,10 @@ def batch_images(
         image = normalize(image[None])  # (1, 3, h, w)
         if size != original_size:
             image = F.interpolate(image, size, mode="bilinear")
-        placed.append(F.pad(image, ((0, 0), (0, 0), (0, height - size[0]), (0, width - size[1]))))
-    whole = F.concatenate(placed, 0)
+        if size != (height, width):
+            image = F.pad(image, ((0, 0), (0, 0), (0, height - size[0]), (0, width - size[1])))
+        placed.append(image)
+    whole = F.concatenate(placed, 0) if len(placed) > 1 else placed[0]
     watch.emit("image_batch.images", whole)
     return ImageBatch(whole, sizes, original_sizes, stride)
 

@@ -140,12 +140,14 @@ class YOLO(nn.Module):
     def detections(self, outputs: np.ndarray, boxes: np.ndarray, batch: ImageBatch) -> list[dict]:
         """Of each image boxes (D, 4) in its own pixels, labels (D,) and scores (D,), best first. A score is the
         confidence times the class's probability."""
-        scores = F.sigmoid(outputs[..., 4:5]) * F.softmax(outputs[..., 5:], dim=2)
-        found = []
-        for image, (of_image, its_scores) in enumerate(zip(boxes, scores, strict=True)):
-            clipped = clip_boxes_to_image(of_image, batch.sizes[image])
+        confidences, found = F.sigmoid(outputs[..., 4:5]), []  # (N, S S B, 1)
+        for image, size in enumerate(batch.sizes):
+            # A score is not above its confidence: most boxes are nobody's, and need no class.
+            (likely,) = np.nonzero(confidences[image, :, 0] > self.score_threshold)
+            scores = confidences[image, likely] * F.softmax(outputs[image, likely, 5:], dim=1)
+            clipped = clip_boxes_to_image(boxes[image, likely], size)
             limits = self.score_threshold, self.nms_threshold, self.detections_per_image
-            found.append(filter_detections(clipped, its_scores, *limits, LEAST_SIDE))
+            found.append(filter_detections(clipped, scores, *limits, LEAST_SIDE))
         return batch.to_original(found)
 
     # ---- training
