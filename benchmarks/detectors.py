@@ -22,11 +22,12 @@ SYSTEMS = {
     "faster_rcnn": "Faster R-CNN",
     "mask_rcnn": "Mask R-CNN",
     "keypoint_rcnn": "Keypoint R-CNN",
+    "openpose": "OpenPose",
 }
 CLASSES = 7
 # Of the weights of the layers that say classes and boxes: as after training scores spread, and boxes move a little.
 SPREAD = {"outputs": 0.5, "classification_head": 0.1, "cls_score": 0.3, "cls_logits": 0.1, "mask_fcn_logits": 0.1,
-          "head.4": 0.1}  # fmt: skip
+          "head.4": 0.1, "confidence.3": 0.07, "fields.3": 0.5}  # fmt: skip
 
 
 def networks() -> dict[str, Any]:
@@ -73,6 +74,7 @@ def torch(channels_last: bool) -> dict[str, Callable]:
 
     from benchmarks.torch_detectors import TorchSmallKeypointRCNN, TorchSmallMaskRCNN, TorchSSD, TorchYOLO, TorchYOLOv1
     from benchmarks.torch_faster_rcnn import TorchSmallFasterRCNN, nms
+    from benchmarks.torch_openpose import TorchOpenPose
 
     nms(torch.zeros(1, 4), 0.5)  # compiles
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -87,6 +89,8 @@ def torch(channels_last: bool) -> dict[str, Callable]:
     joints = people.roi_heads.keypoint_predictor.kps_score_lowres.weight
     channels_of_joints, number_of_joints = joints.shape[:2]
     channels = len(ours["mask_rcnn"].roi_heads.mask_predictor.conv5_mask.weight)
+    pose = ours["openpose"]
+    branch = pose.stages[0].fields
     models = {
         "yolo": TorchYOLO(yolo.anchors, CLASSES, yolo.outputs.weight.shape[1], yolo.backbone.stride),
         "yolo_v1": TorchYOLOv1(CLASSES, first.size, first.predictors, first.head[1].weight.shape[0], 16),
@@ -100,6 +104,9 @@ def torch(channels_last: bool) -> dict[str, Callable]:
             joints=number_of_joints,
             channels=channels_of_joints,
             convolutions=len(people.roi_heads.keypoint_head) // 2,
+        ),
+        "openpose": TorchOpenPose(
+            len(pose.tree) + 1, pose.tree, len(pose.stages), branch[-1].weight.shape[1], len(branch) - 1, stride=4
         ),
     }
 

@@ -84,10 +84,11 @@ def join_limbs(peaks: Sequence[Peaks], limbs: Sequence[Limbs], tree: Sequence[tu
     A limb whose first or second joint belongs to somebody already is that person's, too; where both do, they are one.
     """
     people: list[dict] = []
+    owner_of: dict[tuple[int, int], dict] = {}  # of each joint's peak
     for (start, end), found in zip(tree, limbs, strict=True):
         for first, second, score in zip(*(column.tolist() for column in found), strict=True):
-            ends = {start: first, end: second}
-            owners = [one for one in people if any(one["joints"].get(joint) == peak for joint, peak in ends.items())]
+            ends = (start, first), (end, second)
+            owners = [owner_of[one] for one in ends if one in owner_of]
             if len(owners) == 2:  # in a tree their other joints lie on different sides of this limb
                 owner, other = owners
                 people = [one for one in people if one is not other]
@@ -97,9 +98,10 @@ def join_limbs(peaks: Sequence[Peaks], limbs: Sequence[Limbs], tree: Sequence[tu
                 owner = owners[0]
             else:
                 people.append(owner := {"joints": {}, "total": 0.0})
-            new = {joint: peak for joint, peak in ends.items() if joint not in owner["joints"]}
-            owner["joints"] |= new
+            new = {joint: peak for joint, peak in ends if joint not in owner["joints"]}
             owner["total"] += score + sum(peaks[joint].scores[peak] for joint, peak in new.items())
+            owner["joints"] |= new
+            owner_of |= dict.fromkeys(owner["joints"].items(), owner)
     return people
 
 
