@@ -84,8 +84,7 @@ class Softmax(Function):
 
     def forward(self, x, *, axis):
         self.axis = axis
-        y = x - x.max(axis, keepdims=True)
-        np.exp(y, out=y)
+        y = np.exp(x - x.max(axis, keepdims=True))
         y /= y.sum(axis, keepdims=True)
         self.save(y)
         return y
