@@ -27,7 +27,7 @@ SYSTEMS = {
 CLASSES = 7
 # Of the weights of the layers that say classes and boxes: as after training scores spread, and boxes move a little.
 SPREAD = {"outputs": 0.5, "classification_head": 0.1, "cls_score": 0.3, "cls_logits": 0.1, "mask_fcn_logits": 0.1,
-          "head.4": 0.1, "confidence.3": 0.07, "fields.3": 0.5}  # fmt: skip
+          "confidence.3": 0.07, "fields.3": 0.5}  # fmt: skip
 
 
 def networks() -> dict[str, Any]:
@@ -93,7 +93,9 @@ def torch(channels_last: bool) -> dict[str, Callable]:
     branch = pose.stages[0].fields
     models = {
         "yolo": TorchYOLO(yolo.anchors, CLASSES, yolo.outputs.weight.shape[1], yolo.backbone.stride),
-        "yolo_v1": TorchYOLOv1(CLASSES, first.size, first.predictors, first.head[1].weight.shape[0], 16),
+        "yolo_v1": TorchYOLOv1(
+            CLASSES, first.size, first.predictors, first.outputs.weight.shape[1], len(first.head), stride=16
+        ),
         "ssd": TorchSSD(ssd.boxes.over(maps, 128), CLASSES, len(maps), ssd.boxes.counts()[0], 4),
         "faster_rcnn": TorchSmallFasterRCNN(*stages),
         "mask_rcnn": TorchSmallMaskRCNN(

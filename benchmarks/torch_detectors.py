@@ -79,24 +79,20 @@ def unit(before: int, after: int) -> nn.Sequential:
 
 
 class TorchYOLOv1(nn.Module):
-    """images (N, 3, size, size) -> detections. predictors: boxes of a cell."""
+    """images (N, 3, size, size) -> detections, without fully connected layers. predictors: boxes of a cell."""
 
-    def __init__(self, num_classes: int, size: int, predictors: int, hidden: int, stride: int) -> None:
+    def __init__(
+        self, num_classes: int, size: int, predictors: int, channels: int, convolutions: int, stride: int
+    ) -> None:
         super().__init__()
         self.backbone, self.cells, self.predictors, self.size = Backbone(stride), size // stride, predictors, size
-        outputs = self.cells**2 * (5 * predictors + num_classes - 1)
-        self.head = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(CHANNELS[-1] * self.cells**2, hidden),
-            nn.LeakyReLU(0.1),
-            nn.Dropout(0.5),
-            nn.Linear(hidden, outputs),
-        )
+        self.head = nn.Sequential(*(unit(channels if n else CHANNELS[-1], channels) for n in range(convolutions)))
+        self.outputs = nn.Conv2d(channels, 5 * predictors + num_classes - 1, 1)
 
     def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
         before = tuple(images.shape[2:])
         images = F.interpolate(images, (self.size, self.size), mode="bilinear")
-        outputs = self.head(self.backbone(images)).reshape(len(images), self.cells, self.cells, -1)
+        outputs = self.outputs(self.head(self.backbone(images))).permute(0, 2, 3, 1)
         places = outputs[..., : 5 * self.predictors].unflatten(3, (self.predictors, 5))
         y, x = torch.meshgrid(torch.arange(self.cells), torch.arange(self.cells), indexing="ij")
         centers = (places[..., :2] + torch.stack([x, y], 2)[:, :, None]) * (self.size / self.cells)

@@ -1,6 +1,7 @@
 """The first YOLO (Redmon et al. 2016, "You Only Look Once"): detection as one regression, straight from pixels.
 
-    image, resized to a square -> backbone -> S x S cells -> two fully connected layers -> S x S x (5 B + C)
+    image, resized to a square -> backbone -> S x S cells -> convolutions -> two fully connected layers
+          -> S x S x (5 B + C)
 
 There are no anchors. In each cell B predictors say where a box is and how confident they are, and all of them share one
 vector of C class probabilities. Of cell (row, column) the numbers x, y, u, v, p of a predictor mean the box
@@ -22,6 +23,7 @@ for the overlap, the loss of an image is (equation 3)
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +33,7 @@ from ..backbones.tiny import centred
 from ..boxes import LEAST_SIDE, box_convert, clip_boxes_to_image, filter_detections, inside_crowds, paired_iou
 from ..device import on_device_of, to_numpy
 from .image_batch import ImageBatch, batch_images, detection_targets
-from .yolo import SLOPE
+from .yolo import SLOPE, unit
 
 # Section 2.2. COORD: an error of place counts more than one of class. NOOBJ: most cells have no object; if they counted
 # as much, they would push all confidences to 0 and training could diverge.
@@ -59,7 +61,11 @@ class YOLOv1(nn.Module):
     num_classes   C + 1, with the background: it has a number, 0, but no output
     size          pixels of the square that each image is resized to, whatever its shape: S = size / backbone.stride
     predictors    B, boxes of a cell
-    hidden        units of the first fully connected layer
+    convolutions, channels   of 3 x 3, behind the backbone (section 2.2). With batch norm, which came with the next YOLO
+    fully_connected   off: instead of the two layers a 1 x 1 convolution, so that each cell's numbers come from its own
+                  place of the map. The layers learn every cell by itself, from the objects that have lain in it: of a
+                  few thousand images nearly nothing
+    hidden        units of the first of them
     normalize     what is done to images (1, 3, h, w) first
     score_threshold, nms_threshold, detections_per_image   of what is found
 
@@ -74,6 +80,9 @@ class YOLOv1(nn.Module):
         num_classes: int,
         size: int = 448,
         predictors: int = 2,
+        convolutions: int = 4,
+        channels: int = 1024,
+        fully_connected: bool = True,
         hidden: int = 4096,
         normalize: Callable[[Any], Any] = centred,
         score_threshold: float = 0.05,
@@ -91,14 +100,20 @@ class YOLOv1(nn.Module):
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
         self.detections_per_image = detections_per_image
         self.backbone = backbone
-        outputs = self.cells**2 * (5 * predictors + num_classes - 1)
-        self.head = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(backbone.out_channels * self.cells**2, hidden),
-            nn.LeakyReLU(SLOPE),
-            nn.Dropout(DROPOUT),
-            nn.Linear(hidden, outputs),
-        )
+        widths = [backbone.out_channels, *[channels] * convolutions]
+        outputs = 5 * predictors + num_classes - 1
+        self.head = nn.Sequential(*(unit(*pair) for pair in pairwise(widths)))
+        self.fully_connected = fully_connected
+        if fully_connected:
+            self.outputs = nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(widths[-1] * self.cells**2, hidden),
+                nn.LeakyReLU(SLOPE),
+                nn.Dropout(DROPOUT),
+                nn.Linear(hidden, outputs * self.cells**2),
+            )
+        else:
+            self.outputs = nn.Conv2d(widths[-1], outputs, 1)
 
     def forward(self, images: Any, targets: list[dict] | None = None) -> Any:
         square = self.size, self.size
@@ -106,7 +121,10 @@ class YOLOv1(nn.Module):
         truth = detection_targets(targets, batch, self.num_classes - 1) if self.training else []
         maps = self.backbone(batch.tensor)
         watch.emit("backbone.maps", maps)
-        outputs = self.head(maps).reshape(len(batch), self.cells**2, -1)
+        outputs = self.outputs(self.head(maps))
+        if not self.fully_connected:
+            outputs = outputs.transpose(0, 2, 3, 1)  # a cell's numbers side by side
+        outputs = outputs.reshape(len(batch), self.cells**2, -1)
         predicted = outputs[..., : 5 * self.predictors].reshape(len(batch), self.cells**2, self.predictors, 5)
         classes = outputs[..., 5 * self.predictors :]  # (N, S S, C)
         watch.emit("yolo.predicted", predicted)

@@ -17,7 +17,10 @@ LOSSES = ["loss_xy", "loss_wh", "loss_objectness", "loss_noobj", "loss_classifie
 def small_yolo(**options) -> YOLOv1:
     """Three classes; 3 x 3 cells of 4 pixels, two predictors each."""
     manual_seed(0)
-    return YOLOv1(TwoConvolutions(), 4, size=12, predictors=2, hidden=16, **options)
+    return YOLOv1(TwoConvolutions(), 4, size=12, predictors=2, convolutions=1, channels=8, hidden=16, **options)
+
+
+fully_or_not = pytest.mark.parametrize("fully_connected", [True, False])
 
 
 def target_of(boxes, labels, crowds=()) -> dict:
@@ -87,9 +90,23 @@ def test_boxes_inside_a_crowd_are_not_told_that_there_is_nothing():
     assert losses["loss_objectness"].item() == pytest.approx((2 - 1) ** 2)
 
 
+@fully_or_not
 @pytest.mark.parametrize("training", [True, False])
-def test_in_double_precision(training):
-    assert_runs_in_double(small_yolo(), 24, training)
+def test_in_double_precision(training, fully_connected):
+    assert_runs_in_double(small_yolo(fully_connected=fully_connected), 24, training)
+
+
+def test_a_convolution_says_of_each_cell_what_lies_at_its_place():
+    """And says it as the fully connected layers do: the predictors' numbers, one after the other, then the classes."""
+    model, heard = small_yolo(fully_connected=False).eval(), {}
+    with no_grad(), watch.listen(lambda event: heard.setdefault(event.name, event.value.data)):
+        model([scene(np.random.default_rng(0), 12, 12, 1)[0]])
+        said = model.head(minidet.Tensor(heard["backbone.maps"])).data
+    weight, bias = model.outputs.weight.data[:, :, 0, 0], model.outputs.bias.data
+    for cell in range(9):
+        numbers = weight @ said[0, :, cell // 3, cell % 3] + bias
+        np.testing.assert_allclose(heard["yolo.predicted"][0, cell], numbers[:10].reshape(2, 5), atol=1e-5)
+        np.testing.assert_allclose(heard["yolo.classes"][0, cell], numbers[10:], atol=1e-5)
 
 
 def test_equation_3_by_a_loop():
@@ -118,8 +135,9 @@ def test_equation_3_by_a_loop():
         assert loss.item() == pytest.approx(expected[name] / 2, rel=1e-6), name
 
 
-def test_every_parameter_learns():
-    model, rng = small_yolo(), np.random.default_rng(0)
+@fully_or_not
+def test_every_parameter_learns(fully_connected):
+    model, rng = small_yolo(fully_connected=fully_connected), np.random.default_rng(0)
     images, targets = zip(*(scene(rng, 40, 48, objects) for objects in (2, 0, 3)), strict=True)
     losses = model(list(images), list(targets))
     assert list(losses) == LOSSES

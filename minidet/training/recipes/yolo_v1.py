@@ -13,6 +13,9 @@ DEFAULTS = detection.DEFAULTS | {
     "size": 112,  # pixels of the square that each image is resized to
     "stride": 16,  # pixels a cell: 7 x 7 cells, as in the paper and on the lecture's slides
     "predictors": 2,  # boxes of a cell
+    "convolutions": 2,  # 3 x 3, behind the backbone
+    "channels": 128,  # of these
+    "fully_connected": False,  # on: as in the paper; so few images teach it nearly nothing
     "hidden": 512,  # units of the first fully connected layer
 }
 
@@ -20,7 +23,8 @@ DEFAULTS = detection.DEFAULTS | {
 def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Generator) -> YOLOv1:
     """The first YOLO on the backbone that comes with minidet, with the backbone's weights."""
     backbone = TinyBackbone.pretrained(config["stride"])
-    return YOLOv1(backbone, len(classes), config["size"], config["predictors"], config["hidden"])
+    options = ("size", "predictors", "convolutions", "channels", "fully_connected", "hidden")
+    return YOLOv1(backbone, len(classes), **{key: config[key] for key in options})
 
 
 SYSTEM = detection.detector(
