@@ -194,4 +194,6 @@ detector = partial(
     metric="map",
     metrics_note=METRICS_NOTE,
     score_drawn=SCORE_DRAWN,
+    doctor=("epochs=300", "learning_rate=0.002"),
+    doctor_metric="map_50",  # the last tenths of a high IoU take longer than a health check
 )

@@ -65,7 +65,5 @@ SYSTEM = detection.detector(
     name="fast_rcnn",
     build=build,
     prepare=prepare,
-    doctor=("epochs=300", "learning_rate=0.002"),
-    doctor_metric="map_50",
     defaults=DEFAULTS,
 )

@@ -49,7 +49,5 @@ def numbers(config: dict[str, Any], key: str) -> list[float]:
 SYSTEM = detection.detector(
     name="faster_rcnn",
     build=build,
-    doctor=("epochs=300", "learning_rate=0.002"),
-    doctor_metric="map_50",
     defaults=DEFAULTS,
 )

@@ -50,7 +50,5 @@ SYSTEM = detection.detector(
     report=report,
     masks=True,
     metric="mask_map",
-    doctor=("epochs=300", "learning_rate=0.002"),
-    doctor_metric="map_50",
     defaults=DEFAULTS,
 )

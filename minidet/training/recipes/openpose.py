@@ -53,7 +53,6 @@ SYSTEM = detection.detector(
     joints=True,
     metric="keypoint_map",
     metrics_note=people.METRICS_NOTE,
-    doctor=("epochs=300", "learning_rate=0.002"),
     doctor_metric="keypoint_map_50",
     defaults=DEFAULTS,
 )

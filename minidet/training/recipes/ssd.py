@@ -63,7 +63,5 @@ SYSTEM = detection.detector(
     name="ssd",
     build=build,
     transform=augmentation,
-    doctor=("epochs=300", "learning_rate=0.002"),
-    doctor_metric="map_50",
     defaults=DEFAULTS,
 )

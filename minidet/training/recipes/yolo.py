@@ -56,7 +56,5 @@ SYSTEM = detection.detector(
     name="yolo",
     build=build,
     start=start,
-    doctor=("epochs=300", "learning_rate=0.002"),
-    doctor_metric="map_50",
     defaults=DEFAULTS,
 )

@@ -30,7 +30,5 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
 SYSTEM = detection.detector(
     name="yolo_v1",
     build=build,
-    doctor=("epochs=300", "learning_rate=0.002"),
-    doctor_metric="map_50",
     defaults=DEFAULTS,
 )
