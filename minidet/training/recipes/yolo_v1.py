@@ -1,10 +1,13 @@
 """How the first YOLO is trained, on a small backbone that knows the classes already."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minidet.backbones import TinyBackbone
+from minidet.data import transforms
+from minidet.data.dataset import Sample
 from minidet.models.yolo_v1 import YOLOv1
 from minidet.training.recipes import detection
 
@@ -27,8 +30,14 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
     return YOLOv1(backbone, len(classes), **{key: config[key] for key in options})
 
 
+def augmentation(config: dict[str, Any]) -> Callable[[Sample, np.random.Generator], Sample] | None:
+    """Mirrored and moved, so that objects lie in other cells (section 2.2)."""
+    return transforms.Compose([transforms.RandomFlip(), transforms.RandomTranslate(0.2)]) if config["augment"] else None
+
+
 SYSTEM = detection.detector(
     name="yolo_v1",
     build=build,
+    transform=augmentation,
     defaults=DEFAULTS,
 )
