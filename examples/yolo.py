@@ -1,8 +1,7 @@
 """The lecture's YOLO slides, trained and measured.
 
 1. The grid: what each of S x S cells says, all boxes at once, and what is left of them (the first YOLO). The paper's
-   fully connected layers learn each cell by itself: from so few images a convolution, the same for all cells, learns to
-   detect, and they do not.
+   fully connected layers learn each cell by itself; a convolution, the same for all cells, learns far sooner.
 2. Anchors: the shapes that objects have, by clusters of their boxes; the lecture's S x S x B x (5 + C).
 3. Images of many sizes: trained on one, or on another one for each batch.
 4. One look or two: YOLO against Faster R-CNN on the same images, what each takes and what each does wrong.
@@ -45,7 +44,7 @@ def main() -> None:
     print("\n1. The grid")
     first, more = train_and_tell("YOLO v1", yolo_v1.SYSTEM, train, test, settings, seed)
     results |= more
-    connected = settings | {"fully_connected": True}
+    connected = settings | {"fully_connected": True, "learning_rate": 1e-4}
     results |= train_and_tell("fully connected", yolo_v1.SYSTEM, train, test, connected, seed)[1]
     samples = [test[i] for i, r in enumerate(test.records) if len(r.boxes) >= 3 and not r.iscrowd.any()][:SHOWN]
     save_png(out / "1-grid.png", draw_grids(first, samples, test.classes))

@@ -63,8 +63,8 @@ class YOLOv1(nn.Module):
     predictors    B, boxes of a cell
     convolutions, channels   of 3 x 3, behind the backbone (section 2.2). With batch norm, which came with the next YOLO
     fully_connected   off: instead of the two layers a 1 x 1 convolution, so that each cell's numbers come from its own
-                  place of the map. The layers learn every cell by itself, from the objects that have lain in it: of a
-                  few thousand images nearly nothing
+                  place of the map. The layers learn every cell by itself, from the objects that have lain in it, and
+                  so much more slowly
     hidden        units of the first of them
     normalize     what is done to images (1, 3, h, w) first
     score_threshold, nms_threshold, detections_per_image   of what is found

@@ -18,7 +18,7 @@ DEFAULTS = detection.DEFAULTS | {
     "predictors": 2,  # boxes of a cell
     "convolutions": 2,  # 3 x 3, behind the backbone
     "channels": 128,  # of these
-    "fully_connected": False,  # on: as in the paper; so few images teach it nearly nothing
+    "fully_connected": False,  # on: as in the paper. Learns slowly, and asks for a learning_rate of 1e-4
     "hidden": 512,  # units of the first fully connected layer
 }
 
