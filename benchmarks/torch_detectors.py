@@ -65,11 +65,13 @@ class TorchYOLO(nn.Module):
         halves = outputs[..., 2:4].clamp(max=LOG_LIMIT).exp() * self.anchors / 2
         size = tuple(images.shape[2:])
         boxes = clip(torch.cat([centers - halves, centers + halves], 4).reshape(-1, 4), size).reshape(count, -1, 4)
-        scores = (outputs[..., 4:5].sigmoid() * outputs[..., 5:].softmax(4)).reshape(count, -1, self.numbers - 5)
         found = []
-        for of_image, its_scores in zip(boxes, scores, strict=True):
-            box, label = (its_scores > 0.05).nonzero().T
-            found.append(suppressed(of_image[box], its_scores[box, label], label, size, 0.45, 100))
+        for of_image, numbers in zip(boxes, outputs.flatten(1, 3), strict=True):
+            confidence = numbers[:, 4].sigmoid()
+            likely = (confidence > 0.05).nonzero()[:, 0]
+            scores = confidence[likely, None] * numbers[likely, 5:].softmax(1)
+            box, label = (scores > 0.05).nonzero().T
+            found.append(suppressed(of_image[likely[box]], scores[box, label], label, size, 0.45, 100))
         return found
 
 

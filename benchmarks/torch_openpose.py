@@ -53,11 +53,12 @@ class TorchOpenPose(nn.Module):
         places = torch.stack([column, row], 1)
         of_kind = [(kind == joint).nonzero()[:, 0] for joint in range(self.joints)]
         people: list[dict] = []
+        owner_of: dict[int, dict] = {}
         for field, (start, end) in zip(fields.unflatten(0, (-1, 2)), self.tree, strict=True):
             first, second = of_kind[start], of_kind[end]
             pairs = best_pairs(support(field, places[first], places[second])) if len(first) and len(second) else []
             for a, b, score in pairs:
-                join(people, {start: int(first[a]), end: int(second[b])}, score, heights)
+                join(people, owner_of, {start: int(first[a]), end: int(second[b])}, score, heights)
         people = [
             one
             for one in people
@@ -98,7 +99,8 @@ def best_pairs(scores: Tensor) -> list[tuple[int, int, float]]:
     """The pairs of scores (a, b), the best first, no row and no column twice."""
     rows, columns, found = set(), set(), []
     values, order = scores.flatten().sort(descending=True, stable=True)
-    for value, at in zip(values[: int((values > -torch.inf).sum())].tolist(), order.tolist(), strict=False):
+    count = int((values > -torch.inf).sum())
+    for value, at in zip(values[:count].tolist(), order[:count].tolist(), strict=True):
         row, column = divmod(at, scores.shape[1])
         if row not in rows and column not in columns:
             rows.add(row)
@@ -107,12 +109,14 @@ def best_pairs(scores: Tensor) -> list[tuple[int, int, float]]:
     return found
 
 
-def join(people: list[dict], ends: dict[int, int], score: float, heights: list[float]) -> None:
+def join(
+    people: list[dict], owner_of: dict[int, dict], ends: dict[int, int], score: float, heights: list[float]
+) -> None:
     """One limb, {joint: peak} of both ends, becomes somebody's, joins two, or begins a new person."""
-    owners = [one for one in people if any(one["joints"].get(joint) == peak for joint, peak in ends.items())]
+    owners = [owner_of[peak] for peak in ends.values() if peak in owner_of]
     person = owners[0] if owners else {"joints": {}, "total": 0.0}
     for other in owners[1:]:
-        people.remove(other)
+        people[:] = [one for one in people if one is not other]
         person["joints"].update(other["joints"])
         person["total"] += other["total"]
     if not owners:
@@ -122,3 +126,4 @@ def join(people: list[dict], ends: dict[int, int], score: float, heights: list[f
             person["joints"][joint] = peak
             person["total"] += heights[peak]
     person["total"] += score
+    owner_of.update(dict.fromkeys(person["joints"].values(), person))

@@ -44,8 +44,9 @@ def main() -> None:
     print("\n1. The grid")
     first, more = train_and_tell("YOLO v1", yolo_v1.SYSTEM, train, test, settings, seed)
     results |= more
+    # Steps of 0.001 in each of a thousand weights move their sum too far.
     connected = settings | {"fully_connected": True, "learning_rate": 1e-4}
-    results |= train_and_tell("fully connected", yolo_v1.SYSTEM, train, test, connected, seed)[1]
+    results |= train_and_tell("YOLO v1, connected", yolo_v1.SYSTEM, train, test, connected, seed)[1]
     samples = [test[i] for i, r in enumerate(test.records) if len(r.boxes) >= 3 and not r.iscrowd.any()][:SHOWN]
     save_png(out / "1-grid.png", draw_grids(first, samples, test.classes))
 

@@ -32,7 +32,12 @@ MAKERS = {
     "openpose": lambda: OpenPose(TwoConvolutions(4), 3, ((0, 1), (1, 2)), channels=4, convolutions=1),
     "ssd": lambda: SSD(Levels(), 4, 32, DefaultBoxes((4, 8), (0.2, 0.4, 0.7), ((2.0,), (2.0,))), score_threshold=1e-3),
     "yolo": lambda: YOLO(TwoConvolutions(4), 4, np.float32([[6, 6], [12, 8]]), channels=8, score_threshold=1e-3),
-    "yolo_v1": lambda: YOLOv1(TwoConvolutions(4), 4, 16, convolutions=1, channels=4, hidden=8, score_threshold=-1.0),
+    "yolo_v1": lambda: YOLOv1(
+        TwoConvolutions(4), 4, 16, convolutions=1, channels=4, fully_connected=False, score_threshold=-1.0
+    ),
+    "yolo_v1, fully connected": lambda: YOLOv1(
+        TwoConvolutions(4), 4, 16, hidden=8, convolutions=1, channels=4, score_threshold=-1.0
+    ),
 }
 # Added to all cells of a softmax it changes nothing: its gradient is rounding alone.
 NOTHING = "roi_heads.keypoint_predictor.kps_score_lowres.bias"

@@ -1,5 +1,6 @@
-"""The README's table of slides names files, functions and examples that are there."""
+"""The README's table of slides names files, functions, and parts of examples that are there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -7,29 +8,46 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-SOURCES = "\n".join(path.read_text() for folder in ("minidet", "kernels") for path in (ROOT / folder).rglob("*.py"))
-FOLDERS = ROOT, ROOT / "minidet", ROOT / "kernels"
+TABLE = README.split("| slide | where | shown by |")[1].split("\n\n")[0].splitlines()[2:]
+by_row = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.split("|")[1].strip()[:40])
 
 
-def rows() -> list[str]:
-    table = README.split("| slide | where | shown by |")[1].split("\n\n")[0]
-    return table.splitlines()[2:]
+def there(name: str) -> Path:
+    """The file or folder of that name, from the root, from minidet/ or from kernels/."""
+    (path,) = (folder / name for folder in (ROOT, ROOT / "minidet", ROOT / "kernels") if (folder / name).exists())
+    return path
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row.split("|")[1].strip()[:40])
-def test_what_a_slide_is_told_to_be_in_is_there(row: str) -> None:
-    _, _, where, example, _ = row.split("|")
-    told = re.findall(r"`([^`]+)`", where + example)
-    assert told or "part" in example
+def definitions(path: Path) -> set[str]:
+    """Functions, classes and their methods, as "Class.method"."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+            names |= {f"{node.name}.{part.name}" for part in getattr(node, "body", ()) if hasattr(part, "name")}
+    return names
+
+
+@by_row
+def test_where_a_slide_is_told_to_be_it_is(row: str) -> None:
+    told = re.findall(r"`([^`]+)`", row.split("|")[2])
+    assert told
+    path = None
     for name in told:
-        if name.startswith(("minidet ", "--set ")):
-            continue
         if "/" in name:
-            assert any((folder / name).exists() for folder in FOLDERS), name
-            continue
-        owner, _, method = name.partition("(")[0].partition(".")
-        assert re.search(rf"^(class|def) {owner}\b", SOURCES, re.MULTILINE), name
-        assert not method or re.search(rf"^    def {method}\b", SOURCES, re.MULTILINE), name
+            path = there(name)
+        elif not name.startswith("--set "):
+            assert name.partition("(")[0] in definitions(path), f"{name} in {path}"
+
+
+@by_row
+def test_the_examples_have_these_parts(row: str) -> None:
+    shown = row.split("|")[3]
+    assert "`" in shown
+    for name, parts in re.findall(r"`(examples/\w+\.py)`(?:, parts? ([\d and,]+))?", shown):
+        text = there(name).read_text()
+        for part in re.findall(r"\d+", parts):
+            assert re.search(rf"^{part}\. ", text, re.MULTILINE), f"part {part} of {name}"
 
 
 def test_links_lead_to_files() -> None:

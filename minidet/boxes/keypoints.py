@@ -44,7 +44,7 @@ def heatmaps_to_keypoints(heatmaps: np.ndarray, boxes: np.ndarray) -> tuple[np.n
     return keypoints, scores
 
 
-@functools.lru_cache(maxsize=256)  # boxes of hundreds of people have few different sides
+@functools.lru_cache(maxsize=128)  # boxes of hundreds of people have few different sides
 def cubic_weights(size: int, new: int) -> np.ndarray:
     """(new, size) float32: a row of `size` numbers resized to `new` ones is this matrix times it. Cubic convolution of
     the four around each place, the outermost repeated beyond the border (Keys 1981). Read-only: the next

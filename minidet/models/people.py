@@ -89,7 +89,7 @@ def join_limbs(peaks: Sequence[Peaks], limbs: Sequence[Limbs], tree: Sequence[tu
         for first, second, score in zip(*(column.tolist() for column in found), strict=True):
             ends = (start, first), (end, second)
             owners = [owner_of[one] for one in ends if one in owner_of]
-            if len(owners) == 2:  # in a tree their other joints lie on different sides of this limb
+            if len(owners) == 2 and owners[0] is not owners[1]:  # in a tree their other joints lie on different sides
                 owner, other = owners
                 people = [one for one in people if one is not other]
                 owner["joints"] |= other["joints"]

@@ -140,7 +140,8 @@ class YOLO(nn.Module):
     def detections(self, outputs: np.ndarray, boxes: np.ndarray, batch: ImageBatch) -> list[dict]:
         """Of each image boxes (D, 4) in its own pixels, labels (D,) and scores (D,), best first. A score is the
         confidence times the class's probability."""
-        confidences, found = F.sigmoid(outputs[..., 4:5]), []  # (N, S S B, 1)
+        confidences = F.sigmoid(outputs[..., 4:5])  # (N, S S B, 1)
+        found = []
         for image, size in enumerate(batch.sizes):
             # A score is not above its confidence: most boxes are nobody's, and need no class.
             (likely,) = np.nonzero(confidences[image, :, 0] > self.score_threshold)

@@ -61,11 +61,11 @@ class YOLOv1(nn.Module):
     num_classes   C + 1, with the background: it has a number, 0, but no output
     size          pixels of the square that each image is resized to, whatever its shape: S = size / backbone.stride
     predictors    B, boxes of a cell
-    convolutions, channels   of 3 x 3, behind the backbone (section 2.2). With batch norm, which came with the next YOLO
-    fully_connected   off: instead of the two layers a 1 x 1 convolution, so that each cell's numbers come from its own
-                  place of the map. The layers learn every cell by itself, from the objects that have lain in it, and
-                  so much more slowly
-    hidden        units of the first of them
+    hidden        units of the first fully connected layer
+    convolutions  how many of 3 x 3 behind the backbone, with batch norm, which came with the next YOLO; channels: of
+                  each (section 2.2)
+    fully_connected   on: two fully connected layers at the end, as in the paper, which learn each cell by itself, from
+                  the objects that have lain in it; off: a 1 x 1 convolution, the same for all cells, learns sooner
     normalize     what is done to images (1, 3, h, w) first
     score_threshold, nms_threshold, detections_per_image   of what is found
 
@@ -80,10 +80,10 @@ class YOLOv1(nn.Module):
         num_classes: int,
         size: int = 448,
         predictors: int = 2,
+        hidden: int = 4096,
         convolutions: int = 4,
         channels: int = 1024,
         fully_connected: bool = True,
-        hidden: int = 4096,
         normalize: Callable[[Any], Any] = centred,
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,

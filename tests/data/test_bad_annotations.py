@@ -72,6 +72,14 @@ BAD_COCO = {
         r"annotations\[0\]\.bbox: expected x, y, width, height, got 3",
     ),
     "no box": (remove("annotations", 0, "bbox"), r"annotations\[0\]\.bbox: expected this field, but it is missing"),
+    "no box, and an empty mask": (
+        change(
+            "annotations",
+            0,
+            to={"id": 0, "image_id": 0, "category_id": 90, "segmentation": {"size": [30, 40], "counts": [1200]}},
+        ),
+        r"annotations\[0\]\.segmentation: expected width > 0, got 0",
+    ),
     "box no list": (change("annotations", 0, "bbox", to={}), r"annotations\[0\]\.bbox: expected list, got"),
     "unknown category": (
         change("annotations", 0, "category_id", to=3),

@@ -165,6 +165,20 @@ def test_polygons_and_packed_masks_of_a_coco_file_are_painted(coco_tables, write
     np.testing.assert_array_equal(masks, [expected, square])
 
 
+def test_a_box_that_is_missing_is_inferred_from_the_mask(coco_tables, write_coco_tables, image_folder):
+    """Of polygons their corners, held in the image; of run lengths what pycocotools' toBbox says."""
+    corner = np.zeros((30, 40), np.uint8, order="F")
+    corner[3:7, 20:29] = corner[26:, 33] = 1
+    packed = coco_mask.encode(corner)
+    polygons, run_lengths = coco_tables["annotations"][0], coco_tables["annotations"][2]
+    polygons["segmentation"] = [[1.5, 2, 4, 2, 4, 6.25], [30, 10, 41, 12, 30, 20]]
+    run_lengths["segmentation"] = {"size": [30, 40], "counts": packed["counts"].decode()}
+    del polygons["bbox"], run_lengths["bbox"]
+    boxes = read_coco(write_coco_tables(coco_tables), image_folder).records[1].boxes
+    x, y, width, height = coco_mask.toBbox(packed)
+    np.testing.assert_array_equal(boxes, [[1.5, 2, 40, 20], [x, y, x + width, y + height]])
+
+
 def test_voc_comes_back_as_written(tmp_path, records, image_folder):
     write_voc(tmp_path / "voc", records, CLASSES)
     read = read_voc(sorted((tmp_path / "voc").glob("*.xml")), image_folder, CLASSES[1:])

@@ -170,6 +170,13 @@ def test_limbs_with_a_joint_in_common_are_one_person():
     np.testing.assert_allclose([p["total"] for p in people], [4 * 0.5 + 1.8, 2 * 0.7 + 0.8, 2 * 0.7 + 0.4])
 
 
+def test_a_limb_within_a_person_makes_no_second_one_of_it():
+    peaks = [Peaks(np.zeros((1, 2)), np.array([0.5])) for _ in range(2)]
+    (person,) = join_limbs(peaks, [match_pairs(np.array([[0.9]]))] * 2, ((0, 1), (1, 0)))
+    assert person["joints"] == {0: 0, 1: 0}
+    assert person["total"] == pytest.approx(2 * 0.5 + 2 * 0.9)
+
+
 def test_the_people_that_perfect_maps_show():
     """Two whose limbs cross, each with its own joints; and not the third, who has three joints only."""
     crossed = np.array([

@@ -2,7 +2,7 @@
 
 Four builds, of which the environment variable MINIDET_EMULATOR chooses one for the whole process:
 
-    fast      what the tests use; without lines and names for a debugger, it compiles in two thirds of the time
+    fast      what the tests use. With -g and -O2 it would take twice as long to compile, and run no faster
     debug     for gdb: nothing optimised away
     address   with ASAN and UBSAN: reads and writes out of bounds, undefined behaviour
     thread    with TSAN: races between threads of CUDA

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from minidet_kernels.arguments import Pair, as_size, check_floats, check_shape, is_finite
@@ -44,12 +42,10 @@ def nearest_pixels(inputs: int, outputs: int, scale_factor: float | None) -> np.
     return np.minimum((i.astype(np.float32) * step).astype(np.int64), inputs - 1)
 
 
-@functools.lru_cache(maxsize=256)
 def axis_taps(
     inputs: int, outputs: int, align_corners: bool, scale_factor: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """index and weight, (2, outputs) both: output i is the sum over t of weight[t, i] * x[index[t, i]]. Not to be
-    written to: the next call gets the same arrays.
+    """index and weight, (2, outputs) both: output i is the sum over t of weight[t, i] * x[index[t, i]].
 
     An axis that keeps its size is copied whatever the scale factor, as PyTorch does.
     """

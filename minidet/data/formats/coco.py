@@ -1,7 +1,8 @@
 """COCO's JSON (cocodataset.org, "Data format"): images, categories and annotations joined by ids.
 
-COCO's box is x, y, width, height in continuous pixels. Its category ids are arbitrary (1 to 90 with gaps, or 0);
-here they become labels 1..K in the order of the ids. Ids only ever join tables: no id, 0 included, means "none".
+COCO's box is x, y, width, height in continuous pixels; where there is none, it is inferred from the segmentation.
+Category ids are arbitrary (1 to 90 with gaps, or 0); here they become labels 1..K in the order of the ids. Ids only
+ever join tables: no id, 0 included, means "none".
 """
 
 import json
@@ -27,7 +28,7 @@ from minidet.data.formats.record import (
     refuse_again,
 )
 from minidet.data.joints import LSP_JOINTS, LSP_LIMBS
-from minidet.data.masks import mask_to_counts, unpack_counts
+from minidet.data.masks import counts_to_mask, mask_to_counts, unpack_counts
 
 MAX_BYTES = 2 << 30  # the largest file of COCO 2017 has 0.45 GB
 FARTHEST = 4  # image sides from its corner: polygons beyond are errors, and painting them would take ever more memory
@@ -148,20 +149,23 @@ def _read_object(annotation: dict, size: tuple[int, int], labels: dict, joint_na
         raise LabelError(
             f"{where}.category_id: expected one of the ids in categories ({known}), got {category}", category
         )
-    numbers = _field(annotation, "bbox", list, where)
-    if len(numbers) != 4:
-        raise AnnotationError(f"{where}.bbox: expected x, y, width, height, got {len(numbers)} values")
-    x, y, width, height = (finite_number(number, f"{where}.bbox") for number in numbers)
-    box = checked_box((x, y, x + width, y + height), size, f"{where}.bbox")
+    segmentation = _read_segmentation(annotation.get("segmentation"), size, f"{where}.segmentation")
+    if "bbox" not in annotation and segmentation is not None:
+        box = checked_box(_extent(segmentation, size), size, f"{where}.segmentation")
+    else:
+        numbers = _field(annotation, "bbox", list, where)
+        if len(numbers) != 4:
+            raise AnnotationError(f"{where}.bbox: expected x, y, width, height, got {len(numbers)} values")
+        x, y, width, height = (finite_number(number, f"{where}.bbox") for number in numbers)
+        box = checked_box((x, y, x + width, y + height), size, f"{where}.bbox")
     crowd = annotation.get("iscrowd", 0)
     if crowd not in (0, 1):
         raise AnnotationError(f"{where}.iscrowd: expected 0 or 1, got {str(crowd)[:40]}")
-    result = {"box": box, "label": labels[category], "iscrowd": crowd == 1}
+    result = {"box": box, "label": labels[category], "iscrowd": crowd == 1, "segmentation": segmentation}
     if "area" in annotation:
         result["area"] = finite_number(annotation["area"], f"{where}.area")
         if result["area"] < 0:
             raise AnnotationError(f"{where}.area: expected an area >= 0, got {result['area']:g}; fix or remove it")
-    result["segmentation"] = _read_segmentation(annotation.get("segmentation"), size, f"{where}.segmentation")
     if joint_names is not None:
         result["keypoints"] = _read_joints(annotation, len(joint_names), size, where)
     return result
@@ -195,6 +199,15 @@ def _read_segmentation(value, size: tuple[int, int], where: str):
             f"{where}.counts: expected run lengths >= 0 that add up to {size[0]} x {size[1]}, got {sum(counts)}"
         )
     return counts
+
+
+def _extent(segmentation: list, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The box x1 y1 x2 y2 around polygons' corners, or around the pixels of a mask; all 0 if it has none."""
+    if isinstance(segmentation[0], np.ndarray):
+        corners = np.concatenate(segmentation).clip(0, size[::-1])
+        return *corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()
+    rows, columns = np.nonzero(counts_to_mask(segmentation, *size))
+    return (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if len(rows) else (0, 0, 0, 0)
 
 
 def _read_joints(annotation: dict, joints: int, size: tuple[int, int], where: str) -> np.ndarray:

@@ -18,7 +18,7 @@ DEFAULTS = detection.DEFAULTS | {
     "predictors": 2,  # boxes of a cell
     "convolutions": 2,  # 3 x 3, behind the backbone
     "channels": 128,  # of these
-    "fully_connected": False,  # on: as in the paper. Learns slowly, and asks for a learning_rate of 1e-4
+    "fully_connected": False,  # on: as in the paper; learns slowly
     "hidden": 512,  # units of the first fully connected layer
 }
 
@@ -31,7 +31,7 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
 
 
 def augmentation(config: dict[str, Any]) -> Callable[[Sample, np.random.Generator], Sample] | None:
-    """Mirrored and moved, so that objects lie in other cells (section 2.2)."""
+    """Mirrored, and moved by up to a fifth (section 2.2)."""
     return transforms.Compose([transforms.RandomFlip(), transforms.RandomTranslate(0.2)]) if config["augment"] else None
 
 
