@@ -2,7 +2,8 @@
 
 One image of 128 x 128 with objects, float32, evaluation, no gradients. The networks are the recipes', on the backbone
 that knows the classes; their last layers have random weights, so large that most find dozens of boxes to suppress, and
-OpenPose hundreds of joints. All have the same backbone, so the rows say, too, what one look and what two looks at an image take.
+OpenPose hundreds of joints. All have the same backbone, so the rows say, too, what one look and what two looks at an
+image take.
 """
 
 from __future__ import annotations
