@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from typing import Any
@@ -133,8 +134,7 @@ def check_boxes(operation: str, **boxes: Any) -> None:
     for name, array in boxes.items():
         if is_on_gpu(array):
             continue
-        # With |coordinate| <= L a side is at most 2 L, an area (also of a hull) 4 L^2, the sum of two areas 8 L^2.
-        largest = float(np.sqrt(np.finfo(array.dtype).max / 16))
+        largest = _largest_coordinate(array.dtype)
         if not np.abs(array).max(initial=0) <= largest:  # NaN is not <= anything
             bad = ~(np.abs(array) <= largest).all(axis=1)
             raise ValueError(
@@ -147,6 +147,12 @@ def check_boxes(operation: str, **boxes: Any) -> None:
                 f"{operation}: expected {name} {array.shape} as x1 y1 x2 y2 with x1 <= x2 and y1 <= y2, "
                 f"{_first(array, bad)}; are they x y width height?"
             )
+
+
+@functools.cache
+def _largest_coordinate(dtype: np.dtype) -> float:
+    """With |coordinate| <= L a side is at most 2 L, an area (also of a hull) 4 L^2, the sum of two areas 8 L^2."""
+    return float(np.sqrt(np.finfo(dtype).max / 16))
 
 
 def check_fraction(operation: str, name: str, value: float) -> None:

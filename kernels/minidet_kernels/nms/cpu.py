@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -71,6 +72,7 @@ def _best_first(scores: np.ndarray) -> np.ndarray:
     return keys & 0xFFFFFFFF
 
 
+@functools.cache
 def _limits(dtype: np.dtype) -> tuple[np.floating, float]:
     """The smallest normal number, in the dtype itself, and the distance from 1 to the next number, in double."""
     return np.finfo(dtype).tiny, float(np.finfo(dtype).eps)
