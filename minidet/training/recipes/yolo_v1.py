@@ -17,7 +17,7 @@ DEFAULTS = detection.DEFAULTS | {
     "stride": 16,  # pixels a cell: 7 x 7 cells, as in the paper and on the lecture's slides
     "predictors": 2,  # boxes of a cell
     "convolutions": 2,  # 3 x 3, behind the backbone
-    "channels": 128,  # of these
+    "channels": 64,  # of these
     "fully_connected": False,  # on: as in the paper; learns slowly
     "hidden": 512,  # units of the first fully connected layer
 }
