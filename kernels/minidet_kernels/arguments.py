@@ -26,8 +26,13 @@ FLOATS = {np.dtype(np.float32)}, {np.dtype(np.float64)}
 
 def as_pair(operation: str, name: str, value: int | tuple[int, int], minimum: int) -> Pair:
     """A geometry argument: 3 means (3, 3), (3, 5) is rows and columns."""
-    if value.__class__ is int and minimum <= value <= LARGEST_INTEGER:  # the usual case, without the slow questions
+    # The usual cases, without the slow questions.
+    if value.__class__ is int and minimum <= value <= LARGEST_INTEGER:
         return value, value
+    if value.__class__ is tuple and len(value) == 2:
+        rows, columns = value
+        if rows.__class__ is columns.__class__ is int and minimum <= min(value) and max(value) <= LARGEST_INTEGER:
+            return value
     pair = tuple(value) if np.iterable(value) else (value, value)  # an array without axes is not, but an Iterable
     if len(pair) != 2 or not all(_is_integer(v) and minimum <= v <= LARGEST_INTEGER for v in pair):
         raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from minidet_kernels.arguments import Pair, as_size, check_floats, check_shape, is_finite
@@ -49,6 +51,14 @@ def axis_taps(
 
     An axis that keeps its size is copied whatever the scale factor, as PyTorch does.
     """
+    index, weight = _axis_taps(int(inputs), int(outputs), bool(align_corners), scale_factor)
+    return index.copy(), weight.copy()
+
+
+@functools.lru_cache(maxsize=64)  # one image after the other is resized in the same way
+def _axis_taps(
+    inputs: int, outputs: int, align_corners: bool, scale_factor: float | None
+) -> tuple[np.ndarray, np.ndarray]:
     i = np.arange(outputs)
     if outputs == inputs:
         return np.stack([i, i]), np.stack([np.ones(outputs), np.zeros(outputs)])
