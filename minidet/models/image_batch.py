@@ -15,9 +15,11 @@ from .. import functional as F
 from .. import watch
 from ..autograd import Tensor
 from ..autograd.tensor import array_of
-from ..device import to_numpy
+from ..device import is_on_gpu, to_numpy
 
 PLACES = ("boxes", "keypoints")  # what moves with the pixels
+# No image in [0, 1] is so bright, nor one that somebody has normalised already; one of whole numbers up to 255 is.
+TOO_BRIGHT = 10.0
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ def batch_images(
 
     normalize: what is done to each image first. min_size: None leaves the sizes as they are. fixed_size: the (height,
     width) that every image gets, whatever its shape; min_size and max_size are not looked at then. stride: of the
-    backbone's coarsest map; both sides of the batch are multiples of it. Raises ValueError for no image, and for what
-    is none.
+    backbone's coarsest map; both sides of the batch are multiples of it. Raises ValueError for no image, for what is
+    none, and for numbers up to 255.
     """
     if not len(images):
         raise ValueError("expected at least one image, got none")
@@ -90,6 +92,11 @@ def batch_images(
         if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or image.dtype.kind != "f":
             raise ValueError(
                 f"expected images (3, H, W) of floats in [0, 1], got {image.dtype} {image.shape} at position {position}"
+            )
+        pixels = array_of(image)
+        if not is_on_gpu(pixels) and (brightest := pixels.max()) > TOO_BRIGHT:
+            raise ValueError(
+                f"expected images in [0, 1], got numbers up to {brightest:g} at position {position}; divide by 255"
             )
     original_sizes = [tuple(image.shape[1:]) for image in images]
     sizes = [fixed_size or resized(size, min_size, max_size) for size in original_sizes]

@@ -289,6 +289,8 @@ def test_targets_that_cannot_be_are_refused(change, told):
 def test_images_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"expected images \(3, H, W\) of floats.*at position 1"):
         small_detector().eval()([minidet.Tensor(np.zeros((3, 8, 8), np.float32)), minidet.Tensor(np.zeros((8, 8, 3)))])
+    with pytest.raises(ValueError, match=r"expected images in \[0, 1\], got numbers up to 200 at position 0"):
+        small_detector().eval()([minidet.Tensor(np.full((3, 8, 8), 200, np.float32))])
     image = minidet.Tensor(np.zeros((3, 8, 8), np.float32))
     with pytest.raises(ValueError, match="expected a target for each of 2 images, got 1"):
         small_detector()([image, image], [{"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}])
