@@ -91,6 +91,16 @@ class RunLengths:
         return masks
 
 
+def mask_boxes(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """(R, 4) float64: the boxes x1 y1 x2 y2 around the true pixels of masks (H, W); all 0 where there are none."""
+    boxes = np.zeros((len(masks), 4))
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows):
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
+
+
 def polygons_to_mask(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
     """(height, width) bool: what lies inside one of the polygons, as pycocotools paints them, to the pixel.
 

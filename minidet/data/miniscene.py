@@ -12,6 +12,7 @@ import numpy as np
 from minidet.data.background import COLOR_RANGE, blend, clip_window, paint_background, paint_cue
 from minidet.data.figures import BODY, HEAD_RADIUS, LEFT, LEFT_COLOR, RIGHT, RIGHT_COLOR, make_joints, paint_layers
 from minidet.data.joints import HIDDEN, NOT_LABELLED, VISIBLE
+from minidet.data.masks import mask_boxes
 from minidet.data.shapes import CLASSES, Coverage, shape_coverage
 
 LEVELS = ("flat", "textured")
@@ -121,7 +122,7 @@ def make_scene(
     if cue is not None and items:
         right = rng.random() < cue
         shown = items[0].label - 1 if right else int(rng.integers(len(CLASSES)))
-        paint_cue(background, shown, far_from=_tight_boxes([items[0].whole])[0].reshape(2, 2).mean(axis=0))
+        paint_cue(background, shown, far_from=mask_boxes([items[0].whole])[0].reshape(2, 2).mean(axis=0))
 
     canvas = background.copy()
     for item in items:
@@ -271,15 +272,6 @@ def _paint(rng: np.random.Generator, canvas: np.ndarray, background: np.ndarray,
 # ---- from things to arrays --------------------------------------------------------------------------------------
 
 
-def _tight_boxes(masks: list[np.ndarray]) -> np.ndarray:
-    """(R, 4) float64 boxes around the true pixels of each (H, W) mask."""
-    boxes = np.zeros((len(masks), 4))
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes
-
-
 def _to_scene(image: np.ndarray, items: list[_Item]) -> Scene:
     things, people = [i for i in items if i.joints is None], [i for i in items if i.joints is not None]
 
@@ -292,7 +284,7 @@ def _to_scene(image: np.ndarray, items: list[_Item]) -> Scene:
     height, width = image.shape[:2]
     return Scene(
         image=image,
-        boxes=_tight_boxes([i.visible for i in things]),
+        boxes=mask_boxes([i.visible for i in things]),
         labels=stack([i.label for i in things], (), np.int64),
         masks=stack([i.visible for i in things], (height, width), bool),
         iscrowd=stack([i.iscrowd for i in things], (), bool),
@@ -300,7 +292,7 @@ def _to_scene(image: np.ndarray, items: list[_Item]) -> Scene:
         visible=stack([i.visible.sum() / i.area for i in things], (), np.float64),
         colors=stack([i.colors[-1] for i in things], (3,), np.float64),
         keypoints=keypoints,
-        person_boxes=_tight_boxes([i.visible for i in people]),
+        person_boxes=mask_boxes([i.visible for i in people]),
         person_masks=stack([i.visible for i in people], (height, width), bool),
         person_truncated=stack([i.whole.sum() < i.area for i in people], (), bool),
         person_visible=stack([i.visible.sum() / i.area for i in people], (), np.float64),

@@ -28,7 +28,7 @@ from minidet.data.formats.record import (
     refuse_again,
 )
 from minidet.data.joints import LSP_JOINTS, LSP_LIMBS
-from minidet.data.masks import counts_to_mask, mask_to_counts, unpack_counts
+from minidet.data.masks import counts_to_mask, mask_boxes, mask_to_counts, unpack_counts
 
 MAX_BYTES = 2 << 30  # the largest file of COCO 2017 has 0.45 GB
 FARTHEST = 4  # image sides from its corner: polygons beyond are errors, and painting them would take ever more memory
@@ -206,8 +206,7 @@ def _extent(segmentation: list, size: tuple[int, int]) -> tuple[float, float, fl
     if isinstance(segmentation[0], np.ndarray):
         corners = np.concatenate(segmentation).clip(0, size[::-1])
         return *corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()
-    rows, columns = np.nonzero(counts_to_mask(segmentation, *size))
-    return (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if len(rows) else (0, 0, 0, 0)
+    return tuple(mask_boxes([counts_to_mask(segmentation, *size)])[0].tolist())
 
 
 def _read_joints(annotation: dict, joints: int, size: tuple[int, int], where: str) -> np.ndarray:
