@@ -99,7 +99,7 @@ class LogSoftmax(Function):
     def forward(self, x, *, axis):
         self.axis = axis
         y = x - x.max(axis, keepdims=True)
-        y = y - np.log(np.exp(y).sum(axis, keepdims=True))
+        y -= np.log(np.exp(y).sum(axis, keepdims=True))
         self.save(y)
         return y
 

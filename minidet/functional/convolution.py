@@ -45,18 +45,22 @@ def _channel_sums(grad: Any) -> Any:
 class Conv2dInputGrad(Function):
     """The adjoint of conv2d in x; as a layer of its own, the transposed convolution."""
 
-    def forward(self, grad, weight, *, input_size, **geometry):
+    def forward(self, grad, weight, *bias, input_size, **geometry):
         self.save(grad, weight)
         self.geometry, self.kernel_size = geometry, weight.shape[2:]
-        return kernels.conv2d_input_grad(grad, weight, input_size, **geometry)
+        image = kernels.conv2d_input_grad(grad, weight, input_size, **geometry)
+        for shift in bias:  # of the layer
+            image += shift.reshape(-1, 1, 1)  # a new image would be new memory, which takes longer than the sum
+        return image
 
     def backward(self, outer, grad, weight):  # outer: the cotangent of the image-shaped result
-        needs_grad, needs_weight = self.needs
+        needs_grad, needs_weight, *needs_bias = self.needs
         return (
             Conv2d.apply(outer, weight, **self.geometry) if needs_grad else None,
             Conv2dWeightGrad.apply(outer, grad, kernel_size=self.kernel_size, **self.geometry)
             if needs_weight
             else None,
+            *(_channel_sums(outer) if needs else None for needs in needs_bias),
         )
 
 
@@ -146,10 +150,9 @@ def conv_transpose2d(
             f"conv_transpose2d: the result would have {input_size[0]} x {input_size[1]} pixels; use less padding than "
             f"{padding}, or a larger kernel"
         )
-    y = Conv2dInputGrad.apply(
-        input, weight, input_size=input_size, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
-    return y if bias is None else y + bias.reshape((1, -1, 1, 1))
+    biases = () if bias is None else (bias,)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return Conv2dInputGrad.apply(input, weight, *biases, input_size=input_size, **geometry)
 
 
 class Linear(Function):

@@ -177,7 +177,7 @@ class RoIHeads(nn.Module):
         labels[: len(positives)] = target["labels"][objects]
         deltas[: len(positives)] = encode_boxes(target["boxes"][objects], boxes[positives], BOX_WEIGHTS)
         watch.emit("roi.labels", labels)
-        return ChosenRegions(boxes[kept], labels, deltas, objects)
+        return ChosenRegions(boxes[kept], labels, deltas, objects, iou[objects, positives])
 
     def losses(self, logits: Any, deltas: Any, labels: np.ndarray, goals: np.ndarray) -> dict[str, Any]:
         """Both terms of equation 1, over all sampled regions: background counts in the divisor of the box loss."""
@@ -209,12 +209,14 @@ class RoIHeads(nn.Module):
 
 class ChosenRegions(NamedTuple):
     """Regions of one image to train on: boxes (S, 4), labels (S,), 0 for background; deltas (S, 4) to their objects'
-    boxes, zeros for background; and which objects (P,) the first P regions show. The others are background."""
+    boxes, zeros for background; and which objects (P,) the first P regions show, with overlaps (P,), their IoU. The
+    others are background."""
 
     boxes: np.ndarray
     labels: np.ndarray
     deltas: np.ndarray
     objects: np.ndarray
+    overlaps: np.ndarray
 
     @property
     def shown(self) -> np.ndarray:

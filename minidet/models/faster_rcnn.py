@@ -238,13 +238,16 @@ def small_faster_rcnn(
     rpn_stride: int = 1,
     pooling: str = "align",
     heads: Callable[..., RoIHeads] = RoIHeads,
+    regions: int = 64,
+    nms_threshold: float = 0.5,
     min_size: int | None = None,
     max_size: int | None = None,
 ) -> FasterRCNN:
     """A Faster R-CNN on one map of a small backbone.
 
     rpn_stride: cells from one that the RPN looks at to the next. pooling: RoIPooling's method. heads: called as
-    RoIHeads, for those that look for more than boxes (models/mask_rcnn.py).
+    RoIHeads, for those that look for more than boxes (models/mask_rcnn.py). regions: of each image that RoIHeads are
+    trained on. nms_threshold: of detections.
     """
     rpn = RegionProposalNetwork(
         RPNHead(backbone.out_channels, len(base_anchors), stride=rpn_stride),
@@ -253,14 +256,15 @@ def small_faster_rcnn(
         post_nms=(300, 300),
         min_size=2.0,
     )
-    regions = RoIPooling(7, pooling, sampling_ratio=2)
+    roi_pooling = RoIPooling(7, pooling, sampling_ratio=2)
     roi_heads = heads(
-        regions,
-        TwoMLPHead(backbone.out_channels * regions.output_size**2, hidden),
+        roi_pooling,
+        TwoMLPHead(backbone.out_channels * roi_pooling.output_size**2, hidden),
         FastRCNNPredictor(hidden, num_classes),
         num_classes,
+        regions,
         bg_iou=0.0,
         beta=RPN_BETA,
-        nms_threshold=0.5,
+        nms_threshold=nms_threshold,
     )
     return FasterRCNN(backbone, rpn, roi_heads, min_size=min_size, max_size=max_size)

@@ -50,6 +50,8 @@ class KeypointRoIHeads(RoIHeads):
     """RoIHeads whose detections have keypoints (D, J, 3), x, y, 1, and keypoints_scores (D, J), the maps' maxima.
 
     keypoint_pooling, keypoint_head, keypoint_predictor   regions -> features -> a map of logits for each joint
+    keypoint_iou   joints are learned in regions that are an object's from this IoU on. The paper's are those that boxes
+                   are learned from, fg_iou; where people overlap, a tighter box says better who is meant
     Other arguments: RoIHeads'.
     """
 
@@ -59,21 +61,25 @@ class KeypointRoIHeads(RoIHeads):
         keypoint_pooling: RoIPooling,
         keypoint_head: nn.Module,
         keypoint_predictor: nn.Module,
+        keypoint_iou: float = 0.5,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self.keypoint_pooling = keypoint_pooling
+        if not 0 <= keypoint_iou <= 1:
+            raise ValueError(f"keypoint_iou: expected a number from 0 to 1, got {keypoint_iou}")
+        self.keypoint_pooling, self.keypoint_iou = keypoint_pooling, keypoint_iou
         self.keypoint_head, self.keypoint_predictor = keypoint_head, keypoint_predictor
 
     def learn(
         self, maps: Sequence[Any], strides: Strides, chosen: list[ChosenRegions], targets: list[dict]
     ) -> dict[str, Any]:
         losses = super().learn(maps, strides, chosen, targets)
-        boxes = [regions.shown for regions in chosen]
+        tight = [regions.overlaps >= self.keypoint_iou for regions in chosen]
+        boxes = [regions.shown[kept] for regions, kept in zip(chosen, tight, strict=True)]
         logits = self.point(maps, strides, boxes)
         keypoints = [
-            target["keypoints"][regions.objects]
-            for target, regions in zip(with_keypoints(targets, logits.shape[1]), chosen, strict=True)
+            target["keypoints"][regions.objects[kept]]
+            for target, regions, kept in zip(with_keypoints(targets, logits.shape[1]), chosen, tight, strict=True)
         ]
         return losses | {"loss_keypoint": keypoint_loss(logits, np.concatenate(keypoints), np.concatenate(boxes))}
 
@@ -101,9 +107,9 @@ def keypoint_loss(logits: Any, keypoints: np.ndarray, boxes: np.ndarray) -> Any:
     """The mean cross-entropy over labelled joints within their boxes of a softmax over the cells of each one's map; 0
     without such a joint. logits (P, J, M, M), keypoints (P, J, 3), boxes (P, 4)."""
     cells, valid = keypoints_to_cells(keypoints, boxes, logits.shape[2])
-    people, joints = np.nonzero(valid)
-    of_joints = logits.reshape(*logits.shape[:2], logits.shape[2] ** 2)[people, joints]  # (V, M M)
-    return F.cross_entropy(of_joints, cells[people, joints], reduction="sum") / max(len(people), 1)
+    of_joints = logits.reshape(cells.size, logits.shape[2] ** 2)
+    true = np.where(valid, cells, -1).reshape(-1)
+    return F.cross_entropy(of_joints, true, ignore_index=-1, reduction="sum") / max(int(valid.sum()), 1)
 
 
 def small_keypoint_rcnn(
@@ -113,17 +119,23 @@ def small_keypoint_rcnn(
     base_anchors: np.ndarray,
     channels: int = 64,
     convolutions: int = 4,
+    keypoint_iou: float = 0.5,
+    nms_threshold: float = 0.7,
     **options: Any,
 ) -> FasterRCNN:
     """A Keypoint R-CNN on one map of a small backbone. Objects of all its classes have the same joints: usually there
     is one class, people, and num_classes is 2.
 
-    channels, convolutions: of the keypoints' head. options: small_faster_rcnn's.
+    channels, convolutions   of the keypoints' head
+    keypoint_iou             KeypointRoIHeads'
+    nms_threshold            of detections: people stand before one another more than other things do
+    options                  small_faster_rcnn's
     """
     heads = partial(
         KeypointRoIHeads,
         keypoint_pooling=RoIPooling(14, "align", sampling_ratio=2),
         keypoint_head=KeypointRCNNHeads(backbone.out_channels, [channels] * convolutions),
         keypoint_predictor=KeypointRCNNPredictor(channels, num_keypoints),
+        keypoint_iou=keypoint_iou,
     )
-    return small_faster_rcnn(backbone, num_classes, base_anchors, heads=heads, **options)
+    return small_faster_rcnn(backbone, num_classes, base_anchors, heads=heads, nms_threshold=nms_threshold, **options)

@@ -42,7 +42,7 @@ PROPOSALS = np.float32([
 
 
 def test_regions_are_an_objects_or_hard_background_or_left_out():
-    boxes, labels, deltas, objects = heads(batch_size_per_image=100, positive_fraction=0.5).sample(
+    boxes, labels, deltas, objects, overlaps = heads(batch_size_per_image=100, positive_fraction=0.5).sample(
         PROPOSALS, target_of([[0, 0, 10, 10]], [3])
     )
     # The true box is a proposal, too.
@@ -51,6 +51,7 @@ def test_regions_are_an_objects_or_hard_background_or_left_out():
     np.testing.assert_allclose(deltas[1], np.multiply([0, 2.5 / 5, 0, math.log(2)], BOX_WEIGHTS), rtol=1e-6)
     np.testing.assert_array_equal(deltas[[0, 2, 3, 4]], np.zeros((4, 4)))
     np.testing.assert_array_equal(objects, [0, 0, 0])
+    np.testing.assert_array_equal(overlaps, [1, 0.5, 1])
 
 
 def test_without_a_lower_limit_all_background_may_teach():

@@ -14,10 +14,10 @@ from tests.models.detector_helpers import TwoConvolutions, larger_heads, scene
 JOINTS = 3
 
 
-def small(seed: int = 0):
+def small(seed: int = 0, **options):
     rng = manual_seed(seed)
     model = small_keypoint_rcnn(
-        TwoConvolutions(), 2, JOINTS, base_anchors((8, 16)), channels=8, convolutions=2, hidden=16
+        TwoConvolutions(), 2, JOINTS, base_anchors((8, 16)), channels=8, convolutions=2, hidden=16, **options
     )
     return larger_heads(model, rng)
 
@@ -93,3 +93,23 @@ def test_other_joints_are_refused(keypoints, told):
     image, target = scene(np.random.default_rng(0), 40, 48, 1, classes=1)
     with pytest.raises(ValueError, match=told):
         small()([image], [target if keypoints is None else target | {"keypoints": keypoints}])
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0.5, [0, 1, 2, 4]), (0.7, [0, 1, 4]), (1.0, [0, 4])])
+def test_joints_are_learned_in_tight_regions(least, expected, monkeypatch):
+    """IoUs of 1, 0.705, 0.695 and 0.3 with the one person, whose own box is the last region."""
+    rng, heads = np.random.default_rng(0), small(keypoint_iou=least).roi_heads
+    person = np.float32([[0, 0, 20, 20]])
+    regions = np.float32([[0, 0, 20, 20], [0, 0, 20, 14.1], [0, 0, 20, 13.9], [0, 0, 20, 6], [0, 0, 20, 20]])
+    target = with_joints(rng, {"boxes": person, "labels": np.array([1]), "crowds": np.zeros((0, 4), np.float32)})
+    chosen, pointed, point = heads.sample(regions[:4], target), [], heads.point
+    monkeypatch.setattr(heads, "point", lambda *told: pointed.extend(told[2]) or point(*told))
+    maps = [Tensor(rng.normal(size=(1, TwoConvolutions().out_channels, 8, 8)).astype(np.float32))]
+    assert heads.learn(maps, [(4, 4)], [chosen], [target])["loss_keypoint"].item() > 0
+    np.testing.assert_array_equal(pointed, regions[expected][None])
+
+
+@pytest.mark.parametrize("least", [-0.1, 1.1, math.nan])
+def test_an_overlap_is_a_part(least):
+    with pytest.raises(ValueError, match="keypoint_iou: expected a number from 0 to 1, got"):
+        small(keypoint_iou=least)

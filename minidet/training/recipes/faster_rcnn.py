@@ -15,6 +15,7 @@ DEFAULTS = detection.DEFAULTS | {
     "rpn_stride": 8,  # pixels a cell that the RPN looks at; 4 has four times as many anchors, and finds no more
     "anchor_sizes": "12,20,32",  # pixels, the square root of an anchor's area
     "anchor_ratios": "0.5,1,2",  # height by width
+    "regions": 64,  # of each image that the second half is trained on (Fast R-CNN, section 2.3), a quarter with objects
     "hidden": 128,  # units of the fully connected layers; twice as many find as much and take a sixth longer
 }
 
@@ -32,7 +33,10 @@ def parts(config: dict[str, Any]) -> tuple[TinyBackbone, np.ndarray, dict[str, A
     step, rest = divmod(config["rpn_stride"], backbone.stride)
     if rest or step < 1:
         raise ValueError(f"rpn_stride: expected a multiple of stride, {backbone.stride}, got {config['rpn_stride']}")
-    return backbone, anchors, {"hidden": config["hidden"], "rpn_stride": step} | detection.sizes(config)
+    if config["regions"] < 1:
+        raise ValueError(f"regions: expected 1 or more, got {config['regions']}")
+    options = {key: config[key] for key in ("hidden", "regions")} | detection.sizes(config)
+    return backbone, anchors, options | {"rpn_stride": step}
 
 
 def numbers(config: dict[str, Any], key: str) -> list[float]:

@@ -12,8 +12,9 @@ from minidet.models.openpose import LIMB_WIDTH, SIGMA, OpenPose
 from minidet.training.recipes import detection, people
 
 DEFAULTS = people.DEFAULTS | {
-    "epochs": 6,
+    "epochs": 3,
     "images": 3000,
+    "learning_rate": 0.002,
     "stride": 4,  # pixels a cell of the maps
     "stages": 2,
     "channels": 64,  # of each stage's convolutions
