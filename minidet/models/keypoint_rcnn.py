@@ -120,7 +120,7 @@ def small_keypoint_rcnn(
     channels: int = 64,
     convolutions: int = 4,
     keypoint_iou: float = 0.5,
-    nms_threshold: float = 0.7,
+    nms_threshold: float = 0.6,
     **options: Any,
 ) -> FasterRCNN:
     """A Keypoint R-CNN on one map of a small backbone. Objects of all its classes have the same joints: usually there
