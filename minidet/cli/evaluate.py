@@ -26,8 +26,8 @@ EPILOG = """example:
   minidet eval runs/first/eval-test/detections.json --data scenes
   minidet eval runs/masks/eval-test/masks.json --kind masks --data scenes
 
-A detector's evaluation has precision-recall curves, confused classes, kinds of errors and the worst of them, and
-detections.json, in COCO's format for results."""
+A detector's evaluation has precision-recall curves, of masks and joints, too, confused classes, kinds of errors and
+the worst of them, and detections.json, in COCO's format for results."""
 
 SAMPLES_DRAWN = 36
 
@@ -114,7 +114,8 @@ def evaluate_results(args: argparse.Namespace) -> int:
     metrics = detection.metrics_of(predictions, dataset, kind)
     result = metrics | {"data": str(args.data), "split": split, "images": len(dataset)}
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
-    plots = detection.report(dataset, predictions, dataset.classes, out) if kind == "boxes" else []
+    drawn = dataset, predictions, dataset.classes, out
+    plots = detection.report(*drawn) if kind == "boxes" else [detection.save_curves(*drawn, kind)]
     print(f"{args.run_folder} on {len(dataset)} images of {args.data} ({split}):")
     print(class_map(dataset))
     print_table(metrics, detection.METRICS_NOTE)

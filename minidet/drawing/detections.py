@@ -33,13 +33,17 @@ ERROR_MEANINGS = {
 
 
 def draw_precision_recall(
-    curves: "CocoCurves", classes: Sequence[str], ious: Sequence[float] = (0.5, 0.75), title: str = ""
+    curves: "CocoCurves",
+    classes: Sequence[str],
+    ious: Sequence[float] = (0.5, 0.75),
+    title: str = "",
+    measure: str = "IoU",
 ) -> np.ndarray:
     """Precision against recall of every class, a panel for each IoU, (H, W, 3) uint8; and each class's average
     precision, which is the area under its curve.
 
     curves: of `coco_curves`, which must have the ious. classes: names by label, the background first. Classes without
-    objects have no curve. The thick black curve is the mean of all.
+    objects have no curve. The thick black curve is the mean of all. measure: what the ious are of, "OKS" of keypoints.
     """
     for iou in ious:
         if not np.isclose(curves.iou_thresholds, iou).any():
@@ -50,7 +54,7 @@ def draw_precision_recall(
     figure, panels = _figure(4.7 * len(ious) + 1.6, 4.2, len(ious), title)
     for panel, iou, of_panel in zip(panels, ious, precision, strict=True):
         _plot_classes(panel, curves.recalls, of_panel, named, classes[1:])
-        panel.set(title=f"IoU {iou:g}", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+        panel.set(title=f"{measure} {iou:g}", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
         panel.grid(alpha=0.3)
     return _pixels(figure)
 

@@ -66,7 +66,11 @@ def test_masks_in_a_file_of_results_are_measured(run, coco, capsys):
     assert entries
     capsys.readouterr()
     assert main(["eval", str(results), "--data", str(coco), "--kind", "masks"]) == 0
-    assert "mask_map_50" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "mask_map_50" in told
+    for drawn in (run / "eval-val", run / "eval-val/masks-eval-val"):
+        assert (drawn / "mask-precision-recall.png").is_file()
+    assert str(run / "eval-val/masks-eval-val/mask-precision-recall.png") in told
     assert main(["eval", str(results), "--data", str(coco)]) == 2
     assert "entry 0.bbox: expected this field, got none; are they results of another kind?" in capsys.readouterr().err
     assert main(["eval", str(run), "--kind", "masks"]) == 2
@@ -232,3 +236,4 @@ def test_joints_are_read_where_coco_has_them(tmp_path, capsys):
     results = str(tmp_path / "run/eval-val/keypoints.json")
     assert main(["eval", results, "--data", str(folder), "--kind", "keypoints"]) == 0
     assert "keypoint_map_50" in capsys.readouterr().out
+    assert (tmp_path / "run/eval-val/keypoint-precision-recall.png").is_file()

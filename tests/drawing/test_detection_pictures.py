@@ -53,6 +53,11 @@ def test_each_class_with_objects_has_its_curve_and_its_average_precision(figure)
     assert colors[0] == colors[1], "a class has one colour"
 
 
+def test_of_joints_it_is_another_overlap(figure) -> None:
+    draw_precision_recall(coco_curves(PREDICTIONS, TARGETS, 3), CLASSES, measure="OKS")
+    assert [panel.get_title() for panel in figure["figure"].axes] == ["OKS 0.5", "OKS 0.75"]
+
+
 def test_of_many_classes_the_best_and_the_worst_are_named(figure) -> None:
     """Class k is found by its first k of 30 objects: the larger k, the better."""
     many = 30

@@ -174,6 +174,15 @@ def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], 
     return [folder / name for name in (*pictures, "detections.json")]
 
 
+def save_curves(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path, kind: str) -> Path:
+    """Precision against recall of masks or keypoints, of each class."""
+    curves = coco_curves(predictions, targets_of(dataset, kind), len(classes) - 1, kind)
+    measure = "OKS" if kind == KEYPOINTS else "IoU"
+    path = folder / f"{kind.removesuffix('s')}-precision-recall.png"
+    save_png(path, draw_precision_recall(curves, classes, title=kind, measure=measure))
+    return path
+
+
 def write(dataset: Dataset, predictions: list[dict], path: Path, kind: str = BOXES) -> Path:
     """What was detected, of one kind, in COCO's format for results -> path."""
     write_results(path, predictions, ids_of(dataset), dataset.category_ids or range(1, len(dataset.classes)), kind)

@@ -36,7 +36,7 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
 
 
 def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
-    """What detection.report draws of the boxes, and the joints in COCO's format."""
+    """What detection.report draws of the boxes, and people.report of the joints."""
     paths = detection.report(dataset, predictions, classes, folder)
     return paths + people.report(dataset, predictions, classes, folder)
 

@@ -39,9 +39,10 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
 
 
 def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
-    """What detection.report draws of the boxes, and the masks in COCO's format."""
+    """What detection.report draws of the boxes; curves of the masks, and the masks in COCO's format."""
     paths = detection.report(dataset, predictions, classes, folder)
-    return [*paths, detection.write(dataset, predictions, folder / "masks.json", MASKS)]
+    curves = detection.save_curves(dataset, predictions, classes, folder, MASKS)
+    return [*paths, curves, detection.write(dataset, predictions, folder / "masks.json", MASKS)]
 
 
 SYSTEM = detection.detector(

@@ -64,5 +64,6 @@ def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str,
 
 
 def report(dataset: Dataset, predictions: list[dict], classes: tuple[str, ...], folder: Path) -> list[Path]:
-    """The people's joints in COCO's format, for other programs."""
-    return [detection.write(dataset, predictions, folder / "keypoints.json", KEYPOINTS)]
+    """Curves of the people's joints; and the joints in COCO's format, for other programs."""
+    curves = detection.save_curves(dataset, predictions, classes, folder, KEYPOINTS)
+    return [curves, detection.write(dataset, predictions, folder / "keypoints.json", KEYPOINTS)]
