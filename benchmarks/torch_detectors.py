@@ -214,6 +214,8 @@ def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 class TorchSmallKeypointRCNN(TorchSmallFasterRCNN):
     """TorchSmallFasterRCNN whose detections have keypoints (D, joints, 3). channels, convolutions: of their head."""
 
+    detection_iou = 0.6  # people stand before one another
+
     def __init__(self, *arguments, joints: int, channels: int, convolutions: int) -> None:
         super().__init__(*arguments)
         layers = []

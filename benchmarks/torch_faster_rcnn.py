@@ -75,8 +75,11 @@ class TorchSmallFasterRCNN(nn.Module):
     """images (N, 3, H, W) in [0, 1], targets -> four losses; in evaluation images -> dicts of boxes, labels, scores.
 
     targets: dicts with boxes (R, 4), float32, and labels (R,), int64, without crowds.
+    detection_iou: where suppression of detections begins.
     base_anchors: (k, 4), around the corner of a cell. num_classes: with the background. rpn_stride: in cells.
     """
+
+    detection_iou = DETECTION_IOU
 
     def __init__(
         self, base_anchors: np.ndarray, num_classes: int, hidden: int, stride: int, rpn_stride: int = 1
@@ -187,7 +190,7 @@ class TorchSmallFasterRCNN(nn.Module):
             order = order[is_large(boxes[order], LEAST_DETECTION)]
             boxes, scores, label = boxes[order], scores[order], label[order]
             # Classes far from one another do not overlap.
-            kept = nms(boxes + label[:, None] * 2.0 * max(size), DETECTION_IOU)[:DETECTIONS]
+            kept = nms(boxes + label[:, None] * 2.0 * max(size), self.detection_iou)[:DETECTIONS]
             one = {"boxes": boxes[kept], "labels": label[kept] + 1, "scores": scores[kept]}
             found.append({key: value.numpy() for key, value in one.items()})
         return found

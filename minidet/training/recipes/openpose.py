@@ -12,8 +12,7 @@ from minidet.models.openpose import LIMB_WIDTH, SIGMA, OpenPose
 from minidet.training.recipes import detection, people
 
 DEFAULTS = people.DEFAULTS | {
-    "epochs": 3,
-    "images": 3000,
+    "epochs": 2,
     "learning_rate": 0.002,
     "stride": 4,  # pixels a cell of the maps
     "stages": 2,
