@@ -120,6 +120,7 @@ def small_keypoint_rcnn(
     channels: int = 64,
     convolutions: int = 4,
     keypoint_iou: float = 0.5,
+    positive_fraction: float = 0.5,
     nms_threshold: float = 0.6,
     **options: Any,
 ) -> FasterRCNN:
@@ -128,6 +129,7 @@ def small_keypoint_rcnn(
 
     channels, convolutions   of the keypoints' head
     keypoint_iou             KeypointRoIHeads'
+    positive_fraction        of regions: one class is soon told from the background, its boxes take more to learn
     nms_threshold            of detections: people stand before one another more than other things do
     options                  small_faster_rcnn's
     """
@@ -138,4 +140,5 @@ def small_keypoint_rcnn(
         keypoint_predictor=KeypointRCNNPredictor(channels, num_keypoints),
         keypoint_iou=keypoint_iou,
     )
-    return small_faster_rcnn(backbone, num_classes, base_anchors, heads=heads, nms_threshold=nms_threshold, **options)
+    options |= {"positive_fraction": positive_fraction, "nms_threshold": nms_threshold}
+    return small_faster_rcnn(backbone, num_classes, base_anchors, heads=heads, **options)
