@@ -107,6 +107,7 @@ def torch(channels_last: bool) -> dict[str, Callable]:
             joints=number_of_joints,
             channels=channels_of_joints,
             convolutions=len(people.roi_heads.keypoint_head) // 2,
+            detection_iou=people.roi_heads.nms_threshold,
         ),
         "openpose": TorchOpenPose(
             len(pose.tree) + 1, pose.tree, len(pose.stages), branch[-1].weight.shape[1], len(branch) - 1, stride=4

@@ -212,12 +212,12 @@ def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class TorchSmallKeypointRCNN(TorchSmallFasterRCNN):
-    """TorchSmallFasterRCNN whose detections have keypoints (D, joints, 3). channels, convolutions: of their head."""
+    """TorchSmallFasterRCNN whose detections have keypoints (D, joints, 3). channels, convolutions: of their head.
+    detection_iou: TorchSmallFasterRCNN's."""
 
-    detection_iou = 0.6  # people stand before one another
-
-    def __init__(self, *arguments, joints: int, channels: int, convolutions: int) -> None:
+    def __init__(self, *arguments, joints: int, channels: int, convolutions: int, detection_iou: float) -> None:
         super().__init__(*arguments)
+        self.detection_iou = detection_iou
         layers = []
         for number in range(convolutions):
             before = channels if number else CHANNELS[-1]

@@ -239,7 +239,6 @@ def small_faster_rcnn(
     pooling: str = "align",
     heads: Callable[..., RoIHeads] = RoIHeads,
     regions: int = 64,
-    positive_fraction: float = 0.25,
     nms_threshold: float = 0.5,
     min_size: int | None = None,
     max_size: int | None = None,
@@ -247,8 +246,8 @@ def small_faster_rcnn(
     """A Faster R-CNN on one map of a small backbone.
 
     rpn_stride: cells from one that the RPN looks at to the next. pooling: RoIPooling's method. heads: called as
-    RoIHeads, for those that look for more than boxes (models/mask_rcnn.py). regions, positive_fraction: how many of
-    each image RoIHeads are trained on, and what part of them are objects. nms_threshold: of detections.
+    RoIHeads, for those that look for more than boxes (models/mask_rcnn.py). regions: of each image that RoIHeads are
+    trained on. nms_threshold: of detections.
     """
     rpn = RegionProposalNetwork(
         RPNHead(backbone.out_channels, len(base_anchors), stride=rpn_stride),
@@ -263,8 +262,7 @@ def small_faster_rcnn(
         TwoMLPHead(backbone.out_channels * roi_pooling.output_size**2, hidden),
         FastRCNNPredictor(hidden, num_classes),
         num_classes,
-        regions,
-        positive_fraction,
+        batch_size_per_image=regions,
         bg_iou=0.0,
         beta=RPN_BETA,
         nms_threshold=nms_threshold,

@@ -139,6 +139,6 @@ def small_keypoint_rcnn(
         keypoint_head=KeypointRCNNHeads(backbone.out_channels, [channels] * convolutions),
         keypoint_predictor=KeypointRCNNPredictor(channels, num_keypoints),
         keypoint_iou=keypoint_iou,
+        positive_fraction=positive_fraction,
     )
-    options |= {"positive_fraction": positive_fraction, "nms_threshold": nms_threshold}
-    return small_faster_rcnn(backbone, num_classes, base_anchors, heads=heads, **options)
+    return small_faster_rcnn(backbone, num_classes, base_anchors, heads=heads, nms_threshold=nms_threshold, **options)

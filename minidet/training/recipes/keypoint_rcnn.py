@@ -20,10 +20,10 @@ DEFAULTS = (
         "learning_rate": 0.003,
         "anchor_sizes": "32,48",
         "anchor_ratios": "1,2",
-        "regions": 32,
-        "hidden": 256,
+        "regions": 32,  # half of them objects; twice as many take a fifth longer
+        "hidden": 256,  # with 128 boxes are a little less tight
         "keypoint_channels": 64,  # of the keypoint head's convolutions, 512 in the paper
-        "keypoint_convolutions": 8,  # as in the paper; 4 see two thirds of a box, and mix people up more often
+        "keypoint_convolutions": 8,  # as in the paper; 4 see two thirds of a box
         "keypoint_iou": 0.7,  # of the regions that joints are learned in; at 0.5 they do not say who is meant
     }
 )

@@ -15,7 +15,7 @@ from minidet.training.recipes import detection, faster_rcnn
 DEFAULTS = faster_rcnn.DEFAULTS | {
     "epochs": 4,
     "learning_rate": 0.002,
-    "regions": 32,  # twice as many take a third longer and find no more
+    "regions": 32,  # twice as many take a third longer
     "mask_channels": 64,  # of the mask head's convolutions; more draw finer and cost in proportion to their square
     "mask_convolutions": 2,  # 4 in the paper, for objects of hundreds of pixels
     "mlp": False,  # on: two fully connected layers in their place
