@@ -55,14 +55,16 @@ def score_pairs(field: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.
     The line integral of the field (2, H, W), x and y, along the unit vector between them (equation 10), less the longer
     the line is beyond half the image's height: such limbs are rare.
     """
-    between = second[None] - first[:, None]  # (a, b, 2)
-    lengths = np.linalg.norm(between, axis=2)
-    directions = between / np.maximum(lengths, 1e-9)[..., None]
-    steps = np.linspace(0, 1, SAMPLES)[:, None, None, None]
-    columns, rows = np.rint(first[:, None] + steps * between).astype(np.int64).transpose(3, 0, 1, 2)  # (s, a, b) each
-    along = (field[:, rows, columns] * directions.transpose(2, 0, 1)[:, None]).sum(axis=0)  # (s, a, b)
-    scores = along.mean(axis=0) + np.minimum(field.shape[1] / (2 * np.maximum(lengths, 1e-9)) - 1, 0)
-    agreeing = (along > AGREEMENT).mean(axis=0) > AGREEING
+    between = dx, dy = (second[None] - first[:, None]).transpose(2, 0, 1)  # (a, b) each
+    lengths = np.hypot(dx, dy)
+    longer = np.maximum(lengths, 1e-9)
+    steps = np.linspace(0, 1, SAMPLES)[:, None, None]
+    columns, rows = (
+        np.rint(first[:, axis, None] + steps * apart).astype(np.int64) for axis, apart in enumerate(between)
+    )  # (s, a, b) each
+    along = field[0, rows, columns] * (dx / longer) + field[1, rows, columns] * (dy / longer)
+    scores = along.mean(axis=0) + np.minimum(field.shape[1] / (2 * longer) - 1, 0)
+    agreeing = np.count_nonzero(along > AGREEMENT, axis=0) > AGREEING * SAMPLES
     return np.where(agreeing & (scores > 0) & (lengths > 0), scores, -np.inf)
 
 

@@ -37,7 +37,7 @@ from ..boxes import (
 from ..device import on_device_of, to_numpy
 from ..proposals import selective_search
 from ..random import generator
-from .image_batch import checked_targets, proposals_of, with_targets
+from .image_batch import checked_targets, proposals_of, unchanged, with_targets
 
 # Section 2.3: 32 positives and 96 background regions a step. Objects are rare among the proposals, so they are drawn
 # more often than they are met; with a larger part the network sees too little of the background's variety.
@@ -46,11 +46,6 @@ REGIONS, POSITIVE_FRACTION = 128, 0.25
 # alone. They are not precise: one reason why SVMs, trained on true boxes, did better in the paper (appendix B).
 POSITIVE_IOU = 0.5
 REGIONS_AT_ONCE = 256  # that the network looks at where no gradient is wanted: memory, not results
-
-
-def unchanged(regions: Any) -> Any:
-    """As they are: a TinyBackbone takes the mean colour of each away itself."""
-    return regions
 
 
 class RCNN(nn.Module):

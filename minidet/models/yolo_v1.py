@@ -29,10 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import nn, watch
-from ..backbones.tiny import centred
 from ..boxes import LEAST_SIDE, box_convert, clip_boxes_to_image, filter_detections, inside_crowds, paired_iou
 from ..device import on_device_of, to_numpy
-from .image_batch import ImageBatch, batch_images, detection_targets
+from .image_batch import ImageBatch, batch_images, detection_targets, unchanged
 from .yolo import SLOPE, unit
 
 # Section 2.2. COORD: an error of place counts more than one of class. NOOBJ: most cells have no object; if they counted
@@ -66,7 +65,7 @@ class YOLOv1(nn.Module):
                   each (section 2.2)
     fully_connected   on: two fully connected layers at the end, as in the paper, which learn each cell by itself, from
                   the objects that have lain in it; off: a 1 x 1 convolution, the same for all cells, learns sooner
-    normalize     what is done to images (1, 3, h, w) first
+    normalize     what is done to images (1, 3, h, w) first; a TinyBackbone centres them itself
     score_threshold, nms_threshold, detections_per_image   of what is found
 
     Training: model(images, targets) -> the five losses. targets: dicts with boxes (R, 4), labels (R,) in 1..C and
@@ -84,7 +83,7 @@ class YOLOv1(nn.Module):
         convolutions: int = 4,
         channels: int = 1024,
         fully_connected: bool = True,
-        normalize: Callable[[Any], Any] = centred,
+        normalize: Callable[[Any], Any] = unchanged,
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,
         detections_per_image: int = 100,
@@ -96,6 +95,7 @@ class YOLOv1(nn.Module):
             )
         self.num_classes, self.size, self.predictors = num_classes, size, predictors
         self.cells = size // backbone.stride  # S
+        self.corners = np.float32([[(x, y)] for y, x in np.ndindex(self.cells, self.cells)])  # (S S, 1, 2), in cells
         self.normalize = normalize
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
         self.detections_per_image = detections_per_image
@@ -139,9 +139,7 @@ class YOLOv1(nn.Module):
 
     def decode(self, predicted: np.ndarray) -> np.ndarray:
         """Boxes (N, S S, B, 4), in pixels of the square, that predicted (N, S S, B, 5) say."""
-        steps = np.arange(self.cells, dtype=np.float32)
-        corners = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 1, 2)  # (S S, 1, 2), x and y
-        centers = (corners + predicted[..., :2]) * (self.size / self.cells)
+        centers = (self.corners + predicted[..., :2]) * (self.size / self.cells)
         half_sides = predicted[..., 2:4] ** 2 * (self.size / 2)
         return np.concatenate([centers - half_sides, centers + half_sides], axis=-1).astype(np.float32)
 
