@@ -105,6 +105,7 @@ def torch(channels_last: bool) -> dict[str, Callable]:
         "keypoint_rcnn": TorchSmallKeypointRCNN(
             *of_people,
             joints=number_of_joints,
+            cells=people.roi_heads.keypoint_pooling.output_size,
             channels=channels_of_joints,
             convolutions=len(people.roi_heads.keypoint_head) // 2,
             detection_iou=people.roi_heads.nms_threshold,

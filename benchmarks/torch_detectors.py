@@ -160,14 +160,14 @@ class TorchSSD(nn.Module):
         return found
 
 
-def closer_look(model: TorchSmallFasterRCNN, images: Tensor) -> tuple[list[dict], list[Tensor], Tensor]:
-    """What is detected, its boxes (D, 4) of each image, and these cut out of the feature map, 14 x 14 cells each."""
+def closer_look(model: TorchSmallFasterRCNN, images: Tensor, cells: int) -> tuple[list[dict], list[Tensor], Tensor]:
+    """What is detected, its boxes (D, 4) of each image, and these cut out of the feature map, cells x cells each."""
     heard = []
     hook = model.backbone.register_forward_hook(lambda _, __, features: heard.append(features))
     found = TorchSmallFasterRCNN.forward(model, images)
     hook.remove()
     boxes = [torch.from_numpy(one["boxes"]) for one in found]
-    return found, boxes, roi_align(heard[0], boxes, model.stride, bins=14)
+    return found, boxes, roi_align(heard[0], boxes, model.stride, bins=cells)
 
 
 class TorchSmallMaskRCNN(TorchSmallFasterRCNN):
@@ -186,7 +186,7 @@ class TorchSmallMaskRCNN(TorchSmallFasterRCNN):
         self.roi_heads.mask_predictor.mask_fcn_logits = nn.Conv2d(channels, self.num_classes, 1)
 
     def forward(self, images: Tensor) -> list[dict]:
-        found, boxes, regions = closer_look(self, images)
+        found, boxes, regions = closer_look(self, images, 14)
         predictor = self.roi_heads.mask_predictor
         logits = predictor.mask_fcn_logits(F.relu(predictor.conv5_mask(self.roi_heads.mask_head(regions))))
         labels = torch.cat([torch.from_numpy(one["labels"]) for one in found])
@@ -212,12 +212,14 @@ def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class TorchSmallKeypointRCNN(TorchSmallFasterRCNN):
-    """TorchSmallFasterRCNN whose detections have keypoints (D, joints, 3). channels, convolutions: of their head.
-    detection_iou: TorchSmallFasterRCNN's."""
+    """TorchSmallFasterRCNN whose detections have keypoints (D, joints, 3). cells, channels, convolutions: of their
+    head. detection_iou: TorchSmallFasterRCNN's."""
 
-    def __init__(self, *arguments, joints: int, channels: int, convolutions: int, detection_iou: float) -> None:
+    def __init__(
+        self, *arguments, joints: int, cells: int, channels: int, convolutions: int, detection_iou: float
+    ) -> None:
         super().__init__(*arguments)
-        self.detection_iou = detection_iou
+        self.detection_iou, self.cells = detection_iou, cells
         layers = []
         for number in range(convolutions):
             before = channels if number else CHANNELS[-1]
@@ -227,7 +229,7 @@ class TorchSmallKeypointRCNN(TorchSmallFasterRCNN):
         self.roi_heads.keypoint_predictor.kps_score_lowres = nn.ConvTranspose2d(channels, joints, 4, 2, padding=1)
 
     def forward(self, images: Tensor) -> list[dict]:
-        found, boxes, regions = closer_look(self, images)
+        found, boxes, regions = closer_look(self, images, self.cells)
         maps = self.roi_heads.keypoint_predictor.kps_score_lowres(self.roi_heads.keypoint_head(regions))
         maps = F.interpolate(maps, scale_factor=2, mode="bilinear")
         for one, its_maps, its_boxes in zip(found, maps.split([len(these) for these in boxes]), boxes, strict=True):

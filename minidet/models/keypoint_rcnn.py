@@ -117,6 +117,7 @@ def small_keypoint_rcnn(
     num_classes: int,
     num_keypoints: int,
     base_anchors: np.ndarray,
+    cells: int = 14,
     channels: int = 64,
     convolutions: int = 4,
     keypoint_iou: float = 0.5,
@@ -127,6 +128,7 @@ def small_keypoint_rcnn(
     """A Keypoint R-CNN on one map of a small backbone. Objects of all its classes have the same joints: usually there
     is one class, people, and num_classes is 2.
 
+    cells                    S, of the S x S cells of a region that the keypoints' head sees, and of its maps 4 S x 4 S
     channels, convolutions   of the keypoints' head
     keypoint_iou             KeypointRoIHeads'
     positive_fraction        of regions: one class is soon told from the background, its boxes take more to learn
@@ -135,7 +137,7 @@ def small_keypoint_rcnn(
     """
     heads = partial(
         KeypointRoIHeads,
-        keypoint_pooling=RoIPooling(14, "align", sampling_ratio=2),
+        keypoint_pooling=RoIPooling(cells, "align", sampling_ratio=2),
         keypoint_head=KeypointRCNNHeads(backbone.out_channels, [channels] * convolutions),
         keypoint_predictor=KeypointRCNNPredictor(channels, num_keypoints),
         keypoint_iou=keypoint_iou,

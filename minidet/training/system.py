@@ -41,7 +41,7 @@ CHOICES = {"optimizer": ("sgd", "adam", "adamw"), "schedule": SCHEDULE_NAMES}
 LEAST = dict.fromkeys(("epochs", "batch_size", "log_every", "size", "images", "val_images", "test_images"), 1)
 LEAST |= dict.fromkeys(("hidden", "region_size"), 1)  # of those systems that have them
 LEAST |= dict.fromkeys(("stages", "convolutions", "channels", "predictors", "mask_channels", "mask_convolutions"), 1)
-LEAST |= dict.fromkeys(("keypoint_channels", "keypoint_convolutions"), 1)
+LEAST |= dict.fromkeys(("keypoint_cells", "keypoint_channels", "keypoint_convolutions"), 1)
 LEAST |= dict.fromkeys(("focal", "learning_rate", "weight_decay", "momentum", "warmup", "clip_norm"), 0)
 
 SYSTEMS: dict[str, str] = {
@@ -146,7 +146,12 @@ class System:
     def validate(self, config: Mapping[str, Any]) -> None:
         """Raises ValueError, with the key, for a setting that is missing, of another type or beyond its limits."""
         for key, default in (TRAINING_DEFAULTS | self.defaults).items():
-            value, kind = config.get(key), type(default)
+            if key not in config:
+                raise ValueError(
+                    f"{key}: missing (is the run older than this setting? Then add it as it was; now it is usually "
+                    f"{_shown(default)})"
+                )
+            value, kind = config[key], type(default)
             fits = type(value) in (int, float) and abs(value) < math.inf if kind is float else type(value) is kind
             if not fits:
                 raise ValueError(f"{key}: expected a value of type {kind.__name__}, got {value!r:.80}")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from minidet import Tensor, no_grad
+from minidet import Tensor, no_grad, watch
 from minidet.boxes import base_anchors
 from minidet.models.keypoint_rcnn import keypoint_loss, small_keypoint_rcnn
 from minidet.random import manual_seed
@@ -48,15 +48,18 @@ def test_the_loss_by_a_loop():
     np.testing.assert_allclose(keypoint_loss(Tensor(logits), keypoints, boxes).item(), total / count, rtol=1e-12)
 
 
-def test_it_trains_and_finds_joints_of_its_images():
-    rng, model = np.random.default_rng(0), small()
+@pytest.mark.parametrize("cells", [14, 5])
+def test_it_trains_and_finds_joints_of_its_images(cells):
+    rng, model = np.random.default_rng(0), small(cells=cells)
     images, targets = zip(*(scene(rng, *size, n, classes=1) for size, n in (((40, 48), 2), ((32, 56), 0))), strict=True)
     losses = model(images, [with_joints(rng, target) for target in targets])
     assert "loss_keypoint" in losses
     sum(losses.values()).backward()
     assert all(np.isfinite(parameter.grad.data).all() for parameter in model.parameters())
-    with no_grad():
+    maps = []
+    with no_grad(), watch.listen(lambda event: maps.append(event.value) if event.name == "keypoint.logits" else None):
         found = model.eval()(images)
+    assert {one.shape[1:] for one in maps} == {(JOINTS, 4 * cells, 4 * cells)}
     for one in found:
         people = len(one["boxes"])
         assert people > 0

@@ -120,6 +120,7 @@ def test_settings_are_tried_before_anything_is_made(name):
         ("faster_rcnn", "rpn_stride=-8", "rpn_stride: expected a multiple of stride, 4, got -8"),
         ("faster_rcnn", "rpn_stride=0", "rpn_stride: expected a multiple of stride, 4, got 0"),
         ("faster_rcnn", "regions=0", "regions: expected 1 or more, got 0"),
+        ("keypoint_rcnn", "keypoint_cells=0", "keypoint_cells: expected 1 or more, got 0"),
         ("keypoint_rcnn", "keypoint_iou=1.5", "keypoint_iou: expected a number from 0 to 1, got 1.5"),
         ("faster_rcnn", "stride=16", "rpn_stride: expected a multiple of stride, 16, got 8"),
         ("yolo", "anchors=0", "anchors: expected 1 or more, got 0"),

@@ -105,7 +105,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["settings"].clear(), "epochs: expected a value of type int, got None"),
+        (lambda c: c["settings"].clear(), "epochs: missing (is the run older than this setting?"),
         (lambda c: c["settings"].update(alpha="0.1"), "alpha: expected a value of type float, got '0.1'"),
         (lambda c: c["settings"].update(epochs=True), "epochs: expected a value of type int, got True"),
         (lambda c: c["settings"].update(alpha=np.nan), "alpha: expected a value of type float, got nan"),
