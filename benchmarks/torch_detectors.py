@@ -233,16 +233,16 @@ class TorchSmallKeypointRCNN(TorchSmallFasterRCNN):
         maps = self.roi_heads.keypoint_predictor.kps_score_lowres(self.roi_heads.keypoint_head(regions))
         maps = F.interpolate(maps, scale_factor=2, mode="bilinear")
         for one, its_maps, its_boxes in zip(found, maps.split([len(these) for these in boxes]), boxes, strict=True):
-            one["keypoints"] = read_joints(its_maps, its_boxes)
+            one["keypoints"] = read_joints(its_maps, its_boxes, 8 * self.cells)
         return found
 
 
-def read_joints(maps: Tensor, boxes: Tensor) -> Tensor:
-    """(D, joints, 3): where each map (D, joints, M, M), resized to its box's pixels, is highest."""
+def read_joints(maps: Tensor, boxes: Tensor, least: int) -> Tensor:
+    """(D, joints, 3): where each map (D, joints, M, M), resized to its box's pixels, or `least`, is highest."""
     joints = torch.ones(len(maps), maps.shape[1], 3)
     for person, of_person, (x1, y1, x2, y2) in zip(joints, maps, boxes.tolist(), strict=True):
         width, height = max(x2 - x1, 1), max(y2 - y1, 1)
-        rows, columns = math.ceil(height), math.ceil(width)
+        rows, columns = max(math.ceil(height), least), max(math.ceil(width), least)
         fine = F.interpolate(of_person[None], (rows, columns), mode="bicubic")[0]
         best = fine.flatten(1).argmax(1)
         person[:, 0] = x1 + (best % columns + 0.5) * (width / columns)

@@ -91,7 +91,7 @@ def support(field: Tensor, first: Tensor, second: Tensor) -> Tensor:
     x, y = (first[:, None] + torch.linspace(0, 1, SAMPLES)[:, None, None, None] * apart).round().long().unbind(3)
     along = (field[:, y, x] * unit.permute(2, 0, 1)[:, None]).sum(0)
     scores = along.mean(0) + (field.shape[1] / 2 / length.clamp(min=1e-9) - 1).clamp(max=0)
-    good = ((along > ALONG).float().mean(0) > PART) & (scores > 0) & (length > 0)
+    good = ((along > ALONG).sum(0) >= PART * SAMPLES) & (scores > 0) & (length > 0)
     return scores.masked_fill(~good, -torch.inf)
 
 

@@ -3,7 +3,7 @@
 1. Masks beside boxes, end to end; what a region's classes draw.
 2. What the paper compares: a softmax over the classes in place of sigmoids, RoIPool in place of RoIAlign, one map for
    all classes, fully connected layers in place of convolutions.
-3. Do masks help boxes? Faster R-CNN on the same images.
+3. Do masks help boxes? Faster R-CNN on the same images, trained in the same way.
 
     python examples/mask_rcnn.py --out mask-rcnn-example
     python examples/mask_rcnn.py --quick          # a minute, to see it run; too short for good numbers
@@ -18,8 +18,8 @@ import numpy as np
 
 import minidet.functional as F
 from common.arguments import parse_arguments
-from common.training import QUICK, make_and_open, train_and_tell
-from minidet import Tensor, no_grad, watch
+from common.training import QUICK, as_tensor, make_and_open, train_and_tell
+from minidet import no_grad, watch
 from minidet.drawing import grid, save_png
 from minidet.training.recipes import detection, faster_rcnn, mask_rcnn
 
@@ -49,7 +49,8 @@ def main() -> None:
         results |= train_and_tell(name, mask_rcnn.SYSTEM, train, test, settings | changes, seed)[1]
 
     print("\n3. Boxes without masks")
-    results |= train_and_tell("Faster R-CNN", faster_rcnn.SYSTEM, train, test, settings, seed)[1]
+    same = {key: mask_rcnn.DEFAULTS[key] for key in ("epochs", "learning_rate", "regions")} | settings
+    results |= train_and_tell("Faster R-CNN", faster_rcnn.SYSTEM, train, test, same, seed)[1]
 
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nThe pictures are in {out}: 1-detections.png and 2-maps.png; the numbers in results.json")
@@ -60,7 +61,7 @@ def draw_maps(model: Any, samples: list[Any], classes: tuple[str, ...]) -> np.nd
     pictures, captions = [], []
     for sample in samples:
         heard: dict[str, Any] = {}
-        image = Tensor(sample.image.transpose(2, 0, 1).astype(np.float32) / 255)
+        image = as_tensor(sample)
         with no_grad(), watch.listen(lambda event, heard=heard: heard.setdefault(event.name, event.value)):
             (found,) = model.eval()([image])
         if not len(found["labels"]):

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from common.arguments import parse_arguments
-from common.training import QUICK, make_and_open, train_and_tell
-from minidet import Tensor, no_grad, watch
+from common.training import QUICK, as_tensor, make_and_open, train_and_tell
+from minidet import no_grad, watch
 from minidet.drawing import draw_field, draw_heatmap, grid, save_png
 from minidet.evaluation import mean_stage_seconds
 from minidet.training.recipes import detection, keypoint_rcnn, openpose, people
@@ -59,7 +59,7 @@ def main() -> None:
 def draw_maps(model: Any, sample: Any, names: tuple[str, ...]) -> np.ndarray:
     """Of one image each stage's maps of some joints, and the field of the limb that ends in the first of them."""
     said: list[Any] = []
-    image = Tensor(sample.image.transpose(2, 0, 1).astype(np.float32) / 255)
+    image = as_tensor(sample)
     with no_grad(), watch.listen(lambda event: said.append(event.value.data[0]) if "openpose" in event.name else None):
         model.eval()([image])
     joints = [names.index(name) for name in JOINTS_SHOWN]
@@ -80,7 +80,7 @@ def compare_times(models: dict[str, Any], dataset: Any) -> dict[str, dict[int, f
     found: dict[str, dict[int, float]] = {name: {} for name in models}
     for count in counts:
         these = [i for i, record in enumerate(dataset.records) if len(record.boxes) == count][:TIMED]
-        images = [Tensor(dataset[i].image.transpose(2, 0, 1).astype(np.float32) / 255) for i in these]
+        images = [as_tensor(dataset[i]) for i in these]
         for name, model in models.items():
             found[name][count] = 1e3 * sum(mean_stage_seconds(model, images).values())
     print("  people                  " + "".join(f"{count:8d}" for count in counts))

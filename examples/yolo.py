@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from common.arguments import parse_arguments
-from common.training import QUICK, make_and_open, train_and_tell
+from common.training import QUICK, as_tensor, make_and_open, train_and_tell
 from minidet import Tensor, no_grad, watch
 from minidet.boxes import kmeans_anchors, shape_iou
 from minidet.data.loader import collate_list
@@ -129,8 +129,8 @@ def compare_sizes(models: dict[str, Any], dataset: Any) -> dict[str, dict[int, f
 
 def tell_errors(name: str, model: Any, dataset: Any) -> dict[str, Any]:
     """Milliseconds an image, one at a time, and how many of the best detections are wrong in which way."""
-    images = [dataset[i].image.transpose(2, 0, 1).astype(np.float32) / 255 for i in range(min(TIMED, len(dataset)))]
-    milliseconds = 1e3 * sum(mean_stage_seconds(model, [Tensor(image) for image in images]).values())
+    images = [as_tensor(dataset[i]) for i in range(min(TIMED, len(dataset)))]
+    milliseconds = 1e3 * sum(mean_stage_seconds(model, images).values())
     best = as_many_as_objects(detection.predict(model, dataset), dataset)
     counts = detection_errors(best, detection.targets_of(dataset), len(dataset.classes) - 1, score=0).counts()
     told = ", ".join(f"{kind} {count}" for kind, count in counts.items())

@@ -4,7 +4,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from minidet import Tensor
 from minidet.data import Dataset, make_dataset, open_dataset
+from minidet.data.dataset import Sample
 from minidet.training.fit import fit
 from minidet.training.system import System
 
@@ -38,6 +42,11 @@ def train_and_tell(
     told = "  ".join(f"{title} {metrics[key]:.3f}" for key, title in TITLES.items() if key in metrics)
     print(f"  {name:24s} {told}  trained in {seconds:.0f} s", flush=True)
     return model, {name: metrics | {"seconds": seconds}}
+
+
+def as_tensor(sample: Sample) -> Tensor:
+    """An image (3, H, W) float32 in [0, 1], as detectors are given them."""
+    return Tensor(sample.image.transpose(2, 0, 1).astype(np.float32) / 255)
 
 
 QUICK = {"epochs": 1, "warmup": 2}

@@ -29,7 +29,7 @@ def kmeans_anchors(sizes: np.ndarray, count: int, rng: np.random.Generator) -> n
     sizes = np.asarray(sizes)
     if sizes.ndim != 2 or sizes.shape[1] != 2 or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise ValueError(f"kmeans_anchors: expected widths and heights (R, 2) above 0, got {sizes.shape}")
-    different = len(np.unique(sizes, axis=0))
+    different = len(np.unique(sizes.astype(np.float32), axis=0))  # of two that differ in the last bit IoU is 1
     if not 1 <= count <= different:
         raise ValueError(f"kmeans_anchors: expected 1 to {different} anchors, for as many different sizes, got {count}")
     every = [_cluster(sizes.astype(np.float64), count, rng) for _ in range(RESTARTS)]

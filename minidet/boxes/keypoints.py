@@ -28,14 +28,18 @@ def keypoints_to_cells(keypoints: np.ndarray, boxes: np.ndarray, size: int) -> t
     return np.where(valid, cells[..., 1] * size + cells[..., 0], 0), valid
 
 
-def heatmaps_to_keypoints(heatmaps: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def heatmaps_to_keypoints(heatmaps: np.ndarray, boxes: np.ndarray, least: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """keypoints (D, J, 3) x, y, 1 and their scores (D, J), the maps' maxima, from heatmaps (D, J, M, M) over boxes
-    (D, 4)."""
+    (D, 4).
+
+    least: a map is looked at in so many places a side, where its box has fewer pixels. With torchvision's 1 a box that
+    is smaller than its map is read pixel by pixel, and what the map says in between is lost.
+    """
     count, joints, size, _ = heatmaps.shape
     keypoints, scores = np.ones((count, joints, 3), np.float32), np.zeros((count, joints), np.float32)
     for of_person, its_scores, maps, (x1, y1, x2, y2) in zip(keypoints, scores, heatmaps, boxes, strict=True):
         width, height = max(x2 - x1, 1), max(y2 - y1, 1)
-        columns, rows = int(np.ceil(width)), int(np.ceil(height))
+        columns, rows = max(int(np.ceil(width)), least), max(int(np.ceil(height)), least)
         fine = cubic_weights(size, rows) @ maps @ cubic_weights(size, columns).T  # (J, rows, columns)
         best = fine.reshape(joints, -1).argmax(axis=1)
         its_scores[:] = fine.reshape(joints, -1).max(axis=1)

@@ -108,9 +108,13 @@ def polygons_to_mask(polygons: list[np.ndarray], height: int, width: int) -> np.
     """
     mask = np.zeros((height, width), bool)
     for polygon in polygons:
-        crossings = np.zeros(height * width + 1, np.int64)  # down the columns: how often the outline is crossed there
-        np.add.at(crossings, _crossings(np.asarray(polygon, np.float64), height, width), 1)
-        mask |= (crossings[:-1].cumsum() % 2 == 1).reshape(width, height).T
+        places = _crossings(np.asarray(polygon, np.float64), height, width)
+        if not len(places):
+            continue
+        first, last = places.min() // height, min(places.max() // height, width - 1)  # columns
+        crossings = np.zeros((last - first + 1) * height + 1, np.int64)  # how often the outline is crossed there
+        np.add.at(crossings, places - first * height, 1)
+        mask[:, first : last + 1] |= (crossings[:-1].cumsum() % 2 == 1).reshape(-1, height).T
     return mask
 
 

@@ -40,7 +40,7 @@ class DetectionErrors:
     image; a crowd is never missed.
 
     kinds (D,) of RIGHT, IN_CROWD and ERRORS; images (D,); boxes (D, 4); labels (D,) from 1; scores (D,); nearest (D,):
-    the object that the kind speaks of, or -1 for background and crowds.
+    the object or crowd that the kind speaks of, or -1 for background.
     truth_images (G,), truth_boxes (G, 4), truth_labels (G,); missed (G,) bool; explained (G,) bool: missed, but a
     localization error or a confusion speaks of it.
     """

@@ -84,7 +84,7 @@ def batch_images(
     normalize: what is done to each image first. min_size: None leaves the sizes as they are. fixed_size: the (height,
     width) that every image gets, whatever its shape; min_size and max_size are not looked at then. stride: of the
     backbone's coarsest map; both sides of the batch are multiples of it. Raises ValueError for no image, for what is
-    none, and for numbers up to 255.
+    none, and for numbers up to 255 (on the CPU: on the GPU nobody looks at them).
     """
     if not len(images):
         raise ValueError("expected at least one image, got none")

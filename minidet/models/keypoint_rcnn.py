@@ -52,6 +52,7 @@ class KeypointRoIHeads(RoIHeads):
     keypoint_pooling, keypoint_head, keypoint_predictor   regions -> features -> a map of logits for each joint
     keypoint_iou   joints are learned in regions that are an object's from this IoU on. The paper's are those that boxes
                    are learned from, fg_iou; where people overlap, a tighter box says better who is meant
+    keypoint_places   a map is read in so many places a side at least: heatmaps_to_keypoints' least
     Other arguments: RoIHeads'.
     """
 
@@ -62,12 +63,14 @@ class KeypointRoIHeads(RoIHeads):
         keypoint_head: nn.Module,
         keypoint_predictor: nn.Module,
         keypoint_iou: float = 0.5,
+        keypoint_places: int = 1,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
         if not 0 <= keypoint_iou <= 1:
             raise ValueError(f"keypoint_iou: expected a number from 0 to 1, got {keypoint_iou}")
-        self.keypoint_pooling, self.keypoint_iou = keypoint_pooling, keypoint_iou
+        self.keypoint_pooling = keypoint_pooling
+        self.keypoint_iou, self.keypoint_places = keypoint_iou, keypoint_places
         self.keypoint_head, self.keypoint_predictor = keypoint_head, keypoint_predictor
 
     def learn(
@@ -90,7 +93,7 @@ class KeypointRoIHeads(RoIHeads):
         boxes = [one["boxes"] for one in found]
         parts = in_parts(boxes, AT_ONCE)
         logits = np.concatenate([to_numpy(self.point(maps, strides, part).data) for part in parts])
-        keypoints, scores = heatmaps_to_keypoints(logits, np.concatenate(boxes))
+        keypoints, scores = heatmaps_to_keypoints(logits, np.concatenate(boxes), self.keypoint_places)
         of_images = zip(found, by_image(keypoints, boxes), by_image(scores, boxes), strict=True)
         return [one | {"keypoints": joints, "keypoints_scores": heights} for one, joints, heights in of_images]
 
@@ -141,6 +144,7 @@ def small_keypoint_rcnn(
         keypoint_head=KeypointRCNNHeads(backbone.out_channels, [channels] * convolutions),
         keypoint_predictor=KeypointRCNNPredictor(channels, num_keypoints),
         keypoint_iou=keypoint_iou,
+        keypoint_places=8 * cells,  # twice as fine as the maps: people of 20 pixels are smaller than theirs
         positive_fraction=positive_fraction,
     )
     return small_faster_rcnn(backbone, num_classes, base_anchors, heads=heads, nms_threshold=nms_threshold, **options)

@@ -176,8 +176,9 @@ def cut_out(masks: np.ndarray, objects: np.ndarray, boxes: np.ndarray, size: int
     """
     if not len(boxes):
         return np.zeros((0, size, size), np.float32)
+    used, objects = np.unique(objects, return_inverse=True)
     rois = np.concatenate([objects[:, None], boxes], axis=1, dtype=np.float32)
-    planes = masks[:, None].astype(np.float32)
+    planes = masks[used, None].astype(np.float32)
     return kernels.roi_align(planes, rois, (size, size), sampling_ratio=0, aligned=aligned)[:, 0]
 
 

@@ -142,7 +142,7 @@ def cell_centers(grid: tuple[int, int], stride: int) -> tuple[np.ndarray, np.nda
 
 
 def enlarged(maps: np.ndarray, stride: int, size: tuple[int, int]) -> np.ndarray:
-    """Maps (C, H, W) at each pixel of an image of that size, which they are for the upper left part of."""
+    """Maps (C, H, W) at each pixel of an image of that size, which is the upper left part of what they show."""
     height, width = maps.shape[1:]
     rows, columns = (cubic_weights(side, side * stride) for side in (height, width))
     return rows[: size[0]] @ maps @ columns[: size[1]].T
@@ -189,6 +189,6 @@ def stage_losses(
     where = on_device_of(counts[:, None], said[0][0].data)
     goals = [on_device_of(goal, said[0][0].data) for goal in (confidence, fields)]
     for number, maps in enumerate(said, start=1):
-        for name, map, goal in zip(("confidence", "fields"), maps, goals, strict=True):
-            losses[f"loss_{name}_{number}"] = ((map - goal) ** 2 * where).sum() / len(counts)
+        for name, of_stage, goal in zip(("confidence", "fields"), maps, goals, strict=True):
+            losses[f"loss_{name}_{number}"] = ((of_stage - goal) ** 2 * where).sum() / len(counts)
     return losses

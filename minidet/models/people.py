@@ -17,7 +17,7 @@ import numpy as np
 # The authors' code: a joint is seen where its map is at least so high; lower finds more joints, and more that are none.
 PEAK = 0.1
 # A line between two joints is looked at in so many places, at each of which the field has to point along it by at least
-# AGREEMENT, at more than this part of them: the limb may be hidden in between, but not mostly.
+# AGREEMENT, at this part of them: the limb may be hidden in between, but not mostly.
 SAMPLES, AGREEMENT, AGREEING = 10, 0.05, 0.8
 # Fewer joints, or a lower mean of what speaks for them, are no person.
 LEAST_JOINTS, LEAST_SCORE = 4, 0.4
@@ -39,7 +39,7 @@ class Limbs(NamedTuple):
 
 
 def find_peaks(confidence: np.ndarray) -> Peaks:
-    """The pixels of a map (H, W) that are higher than their four neighbours and PEAK, in reading order; of equal
+    """The pixels of a map (H, W) that are higher than their four neighbours and PEAK, in reading order; of two equal
     neighbours the first."""
     framed = np.pad(confidence, 1, constant_values=-np.inf)
     middle = framed[1:-1, 1:-1]
@@ -64,7 +64,7 @@ def score_pairs(field: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.
     )  # (s, a, b) each
     along = field[0, rows, columns] * (dx / longer) + field[1, rows, columns] * (dy / longer)
     scores = along.mean(axis=0) + np.minimum(field.shape[1] / (2 * longer) - 1, 0)
-    agreeing = np.count_nonzero(along > AGREEMENT, axis=0) > AGREEING * SAMPLES
+    agreeing = np.count_nonzero(along > AGREEMENT, axis=0) >= AGREEING * SAMPLES
     return np.where(agreeing & (scores > 0) & (lengths > 0), scores, -np.inf)
 
 
@@ -134,10 +134,12 @@ def people_of(confidence: np.ndarray, fields: np.ndarray, tree: Sequence[tuple[i
 
 def spanning_tree(limbs: Sequence[tuple[int, int]], joints: int) -> tuple[tuple[int, int], ...]:
     """The limbs in their order, without those that close a circle: a joint is reached in one way only. Raises
-    ValueError where they do not connect all joints."""
+    ValueError where they do not connect all joints, which have the numbers 0 to joints - 1."""
     group = list(range(joints))
     tree = []
     for start, end in limbs:
+        if not (0 <= start < joints and 0 <= end < joints):
+            raise ValueError(f"expected limbs of joints from 0 to {joints - 1}, got {(start, end)}")
         if group[start] != group[end]:
             tree.append((start, end))
             old, new = group[end], group[start]

@@ -17,7 +17,6 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn, watch
-from ..backbones.tiny import centred
 from ..boxes import (
     BELOW,
     BETWEEN,
@@ -33,7 +32,7 @@ from ..boxes import (
     match_boxes,
 )
 from ..device import on_device_of, to_numpy
-from .image_batch import ImageBatch, batch_images, detection_targets
+from .image_batch import ImageBatch, batch_images, detection_targets, unchanged
 
 # The authors' code, "variances": one over (0.1, 0.1, 0.2, 0.2).
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -94,7 +93,7 @@ class SSD(nn.Module):
     mining        NEGATIVES hard ones an image; False: all background boxes count
     focal         exponent of the focal loss (Lin et al. 2017, equation 4), which takes the place of mining; None: none.
                   The larger, the less easy boxes count; 2 in the paper
-    normalize     what is done to images (1, 3, h, w) first
+    normalize     what is done to images (1, 3, h, w) first; a TinyBackbone centres them itself
     score_threshold, candidates, nms_threshold, detections_per_image   of what is found; candidates: the best of a class
                   that go into suppression
 
@@ -112,14 +111,14 @@ class SSD(nn.Module):
         bipartite: bool = True,
         mining: bool = True,
         focal: float | None = None,
-        normalize: Callable[[Any], Any] = centred,
+        normalize: Callable[[Any], Any] = unchanged,
         score_threshold: float = 0.01,
         candidates: int = 400,
         nms_threshold: float = 0.45,
         detections_per_image: int = 200,
     ) -> None:
         super().__init__()
-        if focal is not None and 0 < focal < 1:
+        if focal is not None and not (focal == 0 or focal >= 1):
             raise ValueError(f"SSD: expected focal 0 or from 1 on, got {focal}: the gradient of a sure box is infinite")
         self.num_classes, self.size, self.boxes = num_classes, size, boxes
         self.bipartite, self.mining, self.focal = bipartite, mining, focal

@@ -54,7 +54,7 @@ class Responsible(NamedTuple):
 
 
 class YOLOv1(nn.Module):
-    """images -> detections, at most one object a cell.
+    """images -> detections.
 
     backbone      images (N, 3, H, W) -> a feature map, with out_channels and stride
     num_classes   C + 1, with the background: it has a number, 0, but no output

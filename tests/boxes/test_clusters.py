@@ -53,6 +53,7 @@ def test_as_many_anchors_as_different_sizes_fit_all():
     ("sizes", "count", "told"),
     [
         ([[3.0, 4], [3, 4]], 2, "1 to 1 anchors, for as many different sizes, got 2"),
+        ([[10.0, 10], [np.nextafter(10, 11), 10]], 2, "1 to 1 anchors"),  # their IoU is 1
         ([[3.0, 4]], 0, "1 to 1 anchors, .* got 0"),
         ([[3.0, 0]], 1, r"widths and heights \(R, 2\) above 0"),
         ([[3.0, np.nan]], 1, r"widths and heights \(R, 2\) above 0"),

@@ -57,6 +57,18 @@ def test_what_is_put_into_a_cell_is_read_back_within_half_a_cell():
     assert (np.abs(found[..., :2] - keypoints[..., :2]) <= sides * (0.5 / 56 + 0.5 / np.ceil(sides)) + 1e-4).all()
 
 
+def test_a_map_that_is_finer_than_its_box_is_read_as_fine_as_wanted():
+    """Of 8 x 8 cells over a box of 4 x 4 pixels one is high, which no middle of a pixel shows."""
+    heatmaps, boxes = np.zeros((1, 1, 8, 8), np.float32), np.float32([[10, 20, 14, 24]])
+    heatmaps[0, 0, 3, 6] = 1
+    keypoints, scores = heatmaps_to_keypoints(heatmaps, boxes, least=8)
+    np.testing.assert_allclose(keypoints[0, 0], [10 + 6.5 / 2, 20 + 3.5 / 2, 1])
+    np.testing.assert_allclose(scores, [[1]])
+    (((x, y, _),),), ((by_pixels,),) = heatmaps_to_keypoints(heatmaps, boxes)
+    assert (x % 1, y % 1) == (0.5, 0.5)
+    assert by_pixels < 1
+
+
 def test_nobody_at_all():
     keypoints, scores = heatmaps_to_keypoints(np.zeros((0, 5, 56, 56), np.float32), np.zeros((0, 4), np.float32))
     assert keypoints.shape == (0, 5, 3)

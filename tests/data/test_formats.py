@@ -179,6 +179,21 @@ def test_a_box_that_is_missing_is_inferred_from_the_mask(coco_tables, write_coco
     np.testing.assert_array_equal(boxes, [[1.5, 2, 40, 20], [x, y, x + width, y + height]])
 
 
+def test_an_area_that_is_missing_is_that_of_the_mask(coco_tables, write_coco_tables, image_folder):
+    """A triangle is half of its box, which is the area of what has no mask."""
+    polygons, box, run_lengths = coco_tables["annotations"]
+    for annotation in (polygons, box, run_lengths):
+        annotation.pop("area", None)
+    polygons["segmentation"] = [[0, 0, 20, 0, 0, 20]]
+    run_lengths["segmentation"] = {"size": [30, 40], "counts": [3, 5, 100, 7, 1200 - 115]}
+    records = read_coco(write_coco_tables(coco_tables), image_folder).records
+    triangle = coco_mask.decode(coco_mask.frPyObjects(polygons["segmentation"], 30, 40)).sum()
+    assert 150 < triangle < 250
+    np.testing.assert_array_equal(records[1].areas, [triangle, 12])
+    (area,) = np.concatenate([record.areas for number, record in enumerate(records) if number != 1])
+    assert area == box["bbox"][2] * box["bbox"][3]
+
+
 def test_voc_comes_back_as_written(tmp_path, records, image_folder):
     write_voc(tmp_path / "voc", records, CLASSES)
     read = read_voc(sorted((tmp_path / "voc").glob("*.xml")), image_folder, CLASSES[1:])

@@ -136,8 +136,9 @@ def test_three_hard_background_boxes_for_each_with_an_object_image_by_image():
 
 def test_an_exponent_below_1_is_refused():
     small_ssd(focal=0.0)
-    with pytest.raises(ValueError, match=r"expected focal 0 or from 1 on, got 0\.5"):
-        small_ssd(focal=0.5)
+    for focal in (0.5, -1.0, math.nan):
+        with pytest.raises(ValueError, match=f"expected focal 0 or from 1 on, got {focal}"):
+            small_ssd(focal=focal)
 
 
 def test_the_focal_loss_by_a_loop():

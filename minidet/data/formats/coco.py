@@ -28,7 +28,7 @@ from minidet.data.formats.record import (
     refuse_again,
 )
 from minidet.data.joints import LSP_JOINTS, LSP_LIMBS
-from minidet.data.masks import counts_to_mask, mask_boxes, mask_to_counts, unpack_counts
+from minidet.data.masks import counts_to_mask, mask_boxes, mask_to_counts, polygons_to_mask, unpack_counts
 
 MAX_BYTES = 2 << 30  # the largest file of COCO 2017 has 0.45 GB
 FARTHEST = 4  # image sides from its corner: polygons beyond are errors, and painting them would take ever more memory
@@ -166,6 +166,8 @@ def _read_object(annotation: dict, size: tuple[int, int], labels: dict, joint_na
         result["area"] = finite_number(annotation["area"], f"{where}.area")
         if result["area"] < 0:
             raise AnnotationError(f"{where}.area: expected an area >= 0, got {result['area']:g}; fix or remove it")
+    elif segmentation is not None:
+        result["area"] = float(_pixels(segmentation, size))
     if joint_names is not None:
         result["keypoints"] = _read_joints(annotation, len(joint_names), size, where)
     return result
@@ -207,6 +209,13 @@ def _extent(segmentation: list, size: tuple[int, int]) -> tuple[float, float, fl
         corners = np.concatenate(segmentation).clip(0, size[::-1])
         return *corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()
     return tuple(mask_boxes([counts_to_mask(segmentation, *size)])[0].tolist())
+
+
+def _pixels(segmentation: list, size: tuple[int, int]) -> int:
+    """How many a mask has."""
+    if isinstance(segmentation[0], np.ndarray):
+        return np.count_nonzero(polygons_to_mask(segmentation, *size))
+    return sum(segmentation[1::2])
 
 
 def _read_joints(annotation: dict, joints: int, size: tuple[int, int], where: str) -> np.ndarray:

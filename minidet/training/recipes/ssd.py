@@ -20,7 +20,7 @@ DEFAULTS = detection.DEFAULTS | {
     "crops": False,  # on: the paper's crops and canvases; objects of all sizes, and many more epochs to learn them
 }
 STRIDE = 4  # of the first map
-# Parts of the image's side: boxes of 10 to 40 of 128 pixels, by level.
+# Parts of the image's side, by level: of 128 pixels default boxes have sides of 9 to 51.
 SCALES = (0.1, 0.17, 0.28, 0.45)
 
 
