@@ -56,9 +56,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="data set to measure on, and to train on where there are no RUNs (default: the last RUN's own; OUT/data)",
     )  # fmt: skip
     parser.add_argument("--split", help="part of the data set (default: test, or val if there is no test)")
-    parser.add_argument(
-        "--systems", metavar="A,B", help=f"what is trained where there are no RUNs (default: {SYSTEMS})"
-    )
+    usual = SYSTEMS.replace(",", ", ")  # so that the help's lines end between names
+    parser.add_argument("--systems", metavar="A,B", help=f"what is trained where there are no RUNs (default: {usual})")
     add_set_option(parser)
     add_out_option(parser, "runs/compare", "the comparison, and what is trained for it")
     add_seed_option(parser, default=None)
@@ -131,7 +130,7 @@ def try_new_ones(systems: list[Any], settings: list[str], out: Path, device: str
 
 def refuse_others(system: Any, where: str) -> None:
     if system.task != "detection":
-        raise ValueError(f"{where}: expected detectors, which find several objects in an image, got {system.name}")
+        raise ValueError(f"{where}: expected detectors of objects of several classes, got {system.name}")
 
 
 def train_unless_finished(system: Any, folder: Path, data: Path, args: argparse.Namespace, device: str) -> int:

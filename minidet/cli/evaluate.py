@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from minidet.training import evaluate
     from minidet.training.run import encode_png
 
-    if args.run_folder.suffix == ".json":
+    if args.run_folder.suffix == ".json" and not args.run_folder.is_dir():
         return evaluate_results(args)
     for option, value in (("--kind", args.kind), ("--classes", args.classes)):
         if value is not None:
@@ -73,11 +73,12 @@ def run(args: argparse.Namespace) -> int:
     others = f"-{data.resolve().name}" if args.data else ""  # so that the run's own evaluation is kept
     others += "-last" if weights == "last" else ""
     out = args.out or trained.path(f"eval{others}-{split}")
-    claim_folder(out, "eval")
+    measured = {"data": str(data.resolve()), "split": split, "weights": weights}
+    claim_evaluation(out, measured)
     if system.prepare is not None:
         system.prepare(dataset, settings, trained.folder, split)
     metrics, predictions = evaluate(system, model, dataset, settings["batch_size"])
-    result = metrics | {"data": str(data), "split": split, "images": len(dataset), "weights": weights}
+    result = metrics | measured | {"images": len(dataset)}
     samples = dataset.subset(range(min(SAMPLES_DRAWN, len(dataset))))
     picture = system.draw(samples, predictions[: len(samples)], dataset.classes)
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
@@ -103,16 +104,19 @@ def evaluate_results(args: argparse.Namespace) -> int:
         raise ValueError("--weights: expected a run with it, results have none; leave it out")
     split = args.split or default_split(args.data)
     kind = args.kind or "boxes"
-    dataset = open_dataset(args.data, split, masks=kind == "masks", joints=kind == "keypoints")
+    whole = dataset = open_dataset(args.data, split, masks=kind == "masks", joints=kind == "keypoints")
     if args.classes is not None:
-        dataset = dataset.of_classes(names_in(args.classes))
+        dataset = whole.of_classes(names_in(args.classes))
     dataset.verify()
     detection.check_kind(dataset, kind)
-    predictions = read_results(args.run_folder, dataset, kind=kind)
+    ids, chosen = (one.category_ids or range(1, len(one.classes)) for one in (whole, dataset))
+    others = set(ids) - set(chosen)  # of detections that are not to be measured
+    predictions = read_results(args.run_folder, dataset, kind=kind, passed_over=others)
+    measured = {"data": str(args.data.resolve()), "split": split, "kind": kind}
     out = args.out or args.run_folder.with_name(f"{args.run_folder.stem}-eval-{split}")
-    claim_folder(out, "eval")
+    claim_evaluation(out, measured)
     metrics = detection.metrics_of(predictions, dataset, kind)
-    result = metrics | {"data": str(args.data), "split": split, "images": len(dataset)}
+    result = metrics | measured | {"images": len(dataset)}
     write_atomic(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     drawn = dataset, predictions, dataset.classes, out
     plots = detection.report(*drawn) if kind == "boxes" else [detection.save_curves(*drawn, kind)]
@@ -120,10 +124,27 @@ def evaluate_results(args: argparse.Namespace) -> int:
     print(class_map(dataset))
     print_table(metrics, detection.METRICS_NOTE)
     (overall,) = (value for name, value in metrics.items() if name.endswith("map_50"))
-    if overall == 0 and any(len(found["labels"]) for found in predictions):
+    if not any(len(found["labels"]) for found in predictions):
+        print("  (there is no detection at all)")
+    elif overall == 0:
         print(NOTHING_MATCHES)
     tell_paths(*plots, out / "metrics.json")
     return 0
+
+
+def claim_evaluation(out: Path, measured: dict[str, str | None]) -> None:
+    """claim_folder, unless what lies there is the evaluation of something else: raises ValueError then."""
+    try:
+        before = json.loads((out / "metrics.json").read_text())
+    except (OSError, ValueError):
+        before = {}
+    for key, value in measured.items():
+        if isinstance(before, dict) and before.get(key, value) != value:
+            raise ValueError(
+                f"--out: {out} holds the evaluation of {key} {before[key]}, which that of {value} would overwrite; "
+                "name another folder"
+            )
+    claim_folder(out, "eval")
 
 
 def tell_paths(*paths: Path) -> None:

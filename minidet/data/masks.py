@@ -20,7 +20,9 @@ def counts_to_mask(counts: Sequence[int], height: int, width: int) -> np.ndarray
     """The inverse of mask_to_counts: (height, width) bool. The counts must add up to height * width."""
     lengths = np.asarray(counts, dtype=np.int64)
     if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != height * width:
-        raise ValueError(f"expected run lengths >= 0 that add up to {height} x {width} = {height * width}")
+        raise ValueError(
+            f"expected run lengths >= 0 that add up to {height} x {width} = {height * width}, got {lengths.sum()}"
+        )
     values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return values.reshape(width, height).T
 

@@ -11,7 +11,7 @@ each kind in a file of its own: in one with boxes pycocotools would take their a
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +79,14 @@ def read_results(
     image_ids: Sequence[int | str] | None = None,
     max_bytes: int = MAX_BYTES,
     kind: str | None = None,
+    passed_over: Collection[int] = (),
 ) -> list[dict[str, np.ndarray]]:
     """Predictions for `evaluate_coco`, one dictionary an image of the data set, detections in the file's order: labels
     (D,) int64, scores (D,) float64, and boxes (D, 4), masks (D, H, W) bool - a byte a pixel - or keypoints (D, J, 3).
 
     kind: what is read of entries that say several, "boxes", "masks" or "keypoints"; by default the last of these that
     the first entry has. image_ids: of each of the data set's images; by default ids_of(dataset). The data set's
-    category_ids say which label is meant, by default 1, 2, 3, ...
+    category_ids say which label is meant, by default 1, 2, 3, ...; entries of the ids passed_over are left out.
 
     Raises AnnotationError, a ValueError, with file, number of the entry and field: for what is no JSON list or larger
     than max_bytes, ids of other images or categories, scores and places that are no numbers, boxes turned inside out,
@@ -106,7 +107,10 @@ def read_results(
     for number, entry in enumerate(entries):
         where = f"{path.name}: entry {number}"
         place = _known(places, _field(entry, "image_id", where), f"{where}.image_id", "an image of the data set")
-        label = _known(labels, _field(entry, "category_id", where), f"{where}.category_id", "a class of the data set")
+        category = _field(entry, "category_id", where)
+        if type(category) is int and category in passed_over:
+            continue
+        label = _known(labels, category, f"{where}.category_id", "a class of the data set")
         score = finite_number(_field(entry, "score", where), f"{where}.score")
         shape = _SHAPES[kind](_field(entry, FIELDS[kind], where), dataset, place, f"{where}.{FIELDS[kind]}")
         found[place].append((label, score, shape))
@@ -174,7 +178,7 @@ def _box(value: Any, dataset: Dataset, place: int, where: str) -> list[float]:
 def _mask(value: Any, dataset: Dataset, place: int, where: str) -> np.ndarray:
     size = _field(value, "size", where)
     expected = dataset.records[place].size
-    if not isinstance(size, list) or size != list(expected or size):
+    if not isinstance(size, list) or size != list(expected or size) or not all(type(side) is int for side in size):
         raise AnnotationError(
             f"{where}.size: expected the image's [height, width] {list(expected or ())}, got {_short(size)}"
         )
@@ -199,5 +203,5 @@ _SHAPES = {BOXES: _box, MASKS: _mask, KEYPOINTS: _keypoints}
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}..."

@@ -21,7 +21,7 @@ from minidet.data.files import write_atomic
 from minidet.nn import evaluating
 from minidet.training.checkpoint import load_newest, save_checkpoint
 from minidet.training.report import Report
-from minidet.training.run import Run
+from minidet.training.run import Run, RunError
 from minidet.training.state import Training
 from minidet.training.step import RefusedStepError
 from minidet.training.system import System
@@ -99,6 +99,12 @@ class Trainer:
         self.run.remove_leftovers()
         found = load_newest(self.run.checkpoints, self.report.line, self.restore)
         if found is None:
+            if self.run.path("last.safetensors").is_file():
+                raise RunError(
+                    f"{self.run.checkpoints}: expected a checkpoint to go on from, found none, but trained weights "
+                    "beside it, which a new start would overwrite; train in another folder"
+                )
+            self.report.line(f"no checkpoint in {self.run.checkpoints} yet: from the beginning")
             if self.system.start is not None:
                 self.system.start(self.training.model, self.settings, self.dataset)
             return

@@ -581,3 +581,16 @@ def test_eval_of_results_says_what_may_be_wrong_where_nothing_matches(tmp_path, 
     assert main(command) == 0
     assert "no detection overlaps with an object of its class by half" in capsys.readouterr().out
     assert json.loads(metrics.read_text())["map"] == 0
+
+
+def test_an_evaluation_of_something_else_is_not_overwritten(trained, tmp_path, capsys):
+    other = make_dataset(tmp_path / "data", 2, "localization", size=48, splits={"test": 2})
+    measured = tmp_path / "measured"
+    assert main(["eval", str(trained), "--out", str(measured)]) == 0
+    before = (measured / "metrics.json").read_bytes()
+    for options, told in ((["--data", str(other)], f"of data {trained / 'data'}, which that of {other} would"),
+                          (["--split", "val"], "of split test, which that of val would"),
+                          (["--weights", "last"], "of weights best, which that of last would")):  # fmt: skip
+        assert main(["eval", str(trained), "--out", str(measured), *options]) == 2
+        assert f"--out: {measured} holds the evaluation {told} overwrite" in capsys.readouterr().err
+    assert (measured / "metrics.json").read_bytes() == before

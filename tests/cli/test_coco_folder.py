@@ -142,8 +142,11 @@ def test_results_are_measured_on_the_classes_that_were_looked_for(coco, tmp_path
         assert main([*command, *options]) == 0
         assert (json.loads((tmp_path / "stars-eval-val/metrics.json").read_text())["map"] == 1) is right
     assert "-1: there are no such objects" in capsys.readouterr().out
+    assert main([*command, "--classes", "ring"]) == 0  # what was not looked for does not count
+    assert "there is no detection at all" in capsys.readouterr().out
+    (tmp_path / "stars.json").write_text(json.dumps([entries[0] | {"category_id": 12345}]))
     assert main([*command, "--classes", "ring"]) == 2
-    assert "expected the id of a class of the data set" in capsys.readouterr().err
+    assert "expected the id of a class of the data set, got 12345" in capsys.readouterr().err
     assert main([*command, "--weights", "last"]) == 2
     assert "--weights: expected a run with it, results have none; leave it out" in capsys.readouterr().err
 

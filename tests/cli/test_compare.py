@@ -169,7 +169,7 @@ def test_runs_of_other_classes_are_refused(compared, tmp_path, capsys):
 
 
 def test_a_network_that_finds_one_object_is_no_detector(trained, tmp_path, capsys):
-    expected = "expected detectors, which find several objects in an image, got localizer"
+    expected = "expected detectors of objects of several classes, got localizer"
     assert f"{trained}: {expected}" in refused([trained, "--out", tmp_path / "out"], capsys)
     assert expected in refused(["--systems", "rcnn,localizer", "--out", tmp_path / "out"], capsys)
     assert not (tmp_path / "out").exists()

@@ -65,7 +65,7 @@ BAD_COCO = {
     ),
     "infinite": (change("annotations", 0, "bbox", 1, to=float("inf")), r"expected a finite number, got inf"),
     "astronomical": (change("annotations", 0, "bbox", 1, to=HUGE), r"expected a finite number, got 1000"),
-    "text": (change("annotations", 0, "bbox", 1, to="2"), r"annotations\[0\]\.bbox: expected a finite number, got 2"),
+    "text": (change("annotations", 0, "bbox", 1, to="2"), r"annotations\[0\]\.bbox: expected a finite number, got '2'"),
     "boolean": (change("annotations", 0, "bbox", 1, to=True), r"expected a finite number, got True"),
     "three numbers": (
         change("annotations", 0, "bbox", to=[1, 2, 3]),
@@ -131,11 +131,11 @@ BAD_COCO = {
     ),
     "mask with fractions": (
         change("annotations", 0, "segmentation", to={"size": [30, 40], "counts": [0.5, 1199.5]}),
-        r"segmentation\.counts: expected whole numbers, got \[0\.5",
+        r"segmentation\.counts: expected run lengths, whole numbers >= 0, got \[0\.5",
     ),
     "mask infinite": (
         change("annotations", 0, "segmentation", to={"size": [30, 40], "counts": [float("inf")]}),
-        r"segmentation\.counts: expected whole numbers, got \[inf",
+        r"segmentation\.counts: expected run lengths, whole numbers >= 0, got \[inf",
     ),
     "image missing": (
         change("images", 0, "file_name", to="gone.png"),

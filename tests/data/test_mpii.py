@@ -176,7 +176,7 @@ BAD = {
     ),
     "two numbers": (
         lambda f: _first(f)["points"][2].update(y=[1, 2]),
-        r"point\[2\]\.y: expected a finite number, got \[1 2\]",
+        r"point\[2\]\.y: expected a finite number, got array\(\[1, 2\]\)",
     ),
     "a scale of 0": (lambda f: _first(f).update(scale=0), r"annorect\[0\]\.scale: expected a scale > 0, got 0"),
     "far outside": (

@@ -165,7 +165,7 @@ BOX, MASK = [1, 2, 3, 4], {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
         ({"bbox": BOX, "image_id": [1]}, r"entry 1.image_id: .*got \[1\]"),
         ({"bbox": BOX, "category_id": 1}, r"entry 1.category_id: expected the id of a class of the data set, got 1"),
         ({"bbox": BOX, "score": float("nan")}, r"entry 1.score: expected a finite number, got nan"),
-        ({"bbox": BOX, "score": "0.5"}, r"entry 1.score: expected a finite number, got 0.5"),
+        ({"bbox": BOX, "score": "0.5"}, r"entry 1.score: expected a finite number, got '0.5'"),
         ({"bbox": BOX, "score": None}, r"entry 1.score: expected a finite number, got None"),
         ({"bbox": [1, 2, -3, 4]}, r"entry 1.bbox: expected width and height >= 0, got -3 and 4"),
         ({"bbox": [1, 2, 3]}, r"entry 1.bbox: expected x, y, width, height, got \[1, 2, 3\]"),

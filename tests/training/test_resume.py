@@ -162,6 +162,18 @@ def test_without_checkpoints_a_run_starts_from_its_beginning(tmp_path, uninterru
     assert outcome(run.folder) == uninterrupted
 
 
+def test_trained_weights_are_not_overwritten_by_a_new_beginning(tmp_path, uninterrupted):
+    run = toy_run(tmp_path / "run")
+    train_toy(run)
+    shutil.rmtree(run.checkpoints)
+    run.path("metrics.json").unlink()  # as of a run that was stopped
+    with pytest.raises(
+        RunError, match="expected a checkpoint to go on from, found none, but trained weights beside it"
+    ):
+        train_toy(run, resume=True)
+    assert outcome(run.folder) == uninterrupted
+
+
 def test_what_a_run_began_with_is_needed_for_its_beginning_only(tmp_path, monkeypatch):
     """Such as the backbone's weights of `minidet train pose`, which may lie elsewhere by the time it is resumed."""
     path, folders = tmp_path / "weights", [tmp_path / "whole", tmp_path / "resumed", tmp_path / "anew"]

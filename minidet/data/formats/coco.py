@@ -89,13 +89,13 @@ def _parse(path: Path, max_bytes: int) -> dict:
 def _field(table, key: str, kind, where: str):
     """table[key], which must be there and of the given type."""
     if not isinstance(table, dict):
-        raise AnnotationError(f"{where}: expected a JSON object, got {str(table)[:40]}")
+        raise AnnotationError(f"{where}: expected a JSON object, got {table!r:.40}")
     if key not in table:
         raise AnnotationError(f"{where}.{key}: expected this field, but it is missing; add it")
     value = table[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         wanted = " or ".join(k.__name__ for k in getattr(kind, "__args__", (kind,)))
-        raise AnnotationError(f"{where}.{key}: expected {wanted}, got {str(value)[:40]!r}")
+        raise AnnotationError(f"{where}.{key}: expected {wanted}, got {value!r:.40}")
     if isinstance(value, str) and not value.isascii() and value.encode(errors="replace").decode() != value:
         raise AnnotationError(f"{where}.{key}: expected text, got half a character in {value[:40]!r}")  # \ud800
     return value
@@ -181,12 +181,18 @@ def _read_segmentation(value, size: tuple[int, int], where: str):
         polygons = []
         for number, flat in enumerate(value):
             if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2:
-                raise AnnotationError(f"{where}[{number}]: expected a polygon x, y, x, y, ... of 3 or more points")
+                raise AnnotationError(
+                    f"{where}[{number}]: expected a polygon x, y, x, y, ... of 3 or more points, got {flat!r:.60}"
+                )
             points = np.array([finite_number(v, f"{where}[{number}]") for v in flat]).reshape(-1, 2)
             if np.abs(points).max() > FARTHEST * max(size):
-                raise AnnotationError(f"{where}[{number}]: expected a polygon near the {size[1]} x {size[0]} image")
+                raise AnnotationError(
+                    f"{where}[{number}]: expected a polygon near the {size[1]} x {size[0]} image, got {flat!r:.60}"
+                )
             polygons.append(points)
         return polygons
+    if not isinstance(value, dict):
+        raise AnnotationError(f"{where}: expected polygons or a JSON object with size and counts, got {value!r:.40}")
     if list(_field(value, "size", list, where)) != list(size):
         raise AnnotationError(f"{where}.size: expected the image's [height, width] {list(size)}, got {value['size']}")
     counts = _field(value, "counts", list | str, where)
@@ -194,11 +200,11 @@ def _read_segmentation(value, size: tuple[int, int], where: str):
         counts = unpack_counts(counts) if isinstance(counts, str) else counts
     except ValueError as error:
         raise AnnotationError(f"{where}.counts: {error}") from error
-    if not all(type(count) is int for count in counts):
-        raise AnnotationError(f"{where}.counts: expected whole numbers, got {str(counts)[:60]}")
-    if min(counts, default=-1) < 0 or sum(counts) != size[0] * size[1]:
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise AnnotationError(f"{where}.counts: expected run lengths, whole numbers >= 0, got {counts!r:.60}")
+    if sum(counts) != size[0] * size[1]:
         raise AnnotationError(
-            f"{where}.counts: expected run lengths >= 0 that add up to {size[0]} x {size[1]}, got {sum(counts)}"
+            f"{where}.counts: expected run lengths that add up to {size[0]} x {size[1]}, got {sum(counts)}"
         )
     return counts
 
@@ -229,9 +235,13 @@ def _read_joints(annotation: dict, joints: int, size: tuple[int, int], where: st
     if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
         raise AnnotationError(f"{where}.keypoints: expected every v to be 0, 1 or 2, got {keypoints[:, 2].tolist()}")
     labelled = keypoints[:, 2] > 0
-    places = keypoints[labelled, :2]
-    if ((places < -1) | (places > [size[1], size[0]])).any():
-        raise AnnotationError(f"{where}.keypoints: expected joints inside the {size[1]} x {size[0]} image")
+    outside = labelled & ((keypoints[:, :2] < -1) | (keypoints[:, :2] > [size[1], size[0]])).any(axis=1)
+    if outside.any():
+        joint = int(outside.argmax())
+        raise AnnotationError(
+            f"{where}.keypoints: expected joints inside the {size[1]} x {size[0]} image, got joint {joint} at "
+            f"x {keypoints[joint, 0]:g}, y {keypoints[joint, 1]:g}; v 0 says that one is not labelled"
+        )
     return np.where(labelled[:, None], keypoints, 0.0)
 
 

@@ -198,7 +198,7 @@ def _number(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         number = np.nan
     if not abs(number) <= LARGEST_NUMBER:
-        raise AnnotationError(f"{where}: expected a finite number, got {str(value)[:40]}; fix or remove it")
+        raise AnnotationError(f"{where}: expected a finite number, got {value!r:.40}; fix or remove it")
     return number
 
 

@@ -118,7 +118,7 @@ def finite_number(value, where: str) -> float:
     """A number from an annotation file as float; NaN, infinity, text and booleans are refused."""
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER:
         return float(value)
-    raise AnnotationError(f"{where}: expected a finite number, got {str(value)[:40]}; fix or remove it")
+    raise AnnotationError(f"{where}: expected a finite number, got {value!r:.40}; fix or remove it")
 
 
 def checked_name(name: str, where: str) -> str:
