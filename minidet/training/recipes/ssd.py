@@ -12,7 +12,8 @@ from minidet.models.ssd import SSD, DefaultBoxes
 from minidet.training.recipes import detection
 
 DEFAULTS = detection.DEFAULTS | {
-    "epochs": 5,
+    "epochs": 7,
+    "learning_rate": 0.002,
     "levels": 3,  # maps, of 32 x 32, 16 x 16, ... cells; with one, large objects have no box that is alike
     "bipartite": True,  # off: two objects may share their best default box
     "mining": True,  # off: all background boxes are learned from
