@@ -124,6 +124,11 @@ def test_settings_are_tried_before_anything_is_made(name):
         ("keypoint_rcnn", "keypoint_iou=1.5", "keypoint_iou: expected a number from 0 to 1, got 1.5"),
         ("faster_rcnn", "stride=16", "rpn_stride: expected a multiple of stride, 16, got 8"),
         ("yolo", "anchors=0", "anchors: expected 1 or more, got 0"),
+        (
+            "yolo",
+            "multi_scale=true size=7",
+            "size: expected 8 or more, of which there are larger and smaller ones, got 7",
+        ),
         ("yolo_v1", "size=100", "multiple of the backbone's stride 16, got 100"),
         ("ssd", "levels=4", "levels: expected 1 to 3, got 4"),
         ("mask_rcnn", "pooling=max", "expected method 'align' or 'pool', got 'max'"),
@@ -134,7 +139,7 @@ def test_settings_are_tried_before_anything_is_made(name):
 def test_what_would_fail_after_the_training_is_refused_before_it(name, setting, told, few):
     system = load_system(name)
     with pytest.raises(ValueError, match=told):
-        system.build(few.classes, system.configure([setting]), np.random.default_rng(0))
+        system.build(few.classes, system.configure(setting.split()), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("text", ["", "a", "8,,16", "0,8", "inf"])
@@ -178,7 +183,7 @@ def test_objects_without_masks_are_refused(few, tmp_path):
     make_dataset(tmp_path, task="detection", size=64, splits={"train": 4})
     system = load_system("mask_rcnn")
     system.check(open_dataset(tmp_path, "train"), {})
-    with pytest.raises(ValueError, match=r"000000.png: expected a mask for each object, got one without"):
+    with pytest.raises(ValueError, match=r"000000.png: expected a mask for each object, got none of object 0"):
         system.check(open_dataset(tmp_path, "train", format="yolo"), {})
 
 

@@ -117,9 +117,10 @@ def check_kind(dataset: Dataset, kind: str) -> None:
         if kind == MASKS:
             drawn = np.array([s is not None for s in record.segmentations or [None] * len(record.boxes)], bool)
             if not (drawn | record.iscrowd).all() or (len(drawn) and not drawn.any()):
+                first = int((drawn | record.iscrowd & drawn.any()).argmin())
                 raise ValueError(
-                    f"{record.path}: expected a mask for each object, got one without; COCO's annotations have them as "
-                    "\"segmentation\", VOC's and YOLO's boxes do not: minidet train faster_rcnn does without"
+                    f"{record.path}: expected a mask for each object, got none of object {first}; COCO's annotations "
+                    "have them as \"segmentation\", VOC's and YOLO's boxes do not; minidet train faster_rcnn needs none"
                 )
         if kind == KEYPOINTS and record.keypoints is None:
             raise ValueError(
