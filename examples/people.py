@@ -18,7 +18,7 @@ import numpy as np
 from common.arguments import parse_arguments
 from common.training import QUICK, as_tensor, make_and_open, train_and_tell
 from minidet import no_grad, watch
-from minidet.drawing import draw_field, draw_heatmap, grid, save_png
+from minidet.drawing import draw_field, grid, overlay, save_png
 from minidet.evaluation import mean_stage_seconds
 from minidet.training.recipes import detection, keypoint_rcnn, openpose, people
 
@@ -67,7 +67,7 @@ def draw_maps(model: Any, sample: Any, names: tuple[str, ...]) -> np.ndarray:
     pictures, captions = [], []
     for stage in range(len(model.stages)):
         confidence, fields = said[2 * stage], said[2 * stage + 1]
-        pictures += [draw_heatmap(sample.image, confidence[joint].clip(0, 1)) for joint in joints]
+        pictures += [overlay(sample.image, confidence[joint].clip(0, 1), (0.0, 1.0)) for joint in joints]
         captions += [f"stage {stage + 1}: {name}" for name in JOINTS_SHOWN]
         pictures.append(draw_field(sample.image, fields[2 * limb : 2 * limb + 2]))
         captions.append(f"stage {stage + 1}: {' to '.join(names[joint] for joint in model.tree[limb])}")
