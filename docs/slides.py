@@ -1,0 +1,47 @@
+"""The pictures beside the README's slides, cut out of what the examples draw.
+
+    for name in yolo ssd people ...; do python examples/$name.py --out FOLDER/$name; done
+    python docs/slides.py FOLDER
+
+A picture whose example's is not in FOLDER stays as it is.
+"""
+
+import argparse
+from pathlib import Path
+
+from PIL import Image
+
+WIDTH = 240  # pixels: with three more columns the table still fits on a page
+QUALITY = 85  # of the JPEGs, 10 kB each; at 75 the frames of boxes are dirty
+
+# Of each picture the example's, and which part of it: left, top, right, bottom in its pixels.
+PICTURES = {
+    "openpose": ("people/2-openpose.png", (792, 8, 1176, 392)),
+    "cam": ("heatmaps/1-methods.png", (208, 474, 400, 666)),
+    "grad-cam": ("heatmaps/1-methods.png", (408, 474, 600, 666)),
+    "total-variation": ("total_variation/total-variation.png", (411, 360, 710, 660)),
+    "selective-search": ("selective_search/hierarchy.png", (536, 592, 792, 848)),
+    "yolo-grid": ("yolo/1-grid.png", (8, 420, 392, 804)),
+    "yolo-anchors": ("yolo/2-anchors.png", (1000, 8, 1310, 316)),
+    "ssd": ("ssd/1-default-boxes.png", (1184, 8, 1568, 392)),
+    "masks": ("mask_rcnn/1-detections.png", (1576, 8, 1960, 392)),
+    "mask-rcnn": ("mask_rcnn/2-maps.png", (536, 204, 1056, 392)),
+    "keypoint-rcnn": ("people/1-keypoint-rcnn.png", (792, 400, 1176, 784)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the examples' folders are")
+    folder = parser.parse_args().folder
+    for name, (source, part) in PICTURES.items():
+        if not (folder / source).is_file():
+            print(f"{name}: no {folder / source}, left as it was")
+            continue
+        cut = Image.open(folder / source).convert("RGB").crop(part)
+        small = cut.resize((WIDTH, round(cut.height * WIDTH / cut.width)), Image.Resampling.LANCZOS)
+        small.save(Path(__file__).with_name("slides") / f"{name}.jpg", quality=QUALITY)
+
+
+if __name__ == "__main__":
+    main()
