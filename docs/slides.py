@@ -16,14 +16,19 @@ QUALITY = 85  # of the JPEGs, 10 kB each; at 75 the frames of boxes are dirty
 
 # Of each picture the example's, and which part of it: left, top, right, bottom in its pixels.
 PICTURES = {
+    "localization": ("localization/1-boxes.png", (664, 8, 984, 328)),
     "openpose": ("people/2-openpose.png", (792, 8, 1176, 392)),
     "cam": ("heatmaps/1-methods.png", (208, 474, 400, 666)),
     "grad-cam": ("heatmaps/1-methods.png", (408, 474, 600, 666)),
     "total-variation": ("total_variation/total-variation.png", (411, 360, 710, 660)),
     "selective-search": ("selective_search/hierarchy.png", (536, 592, 792, 848)),
+    "anchors": ("faster_rcnn/1-anchors.png", (8, 8, 776, 776)),
+    "recall": ("faster_rcnn/3-recall.png", (0, 0, 1100, 420)),
+    "proposals": ("faster_rcnn/2-proposals.png", (1576, 8, 1960, 392)),
     "yolo-grid": ("yolo/1-grid.png", (8, 420, 392, 804)),
     "yolo-anchors": ("yolo/2-anchors.png", (1000, 8, 1310, 316)),
     "ssd": ("ssd/1-default-boxes.png", (1184, 8, 1568, 392)),
+    "speed-accuracy": ("compare/speed-accuracy.png", (0, 0, 750, 500)),
     "masks": ("mask_rcnn/1-detections.png", (1576, 8, 1960, 392)),
     "mask-rcnn": ("mask_rcnn/2-maps.png", (536, 204, 1056, 392)),
     "keypoint-rcnn": ("people/1-keypoint-rcnn.png", (792, 400, 1176, 784)),

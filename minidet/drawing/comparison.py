@@ -60,11 +60,15 @@ def draw_speed_and_accuracy(rows: Sequence[dict[str, Any]], title: str = "") -> 
     front = [point for point in sorted(points) if all(t > point[0] or ap <= point[1] for t, ap in points)]
     panel.plot(*zip(*front, strict=True), color=_color(STAGE_COLORS["rest"]), linewidth=2, zorder=1)
     for number, (row, point) in enumerate(zip(rows, points, strict=True)):
-        panel.plot(*point, "o", color=_color(PALETTE[number % len(PALETTE)]), markersize=10, markeredgecolor="black")
-        panel.annotate(row["name"], point, xytext=(9, -4), textcoords="offset points", weight="bold")
+        color = _color(PALETTE[number % len(PALETTE)])
+        panel.plot(*point, "o", color=color, markersize=10, markeredgecolor="black", label=row["name"])
     panel.set_xscale("log")
-    milliseconds = [point[0] for point in points]
-    panel.set(xlim=(min(milliseconds) / 1.5, max(milliseconds) * 2.5), ylim=(0, 1))  # room for the last name
+    milliseconds, found = zip(*points, strict=True)
+    panel.set(
+        xlim=(min(milliseconds) / 1.5, max(milliseconds) * 1.5),
+        ylim=(max(min(found) - 0.1, 0), min(max(found) + 0.1, 1)),
+    )
+    panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)  # beside: names of close dots would overlap
     panel.set(xlabel="milliseconds an image, logarithmic", ylabel="AP", title=title)
     _mark_milliseconds(panel, (1, 2, 5))
     panel.grid(alpha=0.3)
