@@ -1,6 +1,8 @@
 """The pictures beside the README's slides, cut out of what the examples draw.
 
-    for name in yolo ssd people ...; do python examples/$name.py --out FOLDER/$name; done
+    for name in localization pose ...; do python examples/$name.py --out FOLDER/$name; done
+    minidet compare --out FOLDER/compare
+    minidet data make FOLDER/data --task detection --images 40 && minidet data check FOLDER/data --out FOLDER/data_check
     python docs/slides.py FOLDER
 
 A picture whose example's is not in FOLDER stays as it is.
@@ -17,10 +19,17 @@ QUALITY = 85  # of the JPEGs, 10 kB each; at 75 the frames of boxes are dirty
 # Of each picture the example's, and which part of it: left, top, right, bottom in its pixels.
 PICTURES = {
     "localization": ("localization/1-boxes.png", (664, 8, 984, 328)),
+    "pose": ("pose/1-skeletons.png", (400, 8, 784, 392)),
+    "pose-stages": ("pose/1-stages.png", (0, 0, 720, 480)),
     "openpose": ("people/2-openpose.png", (792, 8, 1176, 392)),
+    "weak": ("weak_localization/2-boxes.png", (792, 34, 1176, 226)),
+    "gap": ("weak_localization/2-boxes.png", (1968, 34, 2352, 226)),
+    "pooling": ("weak_localization/2-boxes.png", (792, 254, 1176, 446)),
+    "thresholds": ("weak_localization/1-thresholds.png", (0, 0, 780, 480)),
     "cam": ("heatmaps/1-methods.png", (208, 474, 400, 666)),
     "grad-cam": ("heatmaps/1-methods.png", (408, 474, 600, 666)),
     "total-variation": ("total_variation/total-variation.png", (411, 360, 710, 660)),
+    "data": ("data_check/train.png", (400, 446, 784, 830)),
     "selective-search": ("selective_search/hierarchy.png", (536, 592, 792, 848)),
     "anchors": ("faster_rcnn/1-anchors.png", (8, 8, 776, 776)),
     "recall": ("faster_rcnn/3-recall.png", (0, 0, 1100, 420)),
