@@ -19,6 +19,7 @@ QUALITY = 85  # of the JPEGs, 10 kB each; at 75 the frames of boxes are dirty
 # Of each picture the example's, and which part of it: left, top, right, bottom in its pixels.
 PICTURES = {
     "localization": ("localization/1-boxes.png", (664, 8, 984, 328)),
+    "alpha": ("localization/2-alpha.png", (0, 0, 720, 480)),
     "pose": ("pose/1-skeletons.png", (400, 8, 784, 392)),
     "pose-stages": ("pose/1-stages.png", (0, 0, 720, 480)),
     "openpose": ("people/2-openpose.png", (792, 8, 1176, 392)),
@@ -33,6 +34,7 @@ PICTURES = {
     "sliding-window": ("sliding_window/2-pyramid.png", (8, 34, 582, 608)),
     "selective-search": ("selective_search/hierarchy.png", (536, 592, 792, 848)),
     "rcnn": ("rcnn/1-regions.png", (8, 408, 600, 1000)),
+    "fast-rcnn": ("fast_rcnn/1-regions.png", (400, 8, 784, 392)),
     "anchors": ("faster_rcnn/1-anchors.png", (8, 8, 776, 776)),
     "recall": ("faster_rcnn/3-recall.png", (0, 0, 1100, 420)),
     "proposals": ("faster_rcnn/2-proposals.png", (1576, 8, 1960, 392)),
