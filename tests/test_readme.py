@@ -50,6 +50,13 @@ def test_the_examples_have_these_parts(row: str) -> None:
             assert re.search(rf"^{part}\. ", text, re.MULTILINE), f"part {part} of {name}"
 
 
+def test_every_picture_of_a_slide_is_shown_and_can_be_made_again() -> None:
+    pictures = {path.stem for path in (ROOT / "docs/slides").iterdir()}
+    assert pictures == set(re.findall(r"\(docs/slides/([\w-]+)\.jpg\)", README))
+    (table,) = re.findall(r"^PICTURES = (\{.*?^\})", (ROOT / "docs/slides.py").read_text(), re.MULTILINE | re.DOTALL)
+    assert pictures == set(ast.literal_eval(table))
+
+
 def test_links_lead_to_files() -> None:
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert links

@@ -67,9 +67,11 @@ def draw_speed_and_accuracy(rows: Sequence[dict[str, Any]], title: str = "") -> 
     panel.set(
         xlim=(min(milliseconds) / 1.5, max(milliseconds) * 1.5),
         ylim=(max(min(found) - 0.1, 0), min(max(found) + 0.1, 1)),
+        xlabel="milliseconds an image, logarithmic",
+        ylabel="AP",
+        title=title,
     )
     panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)  # beside: names of close dots would overlap
-    panel.set(xlabel="milliseconds an image, logarithmic", ylabel="AP", title=title)
     _mark_milliseconds(panel, (1, 2, 5))
     panel.grid(alpha=0.3)
     for side in ("top", "right"):

@@ -83,6 +83,8 @@ def test_the_goals_are_what_the_boxes_cut_out():
     assert (second == 0).all()
     np.testing.assert_allclose(third, 1, rtol=1e-6)
     assert cut_out(masks, np.arange(0), boxes[:0], 10).shape == (0, 10, 10)
+    of_some = np.array([2, 0, 2])  # of the second object no region is there
+    np.testing.assert_array_equal(cut_out(masks, of_some, boxes[of_some], 10), [third, first, third])
 
 
 @pytest.mark.parametrize("aligned", [True, False])

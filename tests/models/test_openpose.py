@@ -135,7 +135,7 @@ def test_a_line_along_the_field_scores_and_others_do_not():
     np.testing.assert_allclose(score_pairs(field, first, second)[0, 0], 0.9)
     field[0, 10:13, 16] = 0  # at two
     np.testing.assert_allclose(score_pairs(field, first, second)[0, 0], 0.8)
-    field[0, 10:13, 18:19] = 0  # at three: more than a fifth of the samples
+    field[0, 10:13, 18] = 0  # at three: more than a fifth of the samples
     assert score_pairs(field, first, second)[0, 0] == -np.inf
 
 

@@ -187,6 +187,24 @@ def test_objects_without_masks_are_refused(few, tmp_path):
         system.check(open_dataset(tmp_path, "train", format="yolo"), {})
 
 
+def test_a_crowd_may_lack_its_mask_beside_an_object_that_has_one(few):
+    mask = np.ones((48, 64), bool)
+    both = {"boxes": np.float64([[0, 0, 9, 9]] * 2), "labels": np.ones(2, np.int64)}
+    one = few.subset([0])
+    for segmentations, iscrowd, missing in (
+        ([mask, None], [False, True], None),
+        ([None, mask], [False, True], 0),
+        ([None, None], [True, True], 0),
+        ([mask, None], [True, False], 1),
+    ):
+        one.records = [replace(one.records[0], **both | {"segmentations": segmentations, "iscrowd": np.array(iscrowd)})]
+        if missing is None:
+            detection.check_kind(one, detection.MASKS)
+        else:
+            with pytest.raises(ValueError, match=f"expected a mask for each object, got none of object {missing};"):
+                detection.check_kind(one, detection.MASKS)
+
+
 @pytest.mark.parametrize("name", ["keypoint_rcnn", "openpose"])
 def test_people_without_these_joints_are_refused(name, few, tmp_path):
     system = load_system(name)

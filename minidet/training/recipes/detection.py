@@ -116,11 +116,11 @@ def check_kind(dataset: Dataset, kind: str) -> None:
     for record in dataset.records:
         if kind == MASKS:
             drawn = np.array([s is not None for s in record.segmentations or [None] * len(record.boxes)], bool)
-            if not (drawn | record.iscrowd).all() or (len(drawn) and not drawn.any()):
-                first = int((drawn | record.iscrowd & drawn.any()).argmin())
+            good = drawn | (record.iscrowd & drawn.any())  # a crowd may lack its mask beside something that has one
+            if not good.all():
                 raise ValueError(
-                    f"{record.path}: expected a mask for each object, got none of object {first}; COCO's annotations "
-                    "have them as \"segmentation\", VOC's and YOLO's boxes do not; minidet train faster_rcnn needs none"
+                    f"{record.path}: expected a mask for each object, got none of object {good.argmin()}; COCO's "
+                    "annotations have them as \"segmentation\", VOC's and YOLO's boxes do not; faster_rcnn needs none"
                 )
         if kind == KEYPOINTS and record.keypoints is None:
             raise ValueError(
