@@ -35,6 +35,7 @@ PICTURES = {
     "sliding-window": ("sliding_window/2-pyramid.png", (8, 34, 582, 608)),
     "selective-search": ("selective_search/hierarchy.png", (536, 592, 792, 848)),
     "rcnn": ("rcnn/1-regions.png", (8, 408, 600, 1000)),
+    "rcnn-limitations": ("rcnn/2-detections.png", (792, 8, 1176, 392)),
     "fast-rcnn": ("fast_rcnn/1-regions.png", (400, 8, 784, 392)),
     "anchors": ("faster_rcnn/1-anchors.png", (8, 8, 776, 776)),
     "recall": ("faster_rcnn/3-recall.png", (0, 0, 1100, 420)),

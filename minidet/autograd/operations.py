@@ -281,11 +281,11 @@ class Reshape(Function):
 
 class Transpose(Function):
     def forward(self, a, *, axes):
-        self.inverse = tuple(int(i) for i in np.argsort([axis % a.ndim for axis in axes]))
+        self.axes = [axis % a.ndim for axis in axes]
         return a.transpose(axes)
 
     def backward(self, grad):
-        return grad.transpose(self.inverse)
+        return grad.transpose(*(self.axes.index(axis) for axis in range(grad.ndim)))
 
 
 class Concatenate(Function):

@@ -98,15 +98,19 @@ def conv2d(
     channels_per_group = _channels_per_group("conv2d", x.shape[1], groups)
     check_shape("conv2d", "weight", weight, "K C/groups R S", (None, channels_per_group, None, None))
     _check_groups("conv2d", "K", weight.shape[0], groups)
-    more = {"bias": bias, "scale": scale, "residual": residual}
-    more = {name: array for name, array in more.items() if array is not None}
-    check_floats("conv2d", x=x, weight=weight, **more)
-    for name in more.keys() - {"residual"}:
-        check_shape("conv2d", name, more[name], "K", (weight.shape[0],))
     size = conv2d_output_size("conv2d", x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    arrays = {"x": x, "weight": weight}
+    if bias is not None:
+        check_shape("conv2d", "bias", bias, "K", weight.shape[:1])
+        arrays["bias"] = bias
+    if scale is not None:
+        check_shape("conv2d", "scale", scale, "K", weight.shape[:1])
+        arrays["scale"] = scale
     if residual is not None:
         check_shape("conv2d", "residual", residual, "N K Ho Wo", (x.shape[0], weight.shape[0], *size))
-    version = choose(__name__, x, weight, *more.values())
+        arrays["residual"] = residual
+    check_floats("conv2d", **arrays)
+    version = choose(__name__, *arrays.values())
     return version.conv2d(x, weight, bias, stride, padding, dilation, groups, scale, residual, relu)
 
 

@@ -39,6 +39,7 @@ neural networks", 2016 (sections 4.1 and 4.3 for these matrices).
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numba
@@ -130,13 +131,13 @@ def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, padding: Pair, method: M
     if method.by_outputs:
         most = BLOCK_FLOATS // 2 // (frequencies * SLAB)  # of d, which a thread reads again and again
         geometry = _geometry(n, size, padding, method.pixels, most, 1)
-        v, d = (_frequencies(1, frequencies, geometry.block * -(-side // SLAB) * SLAB) for side in (c, k))
-        m = _frequencies(threads, frequencies, SLAB * SLAB)
+        shapes = [_frequencies(1, frequencies, geometry.block * -(-side // SLAB) * SLAB) for side in (c, k)]
+        v, d, m = _scratch(*shapes, _frequencies(threads, frequencies, SLAB * SLAB))
         _correlate_by_outputs(*arrays, geometry, v, d, m, weight_grad.reshape(-1))
     else:
         geometry = _geometry(n, size, padding, method.pixels, BLOCK_FLOATS // (frequencies * (c + k)), threads)
-        v, d = (_frequencies(threads, frequencies, geometry.block * side) for side in (c, k))
-        partial = empty((threads, frequencies * c * k), np.float32)
+        shapes = [_frequencies(threads, frequencies, geometry.block * side) for side in (c, k)]
+        v, d, partial = _scratch(*shapes, (threads, frequencies * c * k))
         _correlate_by_tiles(*arrays, geometry, v, d, partial, weight_grad.reshape(-1))
     return weight_grad
 
@@ -144,24 +145,33 @@ def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, padding: Pair, method: M
 def _run(x, weight, strides, first_tap, outputs, bias, padding, method, finishing):
     n, c, h, w = x.shape
     size = (h + 2 * padding[0] - 2, w + 2 * padding[1] - 2)
-    frequencies, threads = (method.pixels + 2) ** 2, numba.get_num_threads()
-    weight = contiguous(weight).reshape(-1)
+    geometry, shapes = _plan(n, c, outputs, size, padding, method, numba.get_num_threads())
+    u, v, m = _scratch(*shapes)
     y = empty((n, *size, outputs), np.float32)
+    convolve = _convolve_by_outputs if method.by_outputs else _convolve_by_tiles
+    weight = contiguous(weight).reshape(-1)
+    convolve(to_channels_last(x), weight, strides, first_tap, bias, geometry, u, v, m, y, *finishing)
+    return to_public(y)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(
+    n: int, c: int, k: int, size: Pair, padding: Pair, method: Method, threads: int
+) -> tuple[Geometry, tuple[Pair, Pair, Pair]]:
+    """The geometry, and the shapes of u, v and m: all that depends on sizes alone."""
+    frequencies = (method.pixels + 2) ** 2
     if method.by_outputs:
-        convolve = _convolve_by_outputs
         most = BLOCK_FLOATS // (frequencies * SLAB) - PASS_CHANNELS  # for u of 128 channels, and m of so many tiles
         geometry = _geometry(n, size, padding, method.pixels, most, 1)
         u = _frequencies(threads, frequencies, PASS_CHANNELS * SLAB)
         v = _frequencies(1, frequencies, geometry.block * c)
         m = _frequencies(threads, frequencies, geometry.block * SLAB)
     else:
-        convolve = _convolve_by_tiles
-        most = BLOCK_FLOATS // (frequencies * (c + outputs))
+        most = BLOCK_FLOATS // (frequencies * (c + k))
         geometry = _geometry(n, size, padding, method.pixels, most, threads)
-        u = _frequencies(1, frequencies, c * outputs)
-        v, m = (_frequencies(threads, frequencies, geometry.block * side) for side in (c, outputs))
-    convolve(to_channels_last(x), weight, strides, first_tap, bias, geometry, u, v, m, y, *finishing)
-    return to_public(y)
+        u = _frequencies(1, frequencies, c * k)
+        v, m = (_frequencies(threads, frequencies, geometry.block * side) for side in (c, k))
+    return geometry, (u, v, m)
 
 
 def _geometry(n: int, size: Pair, padding: Pair, pixels: int, most: int, shares: int) -> Geometry:
@@ -173,9 +183,19 @@ def _geometry(n: int, size: Pair, padding: Pair, pixels: int, most: int, shares:
     return Geometry(pixels, down, across, *padding, max(block, ROWS), numba.get_num_threads())
 
 
-def _frequencies(copies: int, frequencies: int, size: int) -> np.ndarray:
-    """Memory for `copies` of the `frequencies` of something that has `size` numbers at each of them."""
-    return empty((copies, frequencies * (size + GAP)), np.float32)
+def _frequencies(copies: int, frequencies: int, size: int) -> Pair:
+    """The shape of memory for `copies` of the `frequencies` of something that has `size` numbers at each of them."""
+    return copies, frequencies * (size + GAP)
+
+
+def _scratch(*shapes: Pair) -> list[np.ndarray]:
+    """Memory of these shapes, in one piece: asking the pool for each takes a sixth of a small convolution."""
+    memory = empty((sum(copies * size for copies, size in shapes),), np.float32)
+    arrays, end = [], 0
+    for copies, size in shapes:
+        start, end = end, end + copies * size
+        arrays.append(memory[start:end].reshape(copies, size))
+    return arrays
 
 
 # ---- forward, and input gradient ---------------------------------------------------------------------------------
