@@ -106,8 +106,7 @@ def check_array(operation: str, name: str, array: Any) -> None:
 def check_floats(operation: str, **arrays: Any) -> None:
     """All arrays float32, or all float64."""
     for name, array in arrays.items():
-        if type(array) is not np.ndarray:
-            check_array(operation, name, array)
+        check_array(operation, name, array)
     if {array.dtype for array in arrays.values()} not in FLOATS:
         got = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
         raise TypeError(f"{operation}: expected float32 or float64, the same for all, got {got}; convert with .astype")
@@ -115,8 +114,7 @@ def check_floats(operation: str, **arrays: Any) -> None:
 
 def check_shape(operation: str, name: str, array: Any, letters: str, expected: tuple[int | None, ...]) -> None:
     """`array` has the shape `expected`, where None stands for any size; `letters` names the axes in the message."""
-    if type(array) is not np.ndarray:
-        check_array(operation, name, array)
+    check_array(operation, name, array)
     if len(array.shape) == len(expected):
         for e, got in zip(expected, array.shape, strict=True):
             if e is not None and e != got:

@@ -34,8 +34,8 @@ class Centring(nn.Module):
 
 def centred(images: Any) -> Any:
     """Images (..., 3, H, W) less their own mean colour."""
-    # Row after row: channels-last memory NumPy would else walk pixel by pixel, three numbers at a time, which takes
-    # twenty times as long for the mean and five times for the difference.
+    # Row after row, and from each a whole row: through channels-last memory NumPy would go three numbers at a time,
+    # which takes twenty times as long for the mean and five times for the difference.
     rows = images.mean(axis=-2, keepdims=True)  # (..., 3, 1, W)
     return images - (rows.mean(axis=-1, keepdims=True) + 0 * rows)
 

@@ -130,12 +130,13 @@ def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, padding: Pair, method: M
     arrays = to_channels_last(x), to_channels_last(grad)
     if method.by_outputs:
         most = BLOCK_FLOATS // 2 // (frequencies * SLAB)  # of d, which a thread reads again and again
-        geometry = _geometry(n, size, padding, method.pixels, most, 1)
+        geometry = _geometry(n, size, padding, method.pixels, most, 1, threads)
         shapes = [_frequencies(1, frequencies, geometry.block * -(-side // SLAB) * SLAB) for side in (c, k)]
         v, d, m = _scratch(*shapes, _frequencies(threads, frequencies, SLAB * SLAB))
         _correlate_by_outputs(*arrays, geometry, v, d, m, weight_grad.reshape(-1))
     else:
-        geometry = _geometry(n, size, padding, method.pixels, BLOCK_FLOATS // (frequencies * (c + k)), threads)
+        most = BLOCK_FLOATS // (frequencies * (c + k))
+        geometry = _geometry(n, size, padding, method.pixels, most, threads, threads)
         shapes = [_frequencies(threads, frequencies, geometry.block * side) for side in (c, k)]
         v, d, partial = _scratch(*shapes, (threads, frequencies * c * k))
         _correlate_by_tiles(*arrays, geometry, v, d, partial, weight_grad.reshape(-1))
@@ -162,25 +163,25 @@ def _plan(
     frequencies = (method.pixels + 2) ** 2
     if method.by_outputs:
         most = BLOCK_FLOATS // (frequencies * SLAB) - PASS_CHANNELS  # for u of 128 channels, and m of so many tiles
-        geometry = _geometry(n, size, padding, method.pixels, most, 1)
+        geometry = _geometry(n, size, padding, method.pixels, most, 1, threads)
         u = _frequencies(threads, frequencies, PASS_CHANNELS * SLAB)
         v = _frequencies(1, frequencies, geometry.block * c)
         m = _frequencies(threads, frequencies, geometry.block * SLAB)
     else:
         most = BLOCK_FLOATS // (frequencies * (c + k))
-        geometry = _geometry(n, size, padding, method.pixels, most, threads)
+        geometry = _geometry(n, size, padding, method.pixels, most, threads, threads)
         u = _frequencies(1, frequencies, c * k)
         v, m = (_frequencies(threads, frequencies, geometry.block * side) for side in (c, k))
     return geometry, (u, v, m)
 
 
-def _geometry(n: int, size: Pair, padding: Pair, pixels: int, most: int, shares: int) -> Geometry:
+def _geometry(n: int, size: Pair, padding: Pair, pixels: int, most: int, shares: int, threads: int) -> Geometry:
     """Blocks of about the same number of tiles, at most `most`; their number is a multiple of `shares`."""
     down, across = (-(-side // pixels) for side in size)
     tiles = n * down * across
     blocks = -(-tiles // (max(most, ROWS) * shares)) * shares
     block = -(-tiles // max(blocks, 1) // ROWS) * ROWS
-    return Geometry(pixels, down, across, *padding, max(block, ROWS), numba.get_num_threads())
+    return Geometry(pixels, down, across, *padding, max(block, ROWS), threads)
 
 
 def _frequencies(copies: int, frequencies: int, size: int) -> Pair:

@@ -15,7 +15,7 @@ from minidet.training.recipes import detection
 MOST_SIZES = 50_000  # boxes that anchors are made of, drawn by chance from more: COCO's 860,000 would take minutes
 
 DEFAULTS = detection.DEFAULTS | {
-    "epochs": 5,
+    "epochs": 6,
     "stride": 4,  # pixels a cell; with 8 there are a quarter as many, small objects are one cell and share it
     "anchors": 5,  # of a cell; more fit better and cost in proportion
     "channels": 128,  # of the head's 3 x 3 convolutions
