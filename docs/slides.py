@@ -30,6 +30,7 @@ PICTURES = {
     "cam": ("heatmaps/1-methods.png", (208, 474, 400, 666)),
     "grad-cam": ("heatmaps/1-methods.png", (408, 474, 600, 666)),
     "desiderata": ("heatmaps/1-methods.png", (2008, 474, 2400, 666)),
+    "augmented-grad-cam": ("augmented_gradcam/1-maps.png", (936, 1268, 1160, 1492)),
     "total-variation": ("total_variation/total-variation.png", (411, 360, 710, 660)),
     "data": ("data_check/train.png", (400, 446, 784, 830)),
     "sliding-window": ("sliding_window/2-pyramid.png", (8, 34, 582, 608)),

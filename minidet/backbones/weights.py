@@ -74,7 +74,10 @@ def read_weights(path: Path | str, max_bytes: int = MAX_BYTES) -> dict[str, np.n
         with path.open("rb") as file:
             start = file.read(128)
     except OSError as error:
-        raise ValueError(f"{path}: expected a safetensors file, but {error.strerror or error}") from error
+        raise ValueError(
+            f"{path}: expected a safetensors file, but {error.strerror or error}; minidet/backbones/weights.py says "
+            "how torchvision's weights become one"
+        ) from error
     # The first eight bytes of a safetensors file are the length of its header, and may be those of a pickle: but then
     # comes the header, which is JSON.
     if start.startswith(PICKLES) and start[8:9] != b"{":

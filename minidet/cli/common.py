@@ -211,9 +211,11 @@ def load_trained(folder: Path, weights: str, device: str = "cpu"):
 
 
 def default_split(data: Path) -> str:
-    """The split that is measured on where the user names none: test, or val if there is no test."""
+    """The split that is measured on where the user names none: test, or val if there is no test. Raises ValueError
+    where there is no such data set."""
     from minidet.data import find_split
 
+    check_there(data)
     return "test" if find_split(data, "test") else "val"
 
 

@@ -14,7 +14,8 @@ EPILOG = """example:
   minidet predict runs/first photo.jpg drawing.png --out found
 
 PNG and JPEG files are read. found/predictions.json lists boxes as x1, y1, x2, y2 in pixels of each image, none where
-nothing was found. An image that cannot be read is named and passed over; the exit code is then 2."""
+nothing was found; what an earlier call found in other images stays in it. An image that cannot be read is named and
+passed over; the exit code is then 2."""
 
 
 LONGEST_STEM = 50  # characters, at most 200 bytes: file systems allow 255, and ending, number and writing add some
@@ -40,9 +41,10 @@ def run(args: argparse.Namespace) -> int:
     if any(path.resolve().is_relative_to(out.resolve()) for path in args.images):
         raise ValueError(f"--out: expected a folder without the images to look at, got {out}; name another")
     claim_folder(out, "predict")
+    earlier = read_list(out / "predictions.json")
     if system.predict_note:
         print(f"note: {system.predict_note}")
-    found, broken = [], 0
+    found, broken, hidden = [], 0, 0
     try:
         for path, name in zip(args.images, picture_names(args.images), strict=True):
             try:
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
                 continue
             found.append({"image": str(path), "picture": name, "objects": objects})
             told = [thing for thing in objects if thing.get("score", math.inf) > system.score_drawn]
+            hidden += len(objects) - len(told)
             if not told:
                 print(f"{path}: nothing found" + f" that scores above {system.score_drawn}" * bool(objects))
             for thing in told:
@@ -61,12 +64,29 @@ def run(args: argparse.Namespace) -> int:
                 place = " at " + ", ".join(f"{value:.1f}" for value in thing["box"]) if "box" in thing else ""
                 print(f"{path}: {thing['class']}{score}{place}")
     finally:  # also after Ctrl-C: the list says which of the pictures are these images'
-        write_atomic(out / "predictions.json", json.dumps(found, indent=2) + "\n")
+        new = {entry["picture"] for entry in found}
+        kept = [entry for entry in earlier if entry["picture"] not in new]
+        write_atomic(out / "predictions.json", json.dumps(kept + found, indent=2) + "\n")
     if found:
         print(f"\nto look at: {out}")
-        if system.score_drawn:
+        if hidden:
             print(f"(detections that score above {system.score_drawn}; predictions.json has the others, too)")
     return 2 if broken else 0
+
+
+def read_list(path: Path) -> list[dict]:
+    """What an earlier call found in other images, whose pictures lie there. Raises ValueError for another list."""
+    try:
+        entries = json.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        entries = None
+    if not isinstance(entries, list) or not all(isinstance(one, dict) and "picture" in one for one in entries):
+        raise ValueError(
+            f"{path}: expected the list of an earlier `minidet predict`, got something else; name another --out"
+        )
+    return entries
 
 
 def look_at(path: Path, system, model, classes: tuple[str, ...]) -> tuple[list[dict], bytes]:

@@ -175,7 +175,8 @@ class Dataset:
         """
         names, known = tuple(names), self.classes[1:]
         if not names or len(set(names)) < len(names) or not set(names) <= set(known):
-            raise ValueError(f"expected some of the classes {', '.join(known)}, each once, got {', '.join(names)}")
+            wrong = [name for name in names if name not in known] or list(names)
+            raise ValueError(f"expected some of the classes {', '.join(known)}, each once, got {wrong}")
         old = np.array([self.classes.index(name) for name in names])
         new = np.zeros(len(self.classes), np.int64)
         new[old] = np.arange(1, len(names) + 1)

@@ -293,6 +293,27 @@ def test_predict_passes_over_a_broken_image_and_says_so(trained, tmp_path, capsy
     assert [entry["image"] for entry in found] == images[1:]
 
 
+def test_predict_keeps_what_it_found_in_other_images(trained, tmp_path, capsys):
+    images = [str(tmp_path / name) for name in ("first.png", "second.png")]
+    for path in images:
+        Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(path)
+    command = ["predict", str(trained), "--out", str(tmp_path / "found")]
+    for arguments, code, listed in (
+        (images[:1], 0, images[:1]),
+        (images[1:], 0, images),
+        ([str(tmp_path)], 2, images),  # nothing could be looked at
+        (images[:1], 0, images[::-1]),  # looked at again, and not listed twice
+    ):
+        assert main([*command, *arguments]) == code
+        found = json.loads((tmp_path / "found/predictions.json").read_text())
+        assert [entry["image"] for entry in found] == listed
+    capsys.readouterr()
+    (tmp_path / "found/predictions.json").write_text("[3]")
+    assert main([*command, *images]) == 2
+    assert "expected the list of an earlier `minidet predict`, got something else" in capsys.readouterr().err
+    assert (tmp_path / "found/predictions.json").read_text() == "[3]"
+
+
 def test_predict_goes_on_after_whatever_happens_to_an_image(trained, tmp_path, monkeypatch, capsys):
     image = Image.fromarray(np.full((32, 32, 3), 90, np.uint8))
     images = [str(tmp_path / name) for name in ("x" * 245 + ".png", "x" * 240 + ".png", "last.png", "y" * 300)]
@@ -310,8 +331,8 @@ def test_predict_goes_on_after_whatever_happens_to_an_image(trained, tmp_path, m
         return look_at(path, *others)
 
     monkeypatch.setattr(predict, "look_at", stop_at_the_second)
-    assert main(["predict", str(trained), *images, "--out", str(tmp_path / "found")]) == 130
-    assert len(json.loads((tmp_path / "found/predictions.json").read_text())) == 1
+    assert main(["predict", str(trained), *images, "--out", str(tmp_path / "stopped")]) == 130
+    assert len(json.loads((tmp_path / "stopped/predictions.json").read_text())) == 1
 
 
 def test_eval_repeats_the_metrics_of_the_run(trained, tmp_path, capsys):
@@ -450,6 +471,7 @@ def test_a_demo_that_was_stopped_is_continued(tmp_path, monkeypatch, capsys):
         ("train localizer --kernels cuda", "--kernels cuda: expected reference or cpu with --device cpu"),
         ("eval {run} --device emulated --kernels cpu", "--kernels cpu: expected cuda with --device emulated"),
         ("eval {tmp}/notes", "expected the folder of a run"),
+        ("eval {run} --data nowhere", "nowhere: there is no such folder"),
         ("eval {run} --split training", "no data set with a split 'training'"),
         ("predict {run} {tmp}/notes/notes.txt", "notes.txt: expected a PNG or JPEG"),
         ("predict {run} missing.png", "missing.png"),
