@@ -77,13 +77,8 @@ def choose(package: str, *arrays: np.ndarray) -> ModuleType:
     version = current()
     if version == "cuda" or set(map(type, arrays)) != {np.ndarray}:  # else the usual case, without the slow questions
         version = _version_for(package, arrays, version)
-    return _module(package, version)
-
-
-@functools.cache
-def _module(package: str, version: str) -> ModuleType:
     name = f"{package}.{version}"
-    if importlib.util.find_spec(name) is None:
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
         raise RuntimeError(f"{package} has no {version} version; move its arrays to the CPU with cupy.asnumpy")
     return importlib.import_module(name)  # waits where another thread is just importing it; sys.modules does not
 
