@@ -95,4 +95,13 @@ def test_a_training_step_of_a_detector_is_the_cpus_on_the_gpu(name: str) -> None
         assert len(here["scores"]) > 0 or name == "openpose"  # nobody of four joints has only three
         for key, array in here.items():
             assert type(there[key]) is np.ndarray
-            np.testing.assert_allclose(there[key], array, atol=1e-3)
+            if name == "keypoint_rcnn" and key == "keypoints":
+                # Two neighbouring places of a map may be the peak by the last bit, which is another on each processor:
+                # few joints do, and those by one place. Their scores are compared as all else.
+                apart = np.abs(there[key] - array)
+                sides = (here["boxes"][:, 2:] - here["boxes"][:, :2])[:, None]
+                assert (apart[..., :2] <= sides / model.roi_heads.keypoint_places + 1e-3).all()
+                assert (apart[..., 2] == 0).all()
+                assert (apart > 1e-3).mean() < 0.01
+            else:
+                np.testing.assert_allclose(there[key], array, atol=1e-3)
