@@ -76,6 +76,8 @@ def test_a_training_step_of_a_detector_is_the_cpus_on_the_gpu(name: str) -> None
         for device in ("cpu", "cuda"):
             rng = manual_seed(0)
             model = larger_heads(MAKERS[name](), rng).to(device)
+            if name == "keypoint_rcnn":  # pixel by pixel: two finer places beside a peak may be equal but for a bit
+                model.roi_heads.keypoint_places = 1
             moved = [image.to(device) for image in images]
             losses = model(moved, targets)
             sum(losses.values(), start=Tensor(np.float32(0)).to(device)).backward()
@@ -95,13 +97,4 @@ def test_a_training_step_of_a_detector_is_the_cpus_on_the_gpu(name: str) -> None
         assert len(here["scores"]) > 0 or name == "openpose"  # nobody of four joints has only three
         for key, array in here.items():
             assert type(there[key]) is np.ndarray
-            if name == "keypoint_rcnn" and key == "keypoints":
-                # Two neighbouring places of a map may be the peak by the last bit, which is another on each processor:
-                # few joints do, and those by one place. Their scores are compared as all else.
-                apart = np.abs(there[key] - array)
-                sides = (here["boxes"][:, 2:] - here["boxes"][:, :2])[:, None]
-                assert (apart[..., :2] <= sides / model.roi_heads.keypoint_places + 1e-3).all()
-                assert (apart[..., 2] == 0).all()
-                assert (apart > 1e-3).mean() < 0.01
-            else:
-                np.testing.assert_allclose(there[key], array, atol=1e-3)
+            np.testing.assert_allclose(there[key], array, atol=1e-3)
