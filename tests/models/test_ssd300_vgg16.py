@@ -86,6 +86,30 @@ def head_of(torch, state, maps, head, numbers):
     return torch.cat(outputs, 1)
 
 
+def default_boxes():
+    """(8732, 4): of each cell two squares, then each ratio lying and standing, all around the cell's centre."""
+    boxes = []
+    for cells, step, scale, following, ratios in (
+        (38, 8, 0.07, 0.15, (2,)),
+        (19, 16, 0.15, 0.33, (2, 3)),
+        (10, 32, 0.33, 0.51, (2, 3)),
+        (5, 64, 0.51, 0.69, (2, 3)),
+        (3, 100, 0.69, 0.87, (2,)),
+        (1, 300, 0.87, 1.05, (2,)),
+    ):
+        sides = [(scale, scale), (math.sqrt(scale * following),) * 2]
+        for ratio in ratios:
+            sides.append((scale * math.sqrt(ratio), scale / math.sqrt(ratio)))
+            sides.append(sides[-1][::-1])
+        for row in range(cells):
+            for column in range(cells):
+                x, y = (column + 0.5) * step, (row + 0.5) * step
+                for wide, high in sides:
+                    w, h = 300 * min(wide, 1), 300 * min(high, 1)
+                    boxes.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+    return np.float32(boxes)
+
+
 def detections_of(torch, logits, deltas, boxes, size):
     """One image's: decoded, clipped, the best 400 of each class above 0.01, suppressed at 0.45, the best 200 of all."""
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -169,12 +193,19 @@ def test_the_heads(twins):
     assert_close(deltas, twins.theirs.deltas)
 
 
+def test_the_default_boxes():
+    """Of any image, and without torch: they hang on the constants alone."""
+    seen = {}
+    with no_grad(), watch.listen(lambda event: seen.setdefault(event.name, event.value)):
+        ssd300_vgg16(2).eval()([Tensor(random_image(40, 60))])
+    np.testing.assert_allclose(seen["ssd.default_boxes"], default_boxes(), rtol=0, atol=1e-4)
+
+
 def test_the_detections(twins):
     outputs = twins.theirs.logits[0], twins.theirs.deltas[0]
-    boxes = twins.torch.from_numpy(twins.seen["ssd.default_boxes"])
-    expected = detections_of(twins.torch, *outputs, boxes, twins.size)
+    expected = detections_of(twins.torch, *outputs, twins.torch.from_numpy(default_boxes()), twins.size)
     batch = ImageBatch(None, [(300, 300)], [twins.size], 1)
-    (found,) = twins.model.detections(*(x[None].numpy() for x in outputs), boxes.numpy(), batch)
+    (found,) = twins.model.detections(*(x[None].numpy() for x in outputs), default_boxes(), batch)
     assert len(expected) == 200
     np.testing.assert_allclose(found["scores"], [score for score, _, _ in expected], rtol=1e-4)
     assert found["labels"].tolist() == [label for _, label, _ in expected]
