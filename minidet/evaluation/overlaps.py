@@ -89,9 +89,14 @@ def _of_keypoints(groups: "Groups", sigmas: np.ndarray) -> np.ndarray:
     both axes: people detected near it are not to be wrong.
     """
     detection, truth = groups.pairs()
+    if not len(truth):
+        return np.zeros(0)
     found, true = groups.detections.shapes[detection][..., :2], groups.truths.shapes[truth]
-    if found.shape[1:] != (len(sigmas), 2) and len(truth):
-        raise ValueError(f"expected {found.shape[1]} sigmas, one a joint, got {len(sigmas)}")
+    joints = true.shape[1]
+    if found.shape[1] != joints:
+        raise ValueError(f"expected predictions of {joints} joints, as the targets have, got {found.shape[1]}")
+    if len(sigmas) != joints:
+        raise ValueError(f"expected {joints} sigmas, one a joint, got {len(sigmas)}")
     labelled = true[..., 2] > 0
     nobody = ~labelled.any(axis=1)
     boxes = groups.boxes[truth][nobody]

@@ -114,12 +114,15 @@ def test_sigmas_of_other_joints_are_the_mean_of_cocos() -> None:
 def test_without_images_objects_or_detections_nothing_fails(kind: str) -> None:
     nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int), "scores": np.zeros(0)}
     nothing |= {"masks": np.zeros((0, 8, 8), bool), "keypoints": np.zeros((0, 17, 3))}
+    lists = dict.fromkeys(("boxes", "labels", "scores", "masks", "keypoints"), ())
     one = image([[0, 0, 4, 4]], scores=[1], masks=np.ones((1, 8, 8), bool), keypoints=np.ones((1, 17, 3)))
     for predictions, targets, expected in (
         ([], [], -1),
         ([nothing], [nothing], -1),
         ([one], [nothing], -1),
         ([nothing], [one], 0),
+        ([lists], [one], 0),
+        ([one], [lists], -1),
         ([nothing, one], [one, nothing], 0),
         ([nothing, one], [nothing, one], 1),
     ):
@@ -197,5 +200,7 @@ def test_other_mistakes_are_told() -> None:
     people = [FOUND | {"keypoints": np.ones((2, 5, 3))}], [TRUE | {"keypoints": np.ones((1, 5, 3))}]
     with pytest.raises(ValueError, match="expected 5 sigmas, one a joint, got 4"):
         evaluate_coco(*people, 3, "keypoints", sigmas=[0.1] * 4)
+    with pytest.raises(ValueError, match="expected predictions of 5 joints, as the targets have, got 4"):
+        evaluate_coco([FOUND | {"keypoints": np.ones((2, 4, 3))}], people[1], 3, "keypoints")
     with pytest.raises(ValueError, match=r"keypoints \(1, 5, 3\) in targets\[0\], got \(1, 5, 2\)"):
         evaluate_coco(people[0], [TRUE | {"keypoints": np.ones((1, 5, 2))}], 3, "keypoints")
