@@ -32,6 +32,7 @@ ENDS = {
     "sliding_window.scores": "heads",
     "rcnn.judged": "heads",
     "roi.deltas": "heads",
+    "roi.found": "rest",
     "mask.logits": "heads",
     "keypoint.logits": "heads",
     "yolo.outputs": "heads",

@@ -147,7 +147,9 @@ class RoIHeads(nn.Module):
         """What there is among the proposals, in pixels of the batch. sizes: of its images."""
         judged = [self.judge(maps, strides, part) for part in in_parts(proposals, AT_ONCE)]
         logits, deltas = (F.concatenate(parts, 0) for parts in zip(*judged, strict=True))
-        return self.detections(logits, deltas, proposals, sizes)
+        found = self.detections(logits, deltas, proposals, sizes)
+        watch.emit("roi.found", found)
+        return found
 
     def judge(self, maps: Sequence[Any], strides: Strides, boxes: list[np.ndarray]) -> tuple[Any, Any]:
         """Logits (R, K + 1) and deltas (R, 4 (K + 1)) of the regions of all images, one after the other."""

@@ -8,9 +8,10 @@ import pytest
 from minidet import Tensor, nn
 from minidet.boxes import base_anchors
 from minidet.evaluation import mean_stage_seconds, stage_seconds, stage_times
-from minidet.models import fast_rcnn, faster_rcnn, rcnn, sliding_window
+from minidet.models import fast_rcnn, faster_rcnn, keypoint_rcnn, mask_rcnn, rcnn, sliding_window, ssd, yolo, yolo_v1
 from minidet.models.fast_rcnn import FastRCNN
 from minidet.models.faster_rcnn import small_faster_rcnn
+from minidet.models.openpose import OpenPose
 from minidet.models.rcnn import RCNN
 from minidet.models.sliding_window import SlidingWindow
 
@@ -95,6 +96,69 @@ def test_faster_rcnn_proposes_on_its_features(clock):
     clock.slow(model.roi_heads.box_predictor, "forward", 6)
     clock.slow(fast_rcnn, "filter_detections", 7)
     assert stage_seconds(model, IMAGE) == {"proposals": 12, "features": 3, "heads": 6, "rest": 9}
+
+
+def test_a_closer_look_at_the_chosen_boxes_is_heads_and_choosing_them_is_not(clock):
+    sizes, anchors = {"min_size": 48, "max_size": 100}, base_anchors([8.0], [1.0])
+    masks = mask_rcnn.small_mask_rcnn(backbone(), 3, anchors, channels=5, convolutions=1, **sizes)
+    joints = keypoint_rcnn.small_keypoint_rcnn(backbone(), 2, 4, anchors, 4, 5, 1, **sizes)
+    clock.slow(fast_rcnn, "filter_detections", 7)
+    clock.slow(mask_rcnn, "paste_masks", 2)
+    for model in (masks, joints):
+        clock.slow(model.eval().roi_heads.box_predictor, "forward", 6)
+    clock.slow(masks.roi_heads.mask_predictor, "forward", 5)
+    clock.slow(joints.roi_heads.keypoint_predictor, "forward", 5)
+    assert stage_seconds(masks, IMAGE) == {"proposals": 0, "features": 0, "heads": 11, "rest": 9}
+    assert stage_seconds(joints, IMAGE) == {"proposals": 0, "features": 0, "heads": 11, "rest": 7}
+
+
+class OneMap(nn.Module):
+    """The backbone's map, as a pyramid of one level."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.out_channels = backbone(), [4]
+
+    def forward(self, images):
+        return [self.body(images)]
+
+
+@pytest.mark.parametrize(
+    ("make", "choose", "head"),
+    [
+        (
+            lambda: yolo.YOLO(backbone(), 3, np.float32([[8, 8]]), 5),
+            (yolo, "filter_detections"),
+            lambda model: model.outputs,
+        ),
+        (
+            lambda: yolo_v1.YOLOv1(backbone(), 3, 32, 1, 5, convolutions=0),
+            (yolo_v1, "filter_detections"),
+            lambda model: model.outputs,
+        ),
+        (
+            lambda: ssd.SSD(OneMap(), 3, 32, ssd.DefaultBoxes([4], [0.2, 0.4], [(2.0,)])),
+            (ssd, "batched_nms"),
+            lambda model: model.head.regression_head,
+        ),
+    ],
+)
+def test_single_shot_detectors_propose_nothing(clock, make, choose, head):
+    model = make().eval()
+    clock.slow(model, "normalize", 2)
+    clock.slow(model.backbone, "forward", 3)
+    clock.slow(head(model), "forward", 5)
+    clock.slow(*choose, 7)
+    assert stage_seconds(model, IMAGE) == {"proposals": 0, "features": 3, "heads": 5, "rest": 9}
+
+
+def test_of_openpose_all_stages_are_heads(clock):
+    model = OpenPose(backbone(), 3, [(0, 1), (1, 2)], stages=3, channels=5, convolutions=1).eval()
+    clock.slow(model.backbone, "forward", 3)
+    for stage in model.stages:
+        clock.slow(stage, "forward", 2)
+    clock.slow(model, "people", 7)
+    assert stage_seconds(model, IMAGE) == {"proposals": 0, "features": 3, "heads": 6, "rest": 7}
 
 
 def test_the_parts_are_those_of_the_whole_call(clock):

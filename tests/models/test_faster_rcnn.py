@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from detector_helpers import scene, small_detector
 
 import minidet
 from minidet import functional as F
@@ -13,6 +12,7 @@ from minidet.boxes import base_anchors, grid_anchors
 from minidet.models.faster_rcnn import RPN_BETA, RegionProposalNetwork, RPNHead, rpn_losses
 from minidet.models.image_batch import ImageBatch, as_pixels, batch_images
 from minidet.random import manual_seed
+from tests.models.detector_helpers import scene, small_detector
 
 LOSSES = ["loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"]
 
@@ -266,7 +266,7 @@ def test_what_a_watcher_hears():
         model([scene(rng, 32, 32, 0)[0]])
     assert names == [
         "image_batch.images", "backbone.maps", "rpn.objectness", "rpn.deltas", "rpn.anchors", "rpn.proposals",
-        "roi.boxes", "roi.regions", "roi.logits", "roi.deltas",
+        "roi.boxes", "roi.regions", "roi.logits", "roi.deltas", "roi.found",
     ]  # fmt: skip
 
 
