@@ -121,13 +121,14 @@ def test_settings_are_tried_before_anything_is_made(name):
         ("faster_rcnn", "rpn_stride=0", "rpn_stride: expected a multiple of stride, 4, got 0"),
         ("faster_rcnn", "regions=0", "regions: expected 1 or more, got 0"),
         ("keypoint_rcnn", "keypoint_cells=0", "keypoint_cells: expected 1 or more, got 0"),
-        ("keypoint_rcnn", "keypoint_iou=1.5", "keypoint_iou: expected a number from 0 to 1, got 1.5"),
+        ("keypoint_rcnn", "keypoint_iou=1.5", "keypoint_iou: expected a number from fg_iou, 0.5, to 1, got 1.5"),
+        ("keypoint_rcnn", "keypoint_iou=0.3", "keypoint_iou: expected a number from fg_iou, 0.5, to 1, got 0.3"),
         ("faster_rcnn", "stride=16", "rpn_stride: expected a multiple of stride, 16, got 8"),
         ("yolo", "anchors=0", "anchors: expected 1 or more, got 0"),
         (
             "yolo",
-            "multi_scale=true size=7",
-            "size: expected 8 or more, of which there are larger and smaller ones, got 7",
+            "multi_scale=true size=15",
+            "size: expected 16 or more, of which there are larger and smaller ones, got 15",
         ),
         ("yolo_v1", "size=100", "multiple of the backbone's stride 16, got 100"),
         ("ssd", "levels=4", "levels: expected 1 to 3, got 4"),
@@ -260,6 +261,16 @@ def test_yolos_anchors_are_those_of_the_training_images_as_they_are_resized(few)
     restored = system.build(few.classes, settings, np.random.default_rng(0))
     restored.load_state_dict(training.model.state_dict())
     np.testing.assert_array_equal(restored.anchors, training.model.anchors)
+
+
+@pytest.mark.parametrize(
+    ("stride", "size", "expected"), [(4, 16, (12, 16, 20)), (16, 64, (48, 64, 80)), (4, 17, (12, 16, 20))]
+)
+def test_yolos_sizes_are_on_both_sides_of_the_usual_one(few, stride, size, expected):
+    """From three quarters to five quarters, in steps of a cell."""
+    system = load_system("yolo")
+    settings = system.configure(["multi_scale=true", f"stride={stride}", f"size={size}"])
+    assert system.build(few.classes, settings, np.random.default_rng(0)).sizes == expected
 
 
 def test_yolo_has_as_many_anchors_as_wanted_also_of_few_boxes(few):

@@ -29,8 +29,8 @@ def build(classes: tuple[str, ...], config: dict[str, Any], rng: np.random.Gener
         raise ValueError(f"anchors: expected 1 or more, got {config['anchors']}")
     backbone = TinyBackbone.pretrained(config["stride"])
     size, step = config["size"], backbone.stride
-    if config["multi_scale"] and size < 2 * step:
-        raise ValueError(f"size: expected {2 * step} or more, of which there are larger and smaller ones, got {size}")
+    if config["multi_scale"] and size < 4 * step:  # a quarter of it is less than a cell
+        raise ValueError(f"size: expected {4 * step} or more, of which there are larger and smaller ones, got {size}")
     sizes = range(step * round(0.75 * size / step), size + size // 4 + 1, step) if config["multi_scale"] else ()
     waiting = np.full((config["anchors"], 2), size / 4, np.float32)
     return YOLO(backbone, len(classes), waiting, config["channels"], sizes, **detection.sizes(config))
