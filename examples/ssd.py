@@ -18,7 +18,7 @@ import numpy as np
 
 from common.arguments import parse_arguments
 from common.training import QUICK, make_and_open, train_and_tell
-from minidet.data import crops, transforms
+from minidet.data import transforms
 from minidet.drawing import draw_boxes, grid, save_png
 from minidet.training.recipes import detection, ssd
 
@@ -83,8 +83,8 @@ def draw_defaults(sample: Any, classes: tuple[str, ...], seed: int) -> np.ndarra
 
 def draw_crops(sample: Any, classes: tuple[str, ...]) -> np.ndarray:
     """What the augmentation makes of one image, each with its boxes, as the network sees it: in a square."""
-    change = transforms.Compose([transforms.RandomColor(), crops.RandomExpand(), crops.RandomCrop()])
-    size = ssd.SYSTEM.configure()["size"]
+    settings = ssd.SYSTEM.configure(["crops=true", "augment=false"])  # no flips: they would hide what crops do
+    change, size = ssd.augmentation(settings), settings["size"]
     seen = [transforms.resize(change(sample, np.random.default_rng(n)), size, size) for n in range(CROPS)]
     return grid([draw_boxes(one.image, one.boxes, one.labels, names=classes) for one in seen])
 

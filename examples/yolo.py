@@ -120,8 +120,9 @@ def compare_sizes(models: dict[str, Any], dataset: Any) -> dict[str, dict[int, f
     for name, model in models.items():
         usual = model.min_size
         found[name] = {}
-        for model.min_size in SIZES:
-            found[name][model.min_size] = detection.evaluate(model, dataset)[0]["map"]
+        for size in SIZES:
+            model.min_size = size
+            found[name][size] = detection.evaluate(model, dataset)[0]["map"]
         model.min_size = usual
         print(f"  {name:24s}" + "".join(f"{value:8.3f}" for value in found[name].values()))
     return found

@@ -11,8 +11,8 @@ IoU, so that no object is left without (Ren et al. 2015, section 3.1.2).
 import numpy as np
 
 BELOW, BETWEEN = -1, -2  # in place of an object's index
-# A box inside a crowd by at least this part of its own area is no background (Mask R-CNN's code). Lower: fewer boxes
-# beside crowds are learned from.
+# A box inside a crowd by at least this part of its own area is no background: the rule of Mask R-CNN's authors' code,
+# where the number is 0.7. Lower: fewer boxes beside crowds are learned from.
 IN_CROWD = 0.5
 
 

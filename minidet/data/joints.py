@@ -1,4 +1,4 @@
-"""The 14 joints of the Leeds Sports Pose data set (Johnson and Everingham, BMVC 2010), in its order.
+"""The joints of people, their limbs and their mirror images, as three data sets number them.
 
 Right and left are the person's own, not the picture's. A joint is (x, y, v): x, y in pixels where a whole number
 is the *centre* of a pixel; v is 0 not labelled, 1 labelled but hidden, 2 visible (COCO's convention).
@@ -6,6 +6,7 @@ is the *centre* of a pixel; v is 0 not labelled, 1 labelled but hidden, 2 visibl
 
 from collections.abc import Sequence
 
+# Leeds Sports Pose (Johnson and Everingham, BMVC 2010), the 14 of the lecture.
 LSP_JOINTS = (
     "right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
     "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow", "left wrist",

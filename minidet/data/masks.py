@@ -20,15 +20,14 @@ def counts_to_mask(counts: Sequence[int], height: int, width: int) -> np.ndarray
     """The inverse of mask_to_counts: (height, width) bool. The counts must add up to height * width."""
     lengths = np.asarray(counts, dtype=np.int64)
     if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != height * width:
-        raise ValueError(
-            f"expected run lengths >= 0 that add up to {height} x {width} = {height * width}, got {lengths.sum()}"
-        )
+        got = f"one of {lengths.min()}" if (lengths < 0).any() else lengths.sum()
+        raise ValueError(f"expected run lengths >= 0 that add up to {height} x {width} = {height * width}, got {got}")
     values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return values.reshape(width, height).T
 
 
 def unpack_counts(text: str) -> list[int]:
-    """COCO's packed run lengths: 5 bits a character from '0' on, bit 6 says "more follows", signed; from the third
+    """COCO's packed run lengths: 5 bits a character from '0' on, bit 6 says "more follows", signed; from the fourth
     number on, each is the difference to the number two before."""
     counts: list[int] = []
     value = shift = 0

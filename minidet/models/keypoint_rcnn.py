@@ -67,8 +67,8 @@ class KeypointRoIHeads(RoIHeads):
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        if not 0 <= keypoint_iou <= 1:
-            raise ValueError(f"keypoint_iou: expected a number from 0 to 1, got {keypoint_iou}")
+        if not self.fg_iou <= keypoint_iou <= 1:
+            raise ValueError(f"keypoint_iou: expected a number from fg_iou, {self.fg_iou:g}, to 1, got {keypoint_iou}")
         self.keypoint_pooling = keypoint_pooling
         self.keypoint_iou, self.keypoint_places = keypoint_iou, keypoint_places
         self.keypoint_head, self.keypoint_predictor = keypoint_head, keypoint_predictor

@@ -198,7 +198,7 @@ def small_mask_rcnn(
 
     channels, convolutions   of the mask's head
     mlp          two fully connected layers in their place (table 2e)
-    agnostic     one map for all classes (section 4.1, "Class-Specific vs. Class-Agnostic Masks")
+    agnostic     one map for all classes (section 4.2, "Class-Specific vs. Class-Agnostic Masks")
     competing    a softmax over the classes' maps (table 2b)
     pooling      "pool": RoIPool, for boxes and masks (table 2c)
     options      small_faster_rcnn's

@@ -26,7 +26,7 @@ def maskrcnn_resnet50_fpn(
     trainable_backbone_layers: int = 5,
     **options: Any,
 ) -> FasterRCNN:
-    """torchvision's function of this name: 44.4 million weights, from random ones. Arguments: those of
+    """torchvision's function of this name: 44.5 million weights, from random ones. Arguments: those of
     fasterrcnn_resnet50_fpn. What it finds has masks (D, H, W) bool, where torchvision's has probabilities (D, 1, H, W).
     """
     backbone = resnet_fpn_backbone("resnet50", norm_layer, trainable_backbone_layers)

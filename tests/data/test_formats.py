@@ -17,7 +17,7 @@ from minidet.data.formats.lsp import read_lsp, write_lsp
 from minidet.data.formats.record import Annotations
 from minidet.data.formats.voc import read_voc, write_voc
 from minidet.data.formats.yolo import read_classes, read_yolo, write_yolo
-from minidet.data.joints import LSP_JOINTS
+from minidet.data.joints import COCO_JOINTS, LSP_JOINTS, MPII_JOINTS
 from minidet.data.masks import RunLengths, counts_to_mask, mask_to_counts, polygons_to_mask, unpack_counts
 
 # pycocotools 2.0 converts its masks in a way that NumPy 2 warns about.
@@ -65,6 +65,18 @@ def test_pycocotools_reads_what_we_write(tmp_path, records):
             assert annotation["category_id"] == record.labels[index]
             assert annotation["iscrowd"] == record.iscrowd[index]
             np.testing.assert_array_equal(coco.annToMask(annotation), record.segmentations[index])
+
+
+@pytest.mark.parametrize("names", [LSP_JOINTS, MPII_JOINTS, COCO_JOINTS, ("left", "right")])
+def test_joints_are_written_with_their_limbs(tmp_path, names):
+    """Each is a joint's name twice; other joints have none."""
+    write_coco(tmp_path / "a.json", [], ("__background__", "person"), joint_names=names)
+    (category,) = json.loads((tmp_path / "a.json").read_text())["categories"]
+    assert category["keypoints"] == list(names)
+    limbs = {frozenset(names[number - 1] for number in limb) for limb in category["skeleton"]}
+    shin = {frozenset(("left knee", "left ankle")), frozenset(("left_knee", "left_ankle"))}
+    assert len(limbs & shin) == (len(names) > 2)
+    assert len(limbs) == {14: 13, 16: 15, 17: 19, 2: 0}[len(names)]
 
 
 def test_arbitrary_coco_ids_become_labels_from_1_and_id_0_means_nothing_special(

@@ -49,6 +49,12 @@ def scene(rng: np.random.Generator, height: int, width: int, objects: int, class
     return minidet.Tensor(rng.random((3, height, width), np.float32)), target
 
 
+def target_of(boxes, labels, crowds=()) -> dict:
+    """As detection_targets makes them."""
+    boxes, crowds = (np.float32(these).reshape(-1, 4) for these in (boxes, crowds))
+    return {"boxes": boxes, "labels": np.array(labels, np.int64), "crowds": crowds}
+
+
 def assert_runs_in_double(model: nn.Module, size: int, training: bool) -> None:
     """The losses of an image of size x size pixels are float64, or its boxes finite."""
     image, target = scene(np.random.default_rng(0), size, size, 2)

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from detector_helpers import TwoConvolutions, larger_heads, scene
 
 import minidet
 from minidet import nn, no_grad, watch
@@ -12,6 +11,7 @@ from minidet.boxes import inside_crowds
 from minidet.models.fast_rcnn import BOX_WEIGHTS, FastRCNN, RoIHeads, compressed, in_parts
 from minidet.models.roi_pooling import RoIPooling
 from minidet.random import manual_seed
+from tests.models.detector_helpers import TwoConvolutions, larger_heads, scene, target_of
 
 
 def small_fast_rcnn(seed: int = 0, **options) -> FastRCNN:
@@ -21,14 +21,6 @@ def small_fast_rcnn(seed: int = 0, **options) -> FastRCNN:
 
 def heads(**options) -> RoIHeads:
     return RoIHeads(RoIPooling(3), nn.Identity(), nn.Identity(), 4, **options)
-
-
-def target_of(boxes, labels, crowds=()):
-    return {
-        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
-        "labels": np.array(labels, np.int64),
-        "crowds": np.array(crowds, np.float32).reshape(-1, 4),
-    }
 
 
 PROPOSALS = np.float32([

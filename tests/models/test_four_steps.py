@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from detector_helpers import TwoConvolutions, scene, small_detector
 
 import minidet
 from minidet import no_grad, watch
 from minidet.backbones import TinyBackbone
 from minidet.models.four_steps import FourStepFasterRCNN
+from tests.models.detector_helpers import TwoConvolutions, scene, small_detector
 
 PARTS = ("rpn_backbone", "backbone", "rpn", "roi_heads")
 LEARNS = {1: {"rpn_backbone", "rpn"}, 2: {"backbone", "roi_heads"}, 3: {"rpn"}, 4: {"roi_heads"}}

@@ -112,7 +112,7 @@ def test_joints_are_learned_in_tight_regions(least, expected, monkeypatch):
     np.testing.assert_array_equal(pointed, regions[expected][None])
 
 
-@pytest.mark.parametrize("least", [-0.1, 1.1, math.nan])
-def test_an_overlap_is_a_part(least):
-    with pytest.raises(ValueError, match="keypoint_iou: expected a number from 0 to 1, got"):
+@pytest.mark.parametrize("least", [0.49, 1.1, math.nan])
+def test_joints_are_learned_in_regions_that_are_an_objects(least):
+    with pytest.raises(ValueError, match=r"keypoint_iou: expected a number from fg_iou, 0\.5, to 1, got"):
         small(keypoint_iou=least)

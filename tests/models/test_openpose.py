@@ -235,7 +235,8 @@ def test_people_are_read_from_the_stage_that_is_asked_for():
     model.people = lambda confidence, fields, batch: heard.append(float(confidence.sum())) or [{"keypoints": PEOPLE}]
     image, _ = scene(np.random.default_rng(0), 40, 40, 0)
     with no_grad():
-        for model.read_stage in range(3):
+        for stage in range(3):
+            model.read_stage = stage
             model([image])
     assert len(set(heard)) == 3
 

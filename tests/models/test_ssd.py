@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from detector_helpers import TwoConvolutions, scene
 
 import minidet
 from minidet import nn, no_grad, watch
 from minidet.boxes import BELOW, BETWEEN, encode_boxes
 from minidet.models.ssd import BOX_WEIGHTS, SSD, DefaultBoxes, LevelHeads, focal_loss
 from minidet.random import manual_seed
+from tests.models.detector_helpers import TwoConvolutions, scene, target_of
 
 LOSSES = ["bbox_regression", "classification"]
 
@@ -37,14 +37,6 @@ def small_ssd(**options) -> SSD:
         for convolution in head.module_list:
             convolution.weight.data[...] = rng.normal(0, 0.3, convolution.weight.shape)
     return model
-
-
-def target_of(boxes, labels, crowds=()) -> dict:
-    return {
-        "boxes": np.float32(boxes).reshape(-1, 4),
-        "labels": np.array(labels, np.int64),
-        "crowds": np.float32(crowds).reshape(-1, 4),
-    }
 
 
 def test_numbers_are_cell_by_cell_and_box_by_box():

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from detector_helpers import larger_heads, scene
 
 import minidet
 from minidet import no_grad
 from minidet.backbones import TinyBackbone
 from minidet.boxes import base_anchors
 from minidet.models.faster_rcnn import small_faster_rcnn
+from tests.models.detector_helpers import larger_heads, scene
 
 torch = pytest.importorskip("torch", reason="the rival is written in torch")
 pytest.importorskip("numba", reason="and its suppression in Numba")

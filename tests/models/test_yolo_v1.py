@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from detector_helpers import TwoConvolutions, assert_runs_in_double, scene
 
 import minidet
 from minidet import no_grad, watch
 from minidet.models.yolo_v1 import Responsible, YOLOv1, yolo_v1_losses
 from minidet.random import manual_seed
+from tests.models.detector_helpers import TwoConvolutions, assert_runs_in_double, scene, target_of
 
 LOSSES = ["loss_xy", "loss_wh", "loss_objectness", "loss_noobj", "loss_classifier"]
 
@@ -21,11 +21,6 @@ def small_yolo(**options) -> YOLOv1:
 
 
 fully_or_not = pytest.mark.parametrize("fully_connected", [True, False])
-
-
-def target_of(boxes, labels, crowds=()) -> dict:
-    boxes, crowds = (np.float32(these).reshape(-1, 4) for these in (boxes, crowds))
-    return {"boxes": boxes, "labels": np.array(labels, np.int64), "crowds": crowds}
 
 
 def test_numbers_become_boxes_and_no_root_is_ever_taken():

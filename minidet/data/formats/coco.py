@@ -27,7 +27,7 @@ from minidet.data.formats.record import (
     raise_problem,
     refuse_again,
 )
-from minidet.data.joints import LSP_JOINTS, LSP_LIMBS
+from minidet.data.joints import JOINTS
 from minidet.data.masks import counts_to_mask, mask_boxes, mask_to_counts, polygons_to_mask, unpack_counts
 
 MAX_BYTES = 2 << 30  # the largest file of COCO 2017 has 0.45 GB
@@ -260,7 +260,7 @@ def write_coco(
     ids = list(category_ids) if category_ids is not None else list(range(1, len(classes)))
     categories = [{"id": i, "name": n, "supercategory": ""} for i, n in zip(ids, classes[1:], strict=True)]
     if joint_names is not None:
-        limbs = [[a + 1, b + 1] for a, b in LSP_LIMBS] if tuple(joint_names) == LSP_JOINTS else []
+        limbs = [[a + 1, b + 1] for a, b in dict(JOINTS.values()).get(tuple(joint_names), ())]
         categories = [c | {"keypoints": list(joint_names), "skeleton": limbs} for c in categories]
     images, annotations = [], []
     for image_id, record in enumerate(records, start=1):
