@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minidet_kernels.convolution import choice, direct, direct_weights, winograd
-from minidet_kernels.convolution.winograd import Method
+from minidet_kernels.convolution import choice, direct, direct_weights, winograd, winograd_weights
+from minidet_kernels.convolution.winograd_tiles import Method
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
 IMAGES = ((1, 7), (4, 7), (1, 14), (4, 14), (1, 28), (4, 28), (1, 56), (4, 56))  # how many, and height = width
@@ -51,7 +51,7 @@ def functions(x: np.ndarray, weight: np.ndarray, method: Method | None) -> dict[
         }
     return {
         "forward": lambda: winograd.conv2d(x, weight, None, (1, 1), method),
-        "weight gradient": lambda: winograd.conv2d_weight_grad(x, x, (1, 1), method),
+        "weight gradient": lambda: winograd_weights.conv2d_weight_grad(x, x, (1, 1), method),
     }
 
 

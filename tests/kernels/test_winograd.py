@@ -13,8 +13,8 @@ from tests.kernels.harness import Call, images
 if mk.available()["cpu"] is not None:
     pytest.skip(f"Winograd's method is of the cpu version: {mk.available()['cpu']}", allow_module_level=True)
 
-from minidet_kernels.convolution import choice, direct, winograd
-from minidet_kernels.convolution.winograd import Method
+from minidet_kernels.convolution import choice, direct, winograd, winograd_weights
+from minidet_kernels.convolution.winograd_tiles import Method
 
 # Of the largest result, by the pixels of a tile's side; a wrong transform is off by 1e-1, float32 summed directly by
 # 1e-6.
@@ -59,7 +59,7 @@ def test_it_equals_the_definition(name: str) -> None:
         results = [
             winograd.conv2d(x, weight, bias, padding, method),
             winograd.conv2d_input_grad(y, weight, padding, method),
-            winograd.conv2d_weight_grad(x, y, padding, method),
+            winograd_weights.conv2d_weight_grad(x, y, padding, method),
         ]
         wide = [np.asarray(array, np.float64) for array in (x, weight, y)]
         with mk.use("reference"):
@@ -72,7 +72,7 @@ def test_it_equals_the_definition(name: str) -> None:
             assert_close(result, right, method)
         assert [array.tobytes() for array in (x, weight, y)] == before
         assert results[0].tobytes() == winograd.conv2d(x, weight, bias, padding, method).tobytes()
-        assert results[2].tobytes() == winograd.conv2d_weight_grad(x, y, padding, method).tobytes()
+        assert results[2].tobytes() == winograd_weights.conv2d_weight_grad(x, y, padding, method).tobytes()
 
     properties()
 
@@ -93,7 +93,7 @@ def test_many_blocks_and_passes(name: str) -> None:
         ]
     assert_close(winograd.conv2d(x, weight, None, (1, 1), method), expected[0], method)
     assert_close(winograd.conv2d_input_grad(y, weight, (1, 1), method), expected[1], method)
-    assert_close(winograd.conv2d_weight_grad(x, y, (1, 1), method), expected[2], method)
+    assert_close(winograd_weights.conv2d_weight_grad(x, y, (1, 1), method), expected[2], method)
 
 
 def test_a_nan_stays_within_its_tiles() -> None:
@@ -108,8 +108,9 @@ def test_a_nan_stays_within_its_tiles() -> None:
 
 def test_it_is_taken_where_it_is_faster_and_never_within_exact(monkeypatch) -> None:
     taken = []
-    for name in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
-        monkeypatch.setattr(winograd, name, lambda *arguments, name=name: taken.append(name))
+    modules = {"conv2d": winograd, "conv2d_input_grad": winograd, "conv2d_weight_grad": winograd_weights}
+    for name, module in modules.items():
+        monkeypatch.setattr(module, name, lambda *arguments, name=name: taken.append(name))
     x, weight = np.zeros((2, 32, 16, 16), np.float32), np.zeros((16, 32, 3, 3), np.float32)
     y = np.zeros((2, 16, 16, 16), np.float32)
 

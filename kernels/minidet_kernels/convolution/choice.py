@@ -14,7 +14,7 @@ For the weight gradient the last row begins at 128^2. Where two ways were equall
 from __future__ import annotations
 
 from minidet_kernels.arguments import Pair
-from minidet_kernels.convolution.winograd import Method
+from minidet_kernels.convolution.winograd_tiles import Method
 from minidet_kernels.simd import ROWS
 
 # Below, all ways take as long as their start, 0.02 to 0.05 ms: then the exact one.

@@ -12,7 +12,15 @@ from numba import prange
 
 from minidet_kernels.arguments import Pair
 from minidet_kernels.compiler import parallel, serial
-from minidet_kernels.convolution import choice, conv2d_output_size, direct, direct_weights, is_exact, winograd
+from minidet_kernels.convolution import (
+    choice,
+    conv2d_output_size,
+    direct,
+    direct_weights,
+    is_exact,
+    winograd,
+    winograd_weights,
+)
 from minidet_kernels.memory import contiguous, empty_channels_last, to_channels_last, to_public
 from minidet_kernels.simd import LANES
 
@@ -82,7 +90,7 @@ def conv2d_weight_grad(
         if _may_take_winograd(x.shape[1], grad.shape[1], kernel_size, stride, padding) and (
             method := choice.weight_grad(x.shape[0], x.shape[1], grad.shape[1], grad.shape[2:])
         ):
-            return winograd.conv2d_weight_grad(x, grad, padding, method)
+            return winograd_weights.conv2d_weight_grad(x, grad, padding, method)
         return direct_weights.conv2d_weight_grad(x, grad, kernel_size, stride, padding)
     c, k = x.shape[1] // groups, grad.shape[1] // groups
     weight_grad = np.zeros((groups, *kernel_size, c, k), x.dtype)

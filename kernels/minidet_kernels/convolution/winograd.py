@@ -25,8 +25,8 @@ and cost little when C and K are large:
 
     x  -- B' . B -->  v (36, tiles, C)  -- 36 products with u (36, C, K) -->  m (36, tiles, K)  -- A' . A -->  y
 
-**Gradients.** The input gradient is the convolution of grad with the flipped filter. The weight gradient goes the same
-way backwards: every linear map is replaced by its adjoint, A' by A and G by G', and the products are summed over tiles.
+**Gradients.** The input gradient is the convolution of grad with the flipped filter; the weight gradient is in
+`winograd_weights.py`.
 
 **Two schedules.** The threads share out tiles, or output channels; `choice.py` knows when which is faster.
 
@@ -40,7 +40,6 @@ neural networks", 2016 (sections 4.1 and 4.3 for these matrices).
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -51,48 +50,30 @@ from minidet_kernels.compiler import parallel, serial
 from minidet_kernels.convolution import winograd_f2 as f2
 from minidet_kernels.convolution import winograd_f4 as f4
 from minidet_kernels.convolution.finish import as_arrays, finish
+from minidet_kernels.convolution.winograd_tiles import (
+    BLOCK_FLOATS,
+    SLAB,
+    Geometry,
+    Method,
+    frequencies_shape,
+    place,
+    row_starts,
+    scratch,
+    see_tile,
+    tile_geometry,
+)
 from minidet_kernels.memory import contiguous, empty, to_channels_last, to_public
 from minidet_kernels.simd import LANES, ROWS, tile_of_16, tile_of_32
 from minidet_kernels.vectors import load, store
 
-# float32 of the frequencies that a thread holds at once: 1 MB, the second-level cache of current servers. Fewer tiles
-# at a time read all weights more often, more are pushed out of the cache between the transforms and the products.
-BLOCK_FLOATS = 1 << 18
 # Input channels in one pass of a product: 128 x 32 weights are 16 KB, half the first-level cache.
 PASS_CHANNELS = 128
-# Tiles in one pass of a product of the weight gradient: 64 x 32 of v and as many of d are 16 KB, half the first-level
-# cache.
-PASS_TILES = 64
-# Channels that a thread works on at once where there are many: two vectors, the width of the tile.
-SLAB = 2 * LANES
-# Between the frequencies of a tile lie a few floats more than needed: at a distance of exactly a power of two they
-# would compete for the same cache lines.
-GAP = LANES
-
-
-class Geometry(NamedTuple):
-    """What the compiled loops need to know besides the arrays."""
-
-    pixels: int  # of a side of a tile of results: 2 or 4
-    down: int  # tiles of an image, below each other
-    across: int
-    padding_h: int  # rows of zeros above the image
-    padding_w: int
-    block: int  # tiles that are worked on at once
-    threads: int
 
 
 def fits(channels: int, outputs: int, kernel_size: Pair, stride: Pair, padding: Pair) -> bool:
     """Whether these functions can do it: 3 x 3, stride 1, whole vectors of channels, an adjoint with padding >= 0."""
     whole = channels % LANES == 0 and outputs % LANES == 0
     return whole and kernel_size == (3, 3) and stride == (1, 1) and max(padding) <= 2
-
-
-class Method(NamedTuple):
-    """One of the ways to do it; `choice.py` knows which is fastest for what."""
-
-    pixels: int  # of a side of a tile of results: 2 or 4
-    by_outputs: bool  # whether the threads share out the output channels, and not the tiles
 
 
 def conv2d(
@@ -121,33 +102,11 @@ def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, padding: Pair, metho
     return _run(grad, weight, strides, 8, c, start, (2 - padding[0], 2 - padding[1]), method, finishing)
 
 
-def conv2d_weight_grad(x: np.ndarray, grad: np.ndarray, padding: Pair, method: Method) -> np.ndarray:
-    (n, c), (k, *size) = x.shape[:2], grad.shape[1:]
-    frequencies, threads = (method.pixels + 2) ** 2, numba.get_num_threads()
-    if n == 0:
-        return np.zeros((k, c, 3, 3), np.float32)
-    weight_grad = empty((k, c, 3, 3), np.float32)
-    arrays = to_channels_last(x), to_channels_last(grad)
-    if method.by_outputs:
-        most = BLOCK_FLOATS // 2 // (frequencies * SLAB)  # of d, which a thread reads again and again
-        geometry = _geometry(n, size, padding, method.pixels, most, 1, threads)
-        shapes = [_frequencies(1, frequencies, geometry.block * -(-side // SLAB) * SLAB) for side in (c, k)]
-        v, d, m = _scratch(*shapes, _frequencies(threads, frequencies, SLAB * SLAB))
-        _correlate_by_outputs(*arrays, geometry, v, d, m, weight_grad.reshape(-1))
-    else:
-        most = BLOCK_FLOATS // (frequencies * (c + k))
-        geometry = _geometry(n, size, padding, method.pixels, most, threads, threads)
-        shapes = [_frequencies(threads, frequencies, geometry.block * side) for side in (c, k)]
-        v, d, partial = _scratch(*shapes, (threads, frequencies * c * k))
-        _correlate_by_tiles(*arrays, geometry, v, d, partial, weight_grad.reshape(-1))
-    return weight_grad
-
-
 def _run(x, weight, strides, first_tap, outputs, bias, padding, method, finishing):
     n, c, h, w = x.shape
     size = (h + 2 * padding[0] - 2, w + 2 * padding[1] - 2)
     geometry, shapes = _plan(n, c, outputs, size, padding, method, numba.get_num_threads())
-    u, v, m = _scratch(*shapes)
+    u, v, m = scratch(*shapes)
     y = empty((n, *size, outputs), np.float32)
     convolve = _convolve_by_outputs if method.by_outputs else _convolve_by_tiles
     weight = contiguous(weight).reshape(-1)
@@ -163,40 +122,16 @@ def _plan(
     frequencies = (method.pixels + 2) ** 2
     if method.by_outputs:
         most = BLOCK_FLOATS // (frequencies * SLAB) - PASS_CHANNELS  # for u of 128 channels, and m of so many tiles
-        geometry = _geometry(n, size, padding, method.pixels, most, 1, threads)
-        u = _frequencies(threads, frequencies, PASS_CHANNELS * SLAB)
-        v = _frequencies(1, frequencies, geometry.block * c)
-        m = _frequencies(threads, frequencies, geometry.block * SLAB)
+        geometry = tile_geometry(n, size, padding, method.pixels, most, 1, threads)
+        u = frequencies_shape(threads, frequencies, PASS_CHANNELS * SLAB)
+        v = frequencies_shape(1, frequencies, geometry.block * c)
+        m = frequencies_shape(threads, frequencies, geometry.block * SLAB)
     else:
         most = BLOCK_FLOATS // (frequencies * (c + k))
-        geometry = _geometry(n, size, padding, method.pixels, most, threads, threads)
-        u = _frequencies(1, frequencies, c * k)
-        v, m = (_frequencies(threads, frequencies, geometry.block * side) for side in (c, k))
+        geometry = tile_geometry(n, size, padding, method.pixels, most, threads, threads)
+        u = frequencies_shape(1, frequencies, c * k)
+        v, m = (frequencies_shape(threads, frequencies, geometry.block * side) for side in (c, k))
     return geometry, (u, v, m)
-
-
-def _geometry(n: int, size: Pair, padding: Pair, pixels: int, most: int, shares: int, threads: int) -> Geometry:
-    """Blocks of about the same number of tiles, at most `most`; their number is a multiple of `shares`."""
-    down, across = (-(-side // pixels) for side in size)
-    tiles = n * down * across
-    blocks = -(-tiles // (max(most, ROWS) * shares)) * shares
-    block = -(-tiles // max(blocks, 1) // ROWS) * ROWS
-    return Geometry(pixels, down, across, *padding, max(block, ROWS), threads)
-
-
-def _frequencies(copies: int, frequencies: int, size: int) -> Pair:
-    """The shape of memory for `copies` of the `frequencies` of something that has `size` numbers at each of them."""
-    return copies, frequencies * (size + GAP)
-
-
-def _scratch(*shapes: Pair) -> list[np.ndarray]:
-    """Memory of these shapes, in one piece: asking the pool for each takes a sixth of a small convolution."""
-    memory = empty((sum(copies * size for copies, size in shapes),), np.float32)
-    arrays, end = [], 0
-    for copies, size in shapes:
-        start, end = end, end + copies * size
-        arrays.append(memory[start:end].reshape(copies, size))
-    return arrays
 
 
 # ---- forward, and input gradient ---------------------------------------------------------------------------------
@@ -216,7 +151,7 @@ def _convolve_by_tiles(x, weight, strides, first_tap, bias, geometry, u, v, m, y
         for block in range(blocks * thread // threads, blocks * (thread + 1) // threads):
             first, last = block * geometry.block, min((block + 1) * geometry.block, tiles)
             for tile in range(first, last):
-                _see_tile(x, tile, geometry, patch, v[thread], (tile - first) * c, SLAB)
+                see_tile(x, tile, geometry, patch, v[thread], (tile - first) * c, SLAB)
             _multiply(v[thread], c, 0, c, u[0], c * LANES, m[thread], k, k, last - first, geometry)
             for tile in range(first, last):
                 _put_tile(m[thread], (tile - first) * k, bias, tile, geometry, patch, y, 0, k, residual, relu)
@@ -238,7 +173,7 @@ def _convolve_by_outputs(x, weight, strides, first_tap, bias, geometry, u, v, m,
             patch = np.empty((geometry.pixels + 2) ** 2 * LANES, np.float32)
             begin, end = (last - first) * thread // threads, (last - first) * (thread + 1) // threads
             for tile in range(first + begin, first + end):
-                _see_tile(x, tile, geometry, patch, v[0], (tile - first) * c, SLAB)
+                see_tile(x, tile, geometry, patch, v[0], (tile - first) * c, SLAB)
         for thread in prange(threads):
             patch = np.empty((geometry.pixels + 2) ** 2 * LANES, np.float32)
             for slab in range(slabs * thread // threads, slabs * (thread + 1) // threads):
@@ -264,8 +199,8 @@ def _multiply(v, v_row, first, last, u, lane_step, m, m_row, lanes, tiles, geome
     lane_step apart, and begins with channel `first`. Rows up to a multiple of 8 are computed for nothing.
     """
     frequencies = (geometry.pixels + 2) ** 2
-    v_rows, m_rows = _rows(geometry.block, v_row), _rows(geometry.block, m_row)
-    nothing, same = np.zeros(lanes, np.float32), _rows(geometry.block, 0)
+    v_rows, m_rows = row_starts(geometry.block, v_row), row_starts(geometry.block, m_row)
+    nothing, same = np.zeros(lanes, np.float32), row_starts(geometry.block, 0)
     for f in range(frequencies):
         v_at, u_at, m_at = f * (v.size // frequencies), f * (u.size // frequencies), f * (m.size // frequencies)
         for channel in range(first, last, PASS_CHANNELS):
@@ -294,117 +229,6 @@ def _multiply_pass(
                            start, start_at + lane, start_rows, m, m_at + lane, m_rows, row, channels, 1)  # fmt: skip
 
 
-@serial
-def _rows(count, step):
-    """Where the rows of a matrix begin."""
-    return np.arange(0, count) * step
-
-
-# ---- weight gradient ---------------------------------------------------------------------------------------------
-
-
-@parallel
-def _correlate_by_tiles(x, grad, geometry, v, d, partial, weight_grad):
-    """Each thread adds up the products of its own tiles."""
-    n, _, _, c = x.shape
-    k, threads = grad.shape[3], geometry.threads
-    frequencies = (geometry.pixels + 2) ** 2
-    tiles = n * geometry.down * geometry.across
-    blocks = -(-tiles // geometry.block)
-    for thread in prange(threads):
-        patch, total = np.empty(frequencies * LANES, np.float32), partial[thread]
-        total[:] = 0
-        columns, rows = _rows(c, 1), _rows(c, k)
-        for block in range(blocks * thread // threads, blocks * (thread + 1) // threads):
-            first, last = block * geometry.block, min((block + 1) * geometry.block, tiles)
-            for tile in range(first, last):
-                _see_tile(x, tile, geometry, patch, v[thread], (tile - first) * c, SLAB)
-                _see_grad(grad, tile, geometry, patch, d[thread], (tile - first) * k, SLAB)
-            for f in range(frequencies):
-                _add_products(v[thread], f * (v.shape[1] // frequencies), c, columns, c,
-                              d[thread], f * (d.shape[1] // frequencies), k, k,
-                              total, f * c * k, rows, total, f * c * k, rows, last - first)  # fmt: skip
-    for channel in prange(c):
-        m, g = np.empty(frequencies * LANES, np.float32), np.empty(9 * LANES, np.float32)
-        for lane in range(0, k, LANES):
-            for f in range(frequencies):
-                at = (f * c + channel) * k + lane
-                total = load(partial[0], at)
-                for thread in range(1, threads):  # in the order of the threads: the same bits on every run
-                    total = total + load(partial[thread], at)
-                store(m, f * LANES, total)
-            _put_weights(m, 0, LANES, geometry, g, weight_grad, c, lane, channel, False)
-
-
-@parallel
-def _correlate_by_outputs(x, grad, geometry, v, d, m, weight_grad):
-    """A block of tiles at a time; a thread multiplies 32 x 32 channels of them at all frequencies, and transforms back.
-
-    v and d lie in panels of 32 channels, (panel, tile, channel), in which a product runs through neighbouring memory.
-    """
-    n, _, _, c = x.shape
-    k, threads = grad.shape[3], geometry.threads
-    tiles, panel = n * geometry.down * geometry.across, geometry.block * SLAB
-    v_panels, d_panels = -(-c // SLAB), -(-k // SLAB)
-    for first in range(0, tiles, geometry.block):
-        last = min(first + geometry.block, tiles)
-        for thread in prange(threads):
-            patch = np.empty((geometry.pixels + 2) ** 2 * LANES, np.float32)
-            begin, end = (last - first) * thread // threads, (last - first) * (thread + 1) // threads
-            for tile in range(first + begin, first + end):
-                _see_tile(x, tile, geometry, patch, v[0], (tile - first) * SLAB, panel)
-                _see_grad(grad, tile, geometry, patch, d[0], (tile - first) * SLAB, panel)
-        for thread in prange(threads):
-            g, pairs = np.empty(9 * LANES, np.float32), v_panels * d_panels
-            for pair in range(pairs * thread // threads, pairs * (thread + 1) // threads):
-                channel, output = pair % v_panels * SLAB, pair // v_panels * SLAB
-                channels, lanes = min(SLAB, c - channel), min(SLAB, k - output)
-                _multiply_panels(v[0], channel * geometry.block, channels, d[0], output * geometry.block, lanes,
-                                 m[thread], last - first, geometry)  # fmt: skip
-                for row in range(channels):
-                    for lane in range(0, lanes, LANES):
-                        _put_weights(m[thread], row * SLAB + lane, m.shape[1] // (geometry.pixels + 2) ** 2, geometry,
-                                     g, weight_grad, c, output + lane, channel + row, first > 0)  # fmt: skip
-
-
-@serial
-def _multiply_panels(v, v_at, channels, d, d_at, lanes, m, tiles, geometry):
-    """m (channels, lanes) = v' (channels, tiles) d (tiles, lanes), at every frequency, for one panel of each."""
-    frequencies = (geometry.pixels + 2) ** 2
-    columns, rows = _rows(SLAB, 1), _rows(SLAB, SLAB)
-    nothing, same = np.zeros(SLAB, np.float32), _rows(SLAB, 0)
-    for f in range(frequencies):
-        at = f * (m.size // frequencies)
-        for tile in range(0, tiles, PASS_TILES):
-            v_tile = f * (v.size // frequencies) + v_at + tile * SLAB
-            d_tile = f * (d.size // frequencies) + d_at + tile * SLAB
-            count = min(PASS_TILES, tiles - tile)
-            if tile == 0:
-                _add_products(v, v_tile, SLAB, columns, channels, d, d_tile, SLAB, lanes,
-                              nothing, 0, same, m, at, rows, count)  # fmt: skip
-            else:
-                _add_products(v, v_tile, SLAB, columns, channels, d, d_tile, SLAB, lanes,
-                              m, at, rows, m, at, rows, count)  # fmt: skip
-
-
-@serial
-def _add_products(
-    v, v_at, v_step, columns, channels, d, d_at, d_step, lanes, start, start_at, start_rows, m, at, rows, tiles
-):
-    """m (channels, lanes) = start + v' (channels, tiles) d (tiles, lanes), for one frequency.
-
-    The tiles of v and d lie v_step and d_step apart.
-    """
-    for lane in range(0, lanes, 2 * LANES):
-        for row in range(0, channels, ROWS):
-            if lane + 2 * LANES <= lanes:
-                tile_of_32(v, v_at, columns, v_step, 0, d, d_at + lane, d_step, LANES,
-                           start, start_at + lane, start_rows, m, at + lane, rows, row, tiles, 1)  # fmt: skip
-            else:
-                tile_of_16(v, v_at, columns, v_step, 0, d, d_at + lane, d_step, LANES,
-                           start, start_at + lane, start_rows, m, at + lane, rows, row, tiles, 1)  # fmt: skip
-
-
 # ---- weights in and out ------------------------------------------------------------------------------------------
 
 
@@ -426,98 +250,14 @@ def _transform_weights(weight, strides, first_tap, output, first, last, scale, g
         to += LANES
 
 
-@serial
-def _put_weights(m, at, step, geometry, g, weight_grad, c, output, channel, add):
-    """The gradients of 16 output channels' weights for an input channel, from their frequencies."""
-    if geometry.pixels == 4:
-        f4.frequencies_to_weights(m, at, step, g, 0, LANES)
-    else:
-        f2.frequencies_to_weights(m, at, step, g, 0, LANES)
-    for lane in range(LANES):
-        to = ((output + lane) * c + channel) * 9
-        for tap in range(9):
-            before = weight_grad[to + tap] if add else np.float32(0)
-            weight_grad[to + tap] = before + g[tap * LANES + lane]
-
-
 # ---- tiles in and out --------------------------------------------------------------------------------------------
-
-
-@serial
-def _place(tile, geometry):
-    """Image, and upper left result, of a tile."""
-    image, inside = tile // (geometry.down * geometry.across), tile % (geometry.down * geometry.across)
-    return image, inside // geometry.across * geometry.pixels, inside % geometry.across * geometry.pixels
-
-
-@serial
-def _see_tile(x, tile, geometry, patch, v, at, panel):
-    """The frequencies of the pixels that a tile sees; those outside the image are zeros.
-
-    They go to v from `at` on, and from one 32 channels to the next in steps of `panel`.
-    """
-    _, h, w, c = x.shape
-    image, row, column = _place(tile, geometry)
-    top, left, side = row - geometry.padding_h, column - geometry.padding_w, geometry.pixels + 2
-    flat, step = x.reshape(-1), v.size // side**2
-    whole = top >= 0 and left >= 0 and top + side <= h and left + side <= w
-    for channel in range(0, c, LANES):
-        to = at + channel // SLAB * panel + channel % SLAB
-        if whole:
-            _image_to_frequencies(geometry, flat, ((image * h + top) * w + left) * c + channel, w * c, c, v, to, step)
-        else:
-            _cut_out(flat, image, top, left, channel, h, w, c, side, patch)
-            _image_to_frequencies(geometry, patch, 0, side * LANES, LANES, v, to, step)
-
-
-@serial
-def _image_to_frequencies(geometry, x, at, row, column, v, to, step):
-    if geometry.pixels == 4:
-        f4.image_to_frequencies(x, at, row, column, v, to, step)
-    else:
-        f2.image_to_frequencies(x, at, row, column, v, to, step)
-
-
-@serial
-def _see_grad(grad, tile, geometry, patch, d, at, panel):
-    """The frequencies of a tile's gradients; those outside the image are zeros. They lie in d as the image's in v."""
-    _, h, w, k = grad.shape
-    image, top, left = _place(tile, geometry)
-    pixels = geometry.pixels
-    flat, step = grad.reshape(-1), d.size // (pixels + 2) ** 2
-    whole = top + pixels <= h and left + pixels <= w
-    for channel in range(0, k, LANES):
-        to = at + channel // SLAB * panel + channel % SLAB
-        if whole:
-            _grad_to_frequencies(geometry, flat, ((image * h + top) * w + left) * k + channel, w * k, k, d, to, step)
-        else:
-            _cut_out(flat, image, top, left, channel, h, w, k, pixels, patch)
-            _grad_to_frequencies(geometry, patch, 0, pixels * LANES, LANES, d, to, step)
-
-
-@serial
-def _grad_to_frequencies(geometry, grad, at, row, column, d, to, step):
-    if geometry.pixels == 4:
-        f4.grad_to_frequencies(grad, at, row, column, d, to, step)
-    else:
-        f2.grad_to_frequencies(grad, at, row, column, d, to, step)
-
-
-@serial
-def _cut_out(flat, image, top, left, channel, h, w, c, side, patch):
-    """16 channels of side x side pixels, with zeros where there is no image."""
-    patch[: side * side * LANES] = 0
-    for i in range(max(0, -top), min(side, h - top)):
-        for j in range(max(0, -left), min(side, w - left)):
-            source = ((image * h + top + i) * w + left + j) * c + channel
-            store(patch, (i * side + j) * LANES, load(flat, source))
 
 
 @serial
 def _put_tile(m, at, bias, tile, geometry, patch, y, first_output, last_output, residual, relu):
     """Some channels of a tile's results, plus bias, and finished; results outside the image are dropped."""
     _, h, w, k = y.shape
-    image, top, left = _place(tile, geometry)
+    image, top, left = place(tile, geometry)
     pixels = geometry.pixels
     flat, step = y.reshape(-1), m.size // (pixels + 2) ** 2
     whole = top + pixels <= h and left + pixels <= w
