@@ -7,6 +7,8 @@ from PIL import Image
 
 MAX_PIXELS = 50_000_000  # 150 MB once decoded: more than any camera of the data sets, far less than a bomb
 
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
+
 # EXIF orientation -> the operation that turns the stored picture upright (EXIF 2.3, tag 0x0112).
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -86,6 +88,10 @@ def _opened(path: Path | str, max_pixels: int) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{path}: expected at most {max_pixels:,} pixels ({error}); downscale the picture") from error
     except Exception as error:  # UnidentifiedImageError, SyntaxError, struct.error, OSError ...
+        if start.startswith(SIGNATURES):
+            raise ImageError(
+                f"{path}: expected a whole picture, got a file that is truncated or damaged; copy it again"
+            ) from error
         raise ImageError(
             f"{path}: expected a PNG or JPEG picture, got a file that starts with {start!r}; convert it to PNG"
         ) from error

@@ -116,6 +116,11 @@ class RoIHeads(nn.Module):
         super().__init__()
         if not 0 <= bg_iou < fg_iou <= 1:
             raise ValueError(f"RoIHeads: expected 0 <= bg_iou < fg_iou <= 1, got {bg_iou} and {fg_iou}")
+        if int(batch_size_per_image * positive_fraction) < 1:
+            raise ValueError(
+                f"RoIHeads: expected enough regions an image that {positive_fraction:g} of them are one or more, which "
+                f"may be an object's, got batch_size_per_image (recipes: regions) {batch_size_per_image}"
+            )
         self.pooling, self.num_classes = pooling, num_classes
         self.box_head, self.box_predictor = box_head, box_predictor
         self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction

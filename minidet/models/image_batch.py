@@ -15,6 +15,7 @@ from .. import functional as F
 from .. import watch
 from ..autograd import Tensor
 from ..autograd.tensor import array_of
+from ..data.joints import HIDDEN, NOT_LABELLED, VISIBLE
 from ..device import is_on_gpu, to_numpy
 
 PLACES = ("boxes", "keypoints")  # what moves with the pixels
@@ -84,7 +85,7 @@ def batch_images(
     normalize: what is done to each image first. min_size: None leaves the sizes as they are. fixed_size: the (height,
     width) that every image gets, whatever its shape; min_size and max_size are not looked at then. stride: of the
     backbone's coarsest map; both sides of the batch are multiples of it. Raises ValueError for no image, for what is
-    none, and for numbers up to 255 (on the CPU: on the GPU nobody looks at them).
+    none, and for numbers up to 255 or NaN (on the CPU: on the GPU nobody looks at them).
     """
     if not len(images):
         raise ValueError("expected at least one image, got none")
@@ -94,9 +95,10 @@ def batch_images(
                 f"expected images (3, H, W) of floats in [0, 1], got {image.dtype} {image.shape} at position {position}"
             )
         pixels = array_of(image)
-        if not is_on_gpu(pixels) and (brightest := pixels.max()) > TOO_BRIGHT:
+        if not is_on_gpu(pixels) and not (brightest := pixels.max()) <= TOO_BRIGHT:  # so NaN is told of, too
+            advice = "divide by 255" if np.isfinite(brightest) else "look for what is not finite before this call"
             raise ValueError(
-                f"expected images in [0, 1], got numbers up to {brightest:g} at position {position}; divide by 255"
+                f"expected images in [0, 1], got numbers up to {brightest:g} at position {position}; {advice}"
             )
     original_sizes = [tuple(image.shape[1:]) for image in images]
     sizes = [fixed_size or resized(size, min_size, max_size) for size in original_sizes]
@@ -158,15 +160,23 @@ def with_targets(images: Any, targets: Sequence[dict] | None) -> list[tuple[Any,
 
 
 def detection_targets(targets: Sequence[dict] | None, batch: ImageBatch, classes: int) -> list[dict]:
-    """`checked_targets`, in the batch's pixels: boxes, crowds, masks and keypoints."""
+    """`checked_targets`, in the batch's pixels: boxes, crowds, masks and keypoints. Raises ValueError also for a box
+    without a pixel of its image, and for masks of another size."""
     prepared = []
     for position, target in enumerate(checked_targets(targets, len(batch), classes)):
+        height, width = batch.original_sizes[position]
+        boxes = target["boxes"]
+        outside = (boxes[:, 2:] <= 0).any(axis=1) | (boxes[:, :2] >= (width, height)).any(axis=1)
+        if outside.any():
+            raise ValueError(
+                f"expected boxes in pixels of their image, {width} wide and {height} high, got "
+                f"{boxes[outside.argmax()].tolist()} in image {position} of a batch"
+            )
         moved = {key: batch.from_original(target[key], position) for key in ("boxes", "crowds")}
         if "masks" in target:
-            size, expected = target["masks"].shape[1:], batch.original_sizes[position]
-            if size != expected:
+            if target["masks"].shape[1:] != (height, width):
                 raise ValueError(
-                    f"expected masks (R, {expected[0]}, {expected[1]}), of their image's size, got "
+                    f"expected masks (R, {height}, {width}), of their image's size, got "
                     f"{target['masks'].shape} in image {position} of a batch"
                 )
             moved["masks"] = resized_masks(target["masks"], batch.sizes[position])
@@ -200,45 +210,69 @@ def checked_targets(targets: Sequence[dict] | None, images: int, classes: int) -
     keypoints (R, J, 3) of the objects, too.
 
     targets: as the data sets give them, with boxes in pixels of the images as they came, and so are these. Raises
-    ValueError, with the positions in the batch, for boxes without area and labels that are not there.
+    ValueError, with the position in the batch, for what cannot be learned from: boxes without area, labels that are not
+    there, masks that are not of 0 and 1, labelled joints without a place.
     """
     if targets is None:
         raise ValueError("expected targets to train on, got None; call model.eval() first for detections")
     if len(targets) != images:
         raise ValueError(f"expected a target for each of {images} images, got {len(targets)}")
-    prepared = []
-    for position, target in enumerate(targets):
-        boxes = np.asarray(array_of(target["boxes"]), np.float32).reshape(-1, 4)
-        labels = np.asarray(array_of(target["labels"])).reshape(-1)
-        if len(labels) and labels.dtype.kind not in "iu":
-            raise ValueError(f"expected labels as integers, got {labels.dtype} in image {position} of a batch")
-        labels = labels.astype(np.int64, copy=False)
-        good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        if not good.all():
-            worst = int(good.argmin())
-            raise ValueError(
-                f"expected boxes x1 < x2, y1 < y2, got {boxes[worst].tolist()}, box {worst} of image {position} of a "
-                "batch; `minidet data check` names the file"
-            )
-        if len(labels) != len(boxes) or (len(labels) and not 1 <= labels.min() <= labels.max() <= classes):
-            raise ValueError(
-                f"expected a label from 1 to {classes} for each of {len(boxes)} boxes, got {labels.tolist()[:20]} in "
-                f"image {position} of a batch"
-            )
-        crowd = np.asarray(target.get("iscrowd", np.zeros(len(boxes))), bool).reshape(-1)
-        if len(crowd) != len(boxes):
-            raise ValueError(
-                f"expected iscrowd for each of {len(boxes)} boxes, got {len(crowd)} in image {position} of a batch"
-            )
-        checked = {"boxes": boxes[~crowd], "labels": labels[~crowd], "crowds": boxes[crowd]}
-        for key, shape in (("masks", "(R, H, W)"), ("keypoints", "(R, J, 3)")):
-            if key in target:
-                parts = np.asarray(array_of(target[key]))
-                if parts.ndim != 3 or len(parts) != len(boxes) or (key == "keypoints" and parts.shape[2] != 3):
-                    raise ValueError(
-                        f"expected {key} {shape} for {len(boxes)} boxes, got {parts.shape} in image {position} of a "
-                        "batch"
-                    )
-                checked[key] = parts[~crowd]
-        prepared.append(checked)
-    return prepared
+    return [_checked(target, classes, f"image {number} of a batch") for number, target in enumerate(targets)]
+
+
+def _checked(target: dict, classes: int, where: str) -> dict:
+    if not {"boxes", "labels"} <= target.keys():
+        raise ValueError(f"expected boxes and labels, got {', '.join(target) or 'neither'} in {where}")
+    boxes = np.asarray(array_of(target["boxes"]), np.float32)
+    if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
+        raise ValueError(f"expected boxes (R, 4), got {boxes.shape} in {where}")
+    boxes = boxes.reshape(-1, 4)
+    labels = np.asarray(array_of(target["labels"])).reshape(-1)
+    if len(labels) and labels.dtype.kind not in "iu":
+        raise ValueError(f"expected labels as integers, got {labels.dtype} in {where}")
+    labels = labels.astype(np.int64, copy=False)
+    good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    if not good.all():
+        worst = int(good.argmin())
+        raise ValueError(
+            f"expected boxes x1 < x2, y1 < y2, got {boxes[worst].tolist()}, box {worst} of {where}; "
+            "`minidet data check` names the file"
+        )
+    if len(labels) != len(boxes) or (len(labels) and not 1 <= labels.min() <= labels.max() <= classes):
+        raise ValueError(
+            f"expected a label from 1 to {classes} for each of {len(boxes)} boxes, got {labels.tolist()[:20]} in "
+            f"{where}"
+        )
+    crowd = np.asarray(target.get("iscrowd", np.zeros(len(boxes))), bool).reshape(-1)
+    if len(crowd) != len(boxes):
+        raise ValueError(f"expected iscrowd for each of {len(boxes)} boxes, got {len(crowd)} in {where}")
+    checked = {"boxes": boxes[~crowd], "labels": labels[~crowd], "crowds": boxes[crowd]}
+    for key, shape, check in (("masks", "(R, H, W)", _checked_masks), ("keypoints", "(R, J, 3)", _checked_keypoints)):
+        if key in target:
+            parts = np.asarray(array_of(target[key]))
+            if parts.ndim != 3 or len(parts) != len(boxes) or (key == "keypoints" and parts.shape[2] != 3):
+                raise ValueError(f"expected {key} {shape} for {len(boxes)} boxes, got {parts.shape} in {where}")
+            checked[key] = check(parts[~crowd], where)
+    return checked
+
+
+def _checked_masks(masks: np.ndarray, where: str) -> np.ndarray:
+    if masks.dtype != bool and not ((masks == 0) | (masks == 1)).all():
+        raise ValueError(
+            f"expected masks of bool, or of 0 and 1, got {masks.min():g} to {masks.max():g} in {where}; "
+            "masks > 0 makes them of a picture's 0 and 255"
+        )
+    return masks.astype(bool, copy=False)
+
+
+def _checked_keypoints(keypoints: np.ndarray, where: str) -> np.ndarray:
+    """The same; x and y of a joint that is not labelled mean nothing, and are 0."""
+    labelled = np.isin(keypoints[..., 2], (HIDDEN, VISIBLE))
+    wrong = ~(labelled & np.isfinite(keypoints).all(axis=2) | (keypoints[..., 2] == NOT_LABELLED))
+    if wrong.any():
+        person, joint = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"expected keypoints x, y, v with v 0, 1 or 2, and numbers for x and y where it is not 0, got "
+            f"{keypoints[person, joint].tolist()}, joint {joint} of person {person} in {where}"
+        )
+    return np.where(labelled[..., None], keypoints, 0)

@@ -157,8 +157,10 @@ class YOLO(nn.Module):
         """boxes (S S B, 4): what is predicted now. size: the image's, (height, width) in the batch. Of two objects with
         the same cell and shape the first is taken."""
         stride, anchors, truth = self.backbone.stride, to_numpy(self.anchors), target["boxes"]
-        centers, sides = (truth[:, :2] + truth[:, 2:]) / (2 * stride), truth[:, 2:] - truth[:, :2]  # centres in cells
-        cells = np.clip(np.floor(centers), 0, np.array(grid[::-1]) - 1).astype(np.int64)
+        sides = truth[:, 2:] - truth[:, :2]
+        # In cells; that of a box which goes far beyond the image may lie outside: then the border's nearest point.
+        centers = np.clip((truth[:, :2] + truth[:, 2:]) / (2 * stride), 0, grid[::-1])
+        cells = np.minimum(np.floor(centers), np.array(grid[::-1]) - 1).astype(np.int64)
         anchor = shape_iou(sides, anchors).argmax(axis=1)
         positives, first = np.unique((cells[:, 1] * grid[1] + cells[:, 0]) * len(anchors) + anchor, return_index=True)
         # What is not finite overlaps with nothing here; the losses are not finite either, and the step is refused.
@@ -166,7 +168,7 @@ class YOLO(nn.Module):
         negative = (iou.max(axis=0, initial=0) <= IGNORED_IOU) & ~inside_crowds(boxes, target["crowds"])
         negative[positives] = False
         targets = np.concatenate([centers - cells, np.log(sides / anchors[anchor])], axis=1)[first]
-        area = sides.prod(axis=1)[first] / (size[0] * size[1])
+        area = np.minimum(sides.prod(axis=1)[first] / (size[0] * size[1]), 1)
         return Assigned(
             positives,
             targets.astype(np.float32),

@@ -161,8 +161,9 @@ class YOLOv1(nn.Module):
         taken: a cell has one vector of classes."""
         side = self.size / self.cells
         truth = target["boxes"]
-        centers = (truth[:, :2] + truth[:, 2:]) / (2 * side)  # in cells
-        corners = np.clip(np.floor(centers), 0, self.cells - 1).astype(np.int64)
+        # In cells; that of a box which goes far beyond the image may lie outside: then the border's nearest point.
+        centers = np.clip((truth[:, :2] + truth[:, 2:]) / (2 * side), 0, self.cells)
+        corners = np.minimum(np.floor(centers), self.cells - 1).astype(np.int64)
         cells, first = np.unique(corners[:, 1] * self.cells + corners[:, 0], return_index=True)
         truth, candidates = truth[first], boxes[cells]  # (P, 4), (P, B, 4)
         # In pixels of the image: x and y of cells, beside sides of the image, would overlap by chance.

@@ -109,6 +109,10 @@ BAD_COCO = {
         change("annotations", 0, "segmentation", to=[[1, 2, 3, 4]]),
         r"annotations\[0\]\.segmentation\[0\]: expected a polygon",
     ),
+    "polygon with an endless outline": (
+        change("annotations", 0, "segmentation", to=[[0, 60, 9, -60] * 2000]),
+        r"annotations\[0\]\.segmentation\[0\]: expected an outline of at most \d+ pixels .*, got one of \d+",
+    ),
     "polygon with NaN": (
         change("annotations", 0, "segmentation", to=[[1, 2, 3, float("nan"), 5, 6]]),
         r"segmentation\[0\]: expected a finite",
@@ -171,6 +175,10 @@ BAD_COCO = {
     "image astronomical": (
         change("images", 0, "width", to=10**300),
         r"images\[0\]: expected height and width > 0, whole and at most 1e9, got 30 and 1000",
+    ),
+    "image larger than any": (
+        change("images", 0, "width", to=10_000_000),
+        r"images\[0\]: expected height and width of at most 200,000,000 pixels, got 30 x 1e\+07",
     ),
     "category id twice": (change("categories", 1, "id", to=90), r"categories\[1\]: expected every id and name once"),
     "category name twice": (

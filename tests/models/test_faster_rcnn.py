@@ -167,8 +167,13 @@ def test_what_is_no_number_is_not_proposed_and_makes_the_losses_none():
     model = small_detector()
     model.rpn.pre_nms = model.rpn.post_nms = (20, 20)
     images, targets = zip(*(scene(np.random.default_rng(0), 40, 48, count) for count in (2, 1)), strict=True)
-    images[1].data[:, :20] = np.nan
-    heard = {}
+
+    def spoiled(images):
+        pixels = images.data.copy()
+        pixels[1, :, :20] = np.nan
+        return minidet.Tensor(pixels)
+
+    model.normalize, heard = spoiled, {}
     with np.errstate(invalid="ignore"), watch.listen(lambda event: heard.setdefault(event.name, event.value)):
         losses = model(list(images), list(targets))
     assert all(np.isfinite(boxes).all() for boxes in heard["rpn.proposals"])
@@ -278,6 +283,10 @@ def test_what_a_watcher_hears():
         ({"labels": np.array([4])}, r"expected a label from 1 to 3 .* got \[4\] in image 0"),
         ({"labels": np.array([0])}, r"expected a label from 1 to 3"),
         ({"labels": np.array([1, 1])}, r"expected a label from 1 to 3 for each of 1 boxes"),
+        ({"boxes": np.float32([[5, 5, 9, 9, 1]])}, r"expected boxes \(R, 4\), got \(1, 5\) in image 0 of a batch"),
+        ({"boxes": np.float32([5, 5, 9, 9])}, r"expected boxes \(R, 4\), got \(4,\) in image 0 of a batch"),
+        ({"boxes": np.float32([[32, 5, 40, 9]])}, r"boxes in pixels of their image, 32 wide and 32 high, got \[32"),
+        ({"boxes": np.float32([[5, -9, 9, 0]])}, r"boxes in pixels of their image"),
     ],
 )
 def test_targets_that_cannot_be_are_refused(change, told):
@@ -286,11 +295,21 @@ def test_targets_that_cannot_be_are_refused(change, told):
         small_detector()([image], [target | change])
 
 
+def test_boxes_and_labels_are_both_needed():
+    image, target = scene(np.random.default_rng(0), 32, 32, 1)
+    with pytest.raises(ValueError, match="expected boxes and labels, got boxes in image 1 of a batch"):
+        small_detector()([image, image], [target, {"boxes": target["boxes"]}])
+    with pytest.raises(ValueError, match="expected boxes and labels, got neither in image 0 of a batch"):
+        small_detector()([image], [{}])
+
+
 def test_images_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"expected images \(3, H, W\) of floats.*at position 1"):
         small_detector().eval()([minidet.Tensor(np.zeros((3, 8, 8), np.float32)), minidet.Tensor(np.zeros((8, 8, 3)))])
     with pytest.raises(ValueError, match=r"expected images in \[0, 1\], got numbers up to 200 at position 0"):
         small_detector().eval()([minidet.Tensor(np.full((3, 8, 8), 200, np.float32))])
+    with pytest.raises(ValueError, match=r"got numbers up to nan at position 0; look for what is not finite"):
+        small_detector().eval()([minidet.Tensor(np.where(np.arange(8) == 3, np.nan, np.zeros((3, 8, 8), np.float32)))])
     image = minidet.Tensor(np.zeros((3, 8, 8), np.float32))
     with pytest.raises(ValueError, match="expected a target for each of 2 images, got 1"):
         small_detector()([image, image], [{"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}])

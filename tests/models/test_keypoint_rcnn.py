@@ -90,12 +90,26 @@ def test_joints_that_nobody_knows_teach_nothing(flags):
         (np.zeros((1, 4, 3)), r"expected keypoints \(R, 3, 3\) to train on, got \(1, 4, 3\) in image 0"),
         (np.zeros((2, 3, 3)), r"expected keypoints \(R, J, 3\) for 1 boxes, got \(2, 3, 3\) in image 0"),
         (np.zeros((1, 3, 2)), r"expected keypoints \(R, J, 3\) for 1 boxes, got \(1, 3, 2\) in image 0"),
+        ([[[9, 9, 2], [math.nan, 9, 1], [9, 9, 2]]], r"got \[nan, 9.0, 1.0\], joint 1 of person 0 in image 0"),
+        ([[[9, 9, 3], [9, 9, 1], [9, 9, 2]]], r"with v 0, 1 or 2, .* got \[9.0, 9.0, 3.0\], joint 0 of person 0"),
+        ([[[9, 9, math.nan], [9, 9, 1], [9, 9, 2]]], r"with v 0, 1 or 2"),
     ],
 )
 def test_other_joints_are_refused(keypoints, told):
     image, target = scene(np.random.default_rng(0), 40, 48, 1, classes=1)
     with pytest.raises(ValueError, match=told):
-        small()([image], [target if keypoints is None else target | {"keypoints": keypoints}])
+        small()([image], [target if keypoints is None else target | {"keypoints": np.array(keypoints, float)}])
+
+
+def test_where_a_joint_that_is_not_labelled_is_means_nothing():
+    """Files have 0, or what is not a number."""
+    image, target = scene(np.random.default_rng(0), 40, 48, 1, classes=1)
+    losses = []
+    for nowhere in (0, math.nan, math.inf):
+        x, y = target["boxes"][0, :2] + 3
+        joints = np.array([[[x, y, 2], [nowhere, nowhere, 0], [x + 1, y, 1]]])
+        losses.append(small(keypoint_iou=0.5)([image], [target | {"keypoints": joints}])["loss_keypoint"].item())
+    assert losses[0] == losses[1] == losses[2] > 0
 
 
 @pytest.mark.parametrize(("least", "expected"), [(0.5, [0, 1, 2, 4]), (0.7, [0, 1, 4]), (1.0, [0, 4])])

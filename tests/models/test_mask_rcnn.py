@@ -212,6 +212,18 @@ def test_other_masks_are_refused(change, told):
         small()([image], [change(masked(target, 40, 48))])
 
 
+@pytest.mark.parametrize(
+    ("value", "told"), [(255, "got 0 to 255 in image 0"), (-1, "got -1 to 0"), (math.nan, "got nan")]
+)
+def test_masks_are_of_0_and_1(value, told):
+    image, target = scene(np.random.default_rng(0), 40, 48, 2)
+    target = masked(target, 40, 48)
+    with pytest.raises(ValueError, match=f"expected masks of bool, or of 0 and 1, {told}"):
+        small()([image], [target | {"masks": np.where(target["masks"], value, 0)}])
+    losses = [small()([image], [target | {"masks": target["masks"].astype(kind)}])["loss_mask"] for kind in (bool, int)]
+    assert losses[0].item() == losses[1].item() > 0
+
+
 def test_one_map_has_no_rivals():
     with pytest.raises(ValueError, match="expected agnostic or competing, got both"):
         small(agnostic=True, competing=True)

@@ -95,6 +95,14 @@ def test_a_centre_on_the_border_is_in_the_last_cell():
     np.testing.assert_allclose(found.targets[0, :2], [1, 1])
 
 
+def test_an_object_far_beyond_the_image_is_found_at_the_border_and_no_error_counts_below_zero():
+    """Its centre is (40, -20) of 16 x 16 pixels, its area nine times the image's."""
+    found = small_yolo().assign(nothing_predicted(), target_of([[16, -44, 64, 4]], [1]), (16, 16), (4, 4))
+    assert found.positives.tolist() == [3 * 2 + 1]
+    np.testing.assert_allclose(found.targets[0, :2], [1, 0])
+    assert found.scales.tolist() == [1]
+
+
 def test_boxes_inside_a_crowd_are_not_told_that_there_is_nothing():
     boxes = nothing_predicted()
     boxes[5], boxes[6] = [1, 1, 5, 5], [9, 9, 12, 12]

@@ -66,6 +66,13 @@ def test_where_none_overlaps_the_nearest_is_responsible():
     assert found.confidences.tolist() == [0]
 
 
+def test_an_object_far_beyond_the_image_is_found_at_the_border():
+    """Its centre is (20, -6) of 12 x 12 pixels."""
+    found = small_yolo().assign(far_away(), target_of([[11, -16, 29, 4]], [1]))
+    assert found.cells.tolist() == [2]
+    np.testing.assert_allclose(found.targets[0, :2], [1, 0])
+
+
 def test_a_cell_has_one_object():
     found = small_yolo().assign(far_away(), target_of([[4, 4, 8, 8], [5, 5, 7, 7], [8, 8, 16, 16]], [2, 1, 3]))
     assert found.cells.tolist() == [4, 8]  # a centre on the border is in the last cell

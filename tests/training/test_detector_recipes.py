@@ -120,6 +120,11 @@ def test_settings_are_tried_before_anything_is_made(name):
         ("faster_rcnn", "rpn_stride=-8", "rpn_stride: expected a multiple of stride, 4, got -8"),
         ("faster_rcnn", "rpn_stride=0", "rpn_stride: expected a multiple of stride, 4, got 0"),
         ("faster_rcnn", "regions=0", "regions: expected 1 or more, got 0"),
+        ("faster_rcnn", "regions=3", r"0.25 of them are one or more, .* got batch_size_per_image .* 3"),
+        ("keypoint_rcnn", "regions=1", r"0.5 of them are one or more, .* got batch_size_per_image .* 1"),
+        ("openpose", "convolutions=1000000000", "convolutions: expected 100 or fewer, got 1000000000"),
+        ("openpose", "stages=101", "stages: expected 100 or fewer, got 101"),
+        ("mask_rcnn", "hidden=1000000", "hidden: expected 10000 or fewer, got 1000000"),
         ("keypoint_rcnn", "keypoint_cells=0", "keypoint_cells: expected 1 or more, got 0"),
         ("keypoint_rcnn", "keypoint_iou=1.5", "keypoint_iou: expected a number from fg_iou, 0.5, to 1, got 1.5"),
         ("keypoint_rcnn", "keypoint_iou=0.3", "keypoint_iou: expected a number from fg_iou, 0.5, to 1, got 0.3"),
@@ -143,10 +148,10 @@ def test_what_would_fail_after_the_training_is_refused_before_it(name, setting, 
         system.build(few.classes, system.configure(setting.split()), np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("text", ["", "a", "8,,16", "0,8", "inf"])
+@pytest.mark.parametrize("text", ["", "a", "8,,16", "0,8", "inf", "1e30", "1e-30"])
 def test_anchors_that_cannot_be_are_refused(text):
     system = load_system("faster_rcnn")
-    with pytest.raises(ValueError, match="anchor_sizes: expected numbers above 0 with commas"):
+    with pytest.raises(ValueError, match=r"anchor_sizes: expected numbers from 0\.01 to 10000 with commas"):
         try_settings(system, system.configure([f"anchor_sizes={text}"]))
 
 
@@ -217,7 +222,11 @@ def test_people_without_these_joints_are_refused(name, few, tmp_path):
     system.check(people, settings)
     with pytest.raises(ValueError, match=r"expected the 17 joints of coco \(nose, .*\), got right ankle"):
         system.check(people, settings | {"joints": "coco"})
-    people.records = [replace(r, keypoints=np.zeros_like(r.keypoints)) for r in people.records]
+    first, second = people.records
+    unlabelled = replace(first, keypoints=np.zeros_like(first.keypoints))
+    people.records = [unlabelled, second]
+    system.check(people, settings)
+    people.records = [unlabelled, replace(second, iscrowd=np.ones(len(second.boxes), bool))]
     with pytest.raises(ValueError, match="train: expected labelled joints, got none in any image"):
         system.check(people, settings)
 

@@ -31,6 +31,7 @@ from minidet.data.joints import JOINTS
 from minidet.data.masks import counts_to_mask, mask_boxes, mask_to_counts, polygons_to_mask, unpack_counts
 
 MAX_BYTES = 2 << 30  # the largest file of COCO 2017 has 0.45 GB
+LONGEST = 1000  # times the image's height and width, of an outline: painting it takes as long, and as much memory
 FARTHEST = 4  # image sides from its corner: polygons beyond are errors, and painting them would take ever more memory
 
 
@@ -188,6 +189,11 @@ def _read_segmentation(value, size: tuple[int, int], where: str):
             if np.abs(points).max() > FARTHEST * max(size):
                 raise AnnotationError(
                     f"{where}[{number}]: expected a polygon near the {size[1]} x {size[0]} image, got {flat!r:.60}"
+                )
+            if (length := np.abs(np.diff(points, axis=0)).sum()) > LONGEST * sum(size):
+                raise AnnotationError(
+                    f"{where}[{number}]: expected an outline of at most {LONGEST * sum(size)} pixels around things in "
+                    f"a {size[1]} x {size[0]} image, got one of {length:.0f}"
                 )
             polygons.append(points)
         return polygons

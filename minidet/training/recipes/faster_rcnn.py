@@ -40,13 +40,15 @@ def parts(config: dict[str, Any]) -> tuple[TinyBackbone, np.ndarray, dict[str, A
 
 
 def numbers(config: dict[str, Any], key: str) -> list[float]:
-    """A setting that lists numbers above 0."""
+    """A setting that lists sizes in pixels, or ratios of sides."""
     try:
         found = [float(text) for text in config[key].split(",")]
     except ValueError:
         found = []
-    if not found or not all(0 < number < np.inf for number in found):
-        raise ValueError(f"{key}: expected numbers above 0 with commas between them, as 12,20,32, got {config[key]!r}")
+    if not found or not all(0.01 <= number <= 10_000 for number in found):
+        raise ValueError(
+            f"{key}: expected numbers from 0.01 to 10000 with commas between them, as 12,20,32, got {config[key]!r}"
+        )
     return found
 
 

@@ -51,8 +51,10 @@ def check(dataset: Dataset, config: dict[str, Any]) -> None:
                 f"{record.path}: expected the {len(expected)} joints of {config['joints']} ({', '.join(expected)}), "
                 f"got {names}; other joints: --set joints=..., `minidet data make --task people` makes such pictures"
             )
-    if not any((record.keypoints[..., 2] > NOT_LABELLED).any() for record in dataset.records):
-        raise ValueError(f"{dataset.records[0].path.parent}: expected labelled joints, got none in any image")
+    if not any((record.keypoints[~record.iscrowd, :, 2] > NOT_LABELLED).any() for record in dataset.records):
+        raise ValueError(
+            f"{dataset.records[0].path.parent}: expected labelled joints, got none in any image; crowds' do not count"
+        )
 
 
 def draw(samples: Sequence[Sample], predictions: list[dict], classes: tuple[str, ...]) -> np.ndarray:
