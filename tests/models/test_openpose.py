@@ -230,6 +230,18 @@ def test_it_trains_and_finds_people_of_its_images():
     assert all(one["keypoints"].shape == (len(one["scores"]), 4, 3) for one in found)
 
 
+def test_where_a_joint_that_is_not_labelled_is_means_nothing():
+    """The second person's last: files have 0, or what is not a number."""
+    image, _ = scene(np.random.default_rng(0), 40, 40, 0)
+    losses = []
+    for nowhere in (0, math.nan, math.inf):
+        people = np.where(PEOPLE[..., 2:] == 0, [nowhere, nowhere, 0], PEOPLE)
+        target = target_of(PEOPLE) | {"keypoints": people, "labels": np.array([1, 1])}
+        losses.append({name: loss.item() for name, loss in small()([image], [target]).items()})
+    assert losses[0] == losses[1] == losses[2]
+    assert min(losses[0].values()) > 0
+
+
 def test_people_are_read_from_the_stage_that_is_asked_for():
     heard, model = [], small(stages=3).eval()
     model.people = lambda confidence, fields, batch: heard.append(float(confidence.sum())) or [{"keypoints": PEOPLE}]
