@@ -39,7 +39,7 @@ PICTURES = {
     "rcnn-limitations": ("rcnn/2-detections.png", (792, 8, 1176, 392)),
     "fast-rcnn": ("fast_rcnn/1-regions.png", (400, 8, 784, 392)),
     "anchors": ("faster_rcnn/1-anchors.png", (8, 8, 776, 776)),
-    "recall": ("faster_rcnn/3-recall.png", (0, 0, 1100, 420)),
+    "recall": ("faster_rcnn/3-recall.png", (0, 0, 574, 420)),
     "proposals": ("faster_rcnn/2-proposals.png", (1576, 8, 1960, 392)),
     "yolo-grid": ("yolo/1-grid.png", (8, 420, 392, 804)),
     "yolo-anchors": ("yolo/2-anchors.png", (1000, 8, 1310, 316)),

@@ -88,8 +88,8 @@ def draw_recall(
         right.plot(ious, recall, marker=".", label=name)
     left.set(xscale="log", xlabel="boxes of an image", ylabel="recall", title=f"objects found with IoU >= {iou:g}")
     right.set(xlabel="IoU that counts as found", title=f"objects found by the first {counts[-1]} boxes", ylim=(0, 1.02))
-    for axes in (left, right):
+    for axes, corner in ((left, "lower right"), (right, "lower left")):  # where no curve is
         axes.grid(alpha=0.3)
-    right.legend(loc="lower left")
+        axes.legend(loc=corner)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
