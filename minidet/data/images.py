@@ -90,7 +90,8 @@ def _opened(path: Path | str, max_pixels: int) -> Image.Image:
     except Exception as error:  # UnidentifiedImageError, SyntaxError, struct.error, OSError ...
         if start.startswith(SIGNATURES):
             raise ImageError(
-                f"{path}: expected a whole picture, got a file that is truncated or damaged; copy it again"
+                f"{path}: expected a whole picture of 8 or 16 bits, got a file that is truncated, damaged or of a rare "
+                f"kind ({error}); copy it again, or convert it to PNG"
             ) from error
         raise ImageError(
             f"{path}: expected a PNG or JPEG picture, got a file that starts with {start!r}; convert it to PNG"

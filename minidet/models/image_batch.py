@@ -252,17 +252,20 @@ def _checked(target: dict, classes: int, where: str) -> dict:
             parts = np.asarray(array_of(target[key]))
             if parts.ndim != 3 or len(parts) != len(boxes) or (key == "keypoints" and parts.shape[2] != 3):
                 raise ValueError(f"expected {key} {shape} for {len(boxes)} boxes, got {parts.shape} in {where}")
-            checked[key] = check(parts[~crowd], where)
+            checked[key] = check(parts, where)[~crowd]
     return checked
 
 
 def _checked_masks(masks: np.ndarray, where: str) -> np.ndarray:
-    if masks.dtype != bool and not ((masks == 0) | (masks == 1)).all():
+    if masks.dtype == bool:
+        return masks
+    wrong = masks[(masks != 0) & (masks != 1)]
+    if len(wrong):
         raise ValueError(
-            f"expected masks of bool, or of 0 and 1, got {masks.min():g} to {masks.max():g} in {where}; "
-            "masks > 0 makes them of a picture's 0 and 255"
+            f"expected masks of bool, or of 0 and 1, got {wrong[0]:g} in {where}; masks >= 0.5 makes them of parts of "
+            "1, masks >= 128 of a picture's 0 to 255"
         )
-    return masks.astype(bool, copy=False)
+    return masks.astype(bool)
 
 
 def _checked_keypoints(keypoints: np.ndarray, where: str) -> np.ndarray:

@@ -50,8 +50,8 @@ class KeypointRoIHeads(RoIHeads):
     """RoIHeads whose detections have keypoints (D, J, 3), x, y, 1, and keypoints_scores (D, J), the maps' maxima.
 
     keypoint_pooling, keypoint_head, keypoint_predictor   regions -> features -> a map of logits for each joint
-    keypoint_iou   joints are learned in regions that are an object's from this IoU on. The paper's are those that boxes
-                   are learned from, fg_iou; where people overlap, a tighter box says better who is meant
+    keypoint_iou   joints are learned in regions that are an object's from this IoU on. By default fg_iou, those that
+                   boxes are learned from, as in the paper; where people overlap, a tighter box says better who is meant
     keypoint_places   a map is read in so many places a side at least: heatmaps_to_keypoints' least
     Other arguments: RoIHeads'.
     """
@@ -62,11 +62,12 @@ class KeypointRoIHeads(RoIHeads):
         keypoint_pooling: RoIPooling,
         keypoint_head: nn.Module,
         keypoint_predictor: nn.Module,
-        keypoint_iou: float = 0.5,
+        keypoint_iou: float | None = None,
         keypoint_places: int = 1,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
+        keypoint_iou = self.fg_iou if keypoint_iou is None else keypoint_iou
         if not self.fg_iou <= keypoint_iou <= 1:
             raise ValueError(f"keypoint_iou: expected a number from fg_iou, {self.fg_iou:g}, to 1, got {keypoint_iou}")
         self.keypoint_pooling = keypoint_pooling

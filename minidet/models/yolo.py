@@ -159,8 +159,9 @@ class YOLO(nn.Module):
         stride, anchors, truth = self.backbone.stride, to_numpy(self.anchors), target["boxes"]
         sides = truth[:, 2:] - truth[:, :2]
         # In cells; that of a box which goes far beyond the image may lie outside: then the border's nearest point.
-        centers = np.clip((truth[:, :2] + truth[:, 2:]) / (2 * stride), 0, grid[::-1])
-        cells = np.minimum(np.floor(centers), np.array(grid[::-1]) - 1).astype(np.int64)
+        border = np.array(size[::-1]) / stride
+        centers = np.clip((truth[:, :2] + truth[:, 2:]) / (2 * stride), 0, border)
+        cells = np.minimum(np.floor(centers), np.ceil(border) - 1).astype(np.int64)
         anchor = shape_iou(sides, anchors).argmax(axis=1)
         positives, first = np.unique((cells[:, 1] * grid[1] + cells[:, 0]) * len(anchors) + anchor, return_index=True)
         # What is not finite overlaps with nothing here; the losses are not finite either, and the step is refused.

@@ -42,10 +42,10 @@ LEAST = dict.fromkeys(("epochs", "batch_size", "log_every", "size", "images", "v
 LEAST |= dict.fromkeys(("hidden", "region_size"), 1)  # of those systems that have them
 LEAST |= dict.fromkeys(("stages", "convolutions", "channels", "predictors", "mask_channels", "mask_convolutions"), 1)
 LEAST |= dict.fromkeys(("keypoint_cells", "keypoint_channels", "keypoint_convolutions"), 1)
+LEAST |= dict.fromkeys(("focal", "learning_rate", "weight_decay", "momentum", "warmup", "clip_norm"), 0)
 # Of layers, and of numbers in one: a slip of the keyboard would fill the memory before anything is learned.
 MOST = dict.fromkeys(("stages", "convolutions", "mask_convolutions", "keypoint_convolutions"), 100)
 MOST |= dict.fromkeys(("channels", "hidden", "mask_channels", "keypoint_channels", "anchors", "predictors"), 10_000)
-LEAST |= dict.fromkeys(("focal", "learning_rate", "weight_decay", "momentum", "warmup", "clip_norm"), 0)
 
 SYSTEMS: dict[str, str] = {
     "localizer": "minidet.training.recipes.localizer",

@@ -63,7 +63,9 @@ def test_what_is_not_a_picture_is_refused_with_its_name(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     cut_off = content.startswith((b"\x89PNG", b"\xff\xd8"))
     told = (
-        "a whole picture, got a file that is truncated" if cut_off else "a PNG or JPEG picture, got a file that starts"
+        "a whole picture of 8 or 16 bits, got a file that is truncated"
+        if cut_off
+        else "a PNG or JPEG picture, got a file that starts"
     )
     with pytest.raises(ImageError, match=rf"a\.png: expected {told}"):
         read_image(tmp_path / "a.png")

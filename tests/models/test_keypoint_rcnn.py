@@ -7,7 +7,7 @@ import pytest
 
 from minidet import Tensor, no_grad, watch
 from minidet.boxes import base_anchors
-from minidet.models.keypoint_rcnn import keypoint_loss, small_keypoint_rcnn
+from minidet.models.keypoint_rcnn import KeypointRoIHeads, keypoint_loss, small_keypoint_rcnn
 from minidet.random import manual_seed
 from tests.models.detector_helpers import TwoConvolutions, larger_heads, scene
 
@@ -101,6 +101,13 @@ def test_other_joints_are_refused(keypoints, told):
         small()([image], [target if keypoints is None else target | {"keypoints": np.array(keypoints, float)}])
 
 
+def test_the_person_whose_joint_is_wrong_is_counted_with_the_crowds():
+    image, target = scene(np.random.default_rng(0), 40, 48, 2, classes=1)
+    joints = np.array([[[9, 9, 0]] * 3, [[9, 9, 2], [math.nan, 9, 2], [9, 9, 2]]])
+    with pytest.raises(ValueError, match="joint 1 of person 1 in image 0 of a batch"):
+        small()([image], [target | {"keypoints": joints, "iscrowd": np.array([True, False])}])
+
+
 def test_where_a_joint_that_is_not_labelled_is_means_nothing():
     """Files have 0, or what is not a number."""
     image, target = scene(np.random.default_rng(0), 40, 48, 1, classes=1)
@@ -124,6 +131,14 @@ def test_joints_are_learned_in_tight_regions(least, expected, monkeypatch):
     maps = [Tensor(rng.normal(size=(1, TwoConvolutions().out_channels, 8, 8)).astype(np.float32))]
     assert heads.learn(maps, [(4, 4)], [chosen], [target])["loss_keypoint"].item() > 0
     np.testing.assert_array_equal(pointed, regions[expected][None])
+
+
+def test_by_default_joints_are_learned_where_boxes_are():
+    heads = small().roi_heads
+    parts = {name: getattr(heads, f"keypoint_{name}") for name in ("pooling", "head", "predictor")}
+    more = {f"keypoint_{name}": part for name, part in parts.items()}
+    wider = KeypointRoIHeads(heads.pooling, heads.box_head, heads.box_predictor, 2, fg_iou=0.6, **more)
+    assert wider.keypoint_iou == 0.6
 
 
 @pytest.mark.parametrize("least", [0.49, 1.1, math.nan])

@@ -213,7 +213,7 @@ def test_other_masks_are_refused(change, told):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(255, "got 0 to 255 in image 0"), (-1, "got -1 to 0"), (math.nan, "got nan")]
+    ("value", "told"), [(255, "got 255 in image 0"), (-1, "got -1 in"), (math.nan, "got nan in"), (0.5, "got 0.5 in")]
 )
 def test_masks_are_of_0_and_1(value, told):
     image, target = scene(np.random.default_rng(0), 40, 48, 2)

@@ -101,6 +101,8 @@ def test_an_object_far_beyond_the_image_is_found_at_the_border_and_no_error_coun
     assert found.positives.tolist() == [3 * 2 + 1]
     np.testing.assert_allclose(found.targets[0, :2], [1, 0])
     assert found.scales.tolist() == [1]
+    in_a_larger_batch = small_yolo().assign(nothing_predicted(), target_of([[8, 0, 32, 8]], [1]), (16, 16), (4, 8))
+    assert in_a_larger_batch.positives.tolist() == [(8 + 3) * 2 + 1]
 
 
 def test_boxes_inside_a_crowd_are_not_told_that_there_is_nothing():

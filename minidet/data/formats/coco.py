@@ -31,8 +31,10 @@ from minidet.data.joints import JOINTS
 from minidet.data.masks import counts_to_mask, mask_boxes, mask_to_counts, polygons_to_mask, unpack_counts
 
 MAX_BYTES = 2 << 30  # the largest file of COCO 2017 has 0.45 GB
-LONGEST = 1000  # times the image's height and width, of an outline: painting it takes as long, and as much memory
-FARTHEST = 4  # image sides from its corner: polygons beyond are errors, and painting them would take ever more memory
+# Masks are painted before anybody has opened the picture, whose size may be a slip: not what would take gigabytes.
+MOST_PIXELS = 200_000_000
+LONGEST = 2_000_000  # pixels of an outline
+FARTHEST = 4  # image sides from its corner: polygons beyond are errors
 
 
 def read_coco(
@@ -178,6 +180,11 @@ def _read_segmentation(value, size: tuple[int, int], where: str):
     """None, polygons [(n, 2), ...] or a list of run lengths; checked, but not yet painted."""
     if value is None or value == []:
         return None
+    if size[0] * size[1] > MOST_PIXELS:
+        raise AnnotationError(
+            f"{where}: expected a picture of at most {MOST_PIXELS:,} pixels to paint masks on, got {size[1]} x "
+            f"{size[0]}; cut it into parts"
+        )
     if isinstance(value, list):
         polygons = []
         for number, flat in enumerate(value):
@@ -190,10 +197,10 @@ def _read_segmentation(value, size: tuple[int, int], where: str):
                 raise AnnotationError(
                     f"{where}[{number}]: expected a polygon near the {size[1]} x {size[0]} image, got {flat!r:.60}"
                 )
-            if (length := np.abs(np.diff(points, axis=0)).sum()) > LONGEST * sum(size):
+            length = np.abs(np.diff(points, axis=0, append=points[:1])).sum()
+            if length > LONGEST:
                 raise AnnotationError(
-                    f"{where}[{number}]: expected an outline of at most {LONGEST * sum(size)} pixels around things in "
-                    f"a {size[1]} x {size[0]} image, got one of {length:.0f}"
+                    f"{where}[{number}]: expected an outline of at most {LONGEST:,} pixels, got one of {length:,.0f}"
                 )
             polygons.append(points)
         return polygons

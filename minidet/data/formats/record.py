@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from minidet.data.files import AnnotationError
-from minidet.data.images import MAX_PIXELS
 
 # A box may stick out of the image by this much, in pixels: rounding, and VOC's habit of counting from 1. It is
 # clipped. Anything more is an error in the annotation.
 OVERHANG = 1.0
 
-MOST_PIXELS = 4 * MAX_PIXELS  # of a picture, as annotations give it: masks are painted before anybody has opened it
 LARGEST_NUMBER = 1e9  # no coordinate, area or size of a picture is larger; NaN and infinity are not smaller either
 
 # Shorter sides, in pixels, may be none at all in the single precision that networks compute with.
@@ -213,10 +211,6 @@ def checked_size(height: float, width: float, where: str) -> tuple[int, int]:
     if not all(1 <= value <= LARGEST_NUMBER and value == int(value) for value in (height, width)):
         told = f"{str(height)[:20]} and {str(width)[:20]}"
         raise AnnotationError(f"{where}: expected height and width > 0, whole and at most 1e9, got {told}")
-    if height * width > MOST_PIXELS:
-        raise AnnotationError(
-            f"{where}: expected height and width of at most {MOST_PIXELS:,} pixels, got {height:g} x {width:g}"
-        )
     return int(height), int(width)
 
 
