@@ -136,7 +136,7 @@ def test_bad_packed_run_lengths_are_refused(text):
         unpack_counts(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(seed=st.integers(0, 10**6), corners=st.integers(3, 12), whole=st.booleans(), outside=st.booleans())
 def test_a_polygons_pixels_are_pycocotools(seed, corners, whole, outside):
     """Also of polygons that cross themselves, leave the image, or go through a corner twice."""
