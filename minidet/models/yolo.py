@@ -158,10 +158,7 @@ class YOLO(nn.Module):
         the same cell and shape the first is taken."""
         stride, anchors, truth = self.backbone.stride, to_numpy(self.anchors), target["boxes"]
         sides = truth[:, 2:] - truth[:, :2]
-        # In cells; that of a box which goes far beyond the image may lie outside: then the border's nearest point.
-        border = np.array(size[::-1]) / stride
-        centers = np.clip((truth[:, :2] + truth[:, 2:]) / (2 * stride), 0, border)
-        cells = np.minimum(np.floor(centers), np.ceil(border) - 1).astype(np.int64)
+        centers, cells = centers_and_cells(truth, stride, size)
         anchor = shape_iou(sides, anchors).argmax(axis=1)
         positives, first = np.unique((cells[:, 1] * grid[1] + cells[:, 0]) * len(anchors) + anchor, return_index=True)
         # What is not finite overlaps with nothing here; the losses are not finite either, and the step is refused.
@@ -178,6 +175,15 @@ class YOLO(nn.Module):
             (2 - area).astype(np.float32),  # the same error matters more on a small box (darknet's region layer)
             np.flatnonzero(negative),
         )
+
+
+def centers_and_cells(boxes: np.ndarray, stride: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Of boxes (R, 4), in pixels of an image of that (height, width), the centres (R, 2), x and y in cells of stride
+    pixels, and the cells (R, 2) int64 that they lie in. A box which goes far beyond the image has its centre at the
+    border's nearest point; the right and lower border are in the last cells."""
+    border = np.array(size[::-1]) / stride
+    centers = np.clip((boxes[:, :2] + boxes[:, 2:]) / (2 * stride), 0, border)
+    return centers, np.minimum(np.floor(centers), np.ceil(border) - 1).astype(np.int64)
 
 
 def unit(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -32,7 +32,7 @@ from .. import nn, watch
 from ..boxes import LEAST_SIDE, box_convert, clip_boxes_to_image, filter_detections, inside_crowds, paired_iou
 from ..device import on_device_of, to_numpy
 from .image_batch import ImageBatch, batch_images, detection_targets, unchanged
-from .yolo import SLOPE, unit
+from .yolo import SLOPE, centers_and_cells, unit
 
 # Section 2.2. COORD: an error of place counts more than one of class. NOOBJ: most cells have no object; if they counted
 # as much, they would push all confidences to 0 and training could diverge.
@@ -159,11 +159,8 @@ class YOLOv1(nn.Module):
     def assign(self, boxes: np.ndarray, target: dict) -> Responsible:
         """boxes (S S, B, 4): what is predicted now. Of several objects with their centre in one cell the first is
         taken: a cell has one vector of classes."""
-        side = self.size / self.cells
         truth = target["boxes"]
-        # In cells; that of a box which goes far beyond the image may lie outside: then the border's nearest point.
-        centers = np.clip((truth[:, :2] + truth[:, 2:]) / (2 * side), 0, self.cells)
-        corners = np.minimum(np.floor(centers), self.cells - 1).astype(np.int64)
+        centers, corners = centers_and_cells(truth, self.backbone.stride, (self.size, self.size))
         cells, first = np.unique(corners[:, 1] * self.cells + corners[:, 0], return_index=True)
         truth, candidates = truth[first], boxes[cells]  # (P, 4), (P, B, 4)
         # In pixels of the image: x and y of cells, beside sides of the image, would overlap by chance.
